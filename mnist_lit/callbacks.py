@@ -1,0 +1,98 @@
+"""What a run shows of itself: a line for each epoch, and in TensorBoard what belongs with the curves."""
+
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+
+
+class EpochLines(ProgressBar):
+    """Prints a line for each epoch, for output that is not a terminal.
+
+    ``Epoch 1: [550/550], Loss: 0.2927, Validation accuracy: 96.20 %``: the number of the epoch, its batches, the mean
+    of their losses, and the accuracy on the validation images if it was measured.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._trained = False
+        self._validated = False
+
+    # Callbacks hear of an epoch's end before the module, which then logs train_loss: so each line waits for what
+    # comes next, another epoch or the end.
+
+    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
+        """Print the line of the epoch before."""
+        self._print_line(trainer)
+
+    def on_train_end(self, trainer: Trainer, *_: Any) -> None:
+        """Print the last epoch's line."""
+        self._print_line(trainer)
+
+    def on_train_epoch_end(self, *_: Any) -> None:
+        """Note that there is a line to print."""
+        self._trained = True
+
+    def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
+        """Note that the line has a validation accuracy."""
+        self._validated = not trainer.sanity_checking
+
+    def _print_line(self, trainer: Trainer) -> None:
+        if self._trained and trainer.is_global_zero:
+            batches = trainer.num_training_batches
+            metrics = trainer.callback_metrics
+            line = f"Epoch {trainer.current_epoch}: [{batches}/{batches}], Loss: {metrics['train_loss']:.4f}"
+            if self._validated:
+                line += f", Validation accuracy: {100 * metrics['val_acc']:.2f} %"
+            print(line, flush=True)
+        self._trained = self._validated = False
+
+
+class TensorBoardSummary(Callback):
+    """Adds to TensorBoard train and validation in one chart, and the hyperparameters with the best ``val_acc``.
+
+    The charts are under Custom Scalars, the hyperparameters under HParams with the metric ``best_val_acc``.
+    """
+
+    def __init__(self) -> None:
+        self.best_val_acc: float | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lay out the charts."""
+        for logger in _tensorboard_loggers(trainer):
+            chart = {name: ["Multiline", [f"train_{name}$", f"val_{name}$"]] for name in ("loss", "acc")}
+            logger.experiment.add_custom_scalars({"train and validation": chart})
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log ``best_val_acc``, and the first time the hyperparameters."""
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        step = trainer.global_step - 1  # where Lightning logs val_acc
+        first = self.best_val_acc is None
+        self.best_val_acc = max(self.best_val_acc or 0.0, float(trainer.callback_metrics["val_acc"]))
+        for logger in _tensorboard_loggers(trainer):
+            metric = {"best_val_acc": self.best_val_acc}
+            if first:
+                datamodule = getattr(trainer, "datamodule", None)
+                hparams = {**pl_module.hparams, **(datamodule.hparams if datamodule else {})}
+                hparams["max_epochs"] = trainer.max_epochs
+                logger.log_hyperparams(hparams, metric, step=step)
+            else:
+                logger.log_metrics(metric, step=step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a continued run needs."""
+        return {"best_val_acc": self.best_val_acc}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the state of the run that is continued."""
+        self.best_val_acc = state_dict["best_val_acc"]
+
+
+def _tensorboard_loggers(trainer: Trainer) -> list[TensorBoardLogger]:
+    return (
+        [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+        if trainer.is_global_zero
+        else []
+    )

@@ -1,0 +1,214 @@
+"""The command line: LightningCLI, with this project's defaults."""
+
+import csv
+import logging
+import os
+import shlex
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from jsonargparse import ArgumentError, Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+
+from mnist_lit.callbacks import EpochLines, TensorBoardSummary
+from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.module import MNISTClassifier
+
+
+class MNISTCLI(LightningCLI):
+    """LightningCLI that knows where a run's checkpoints lie and never tests untrained weights."""
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse, then find the checkpoint and take from it what it was trained with.
+
+        Without ``--ckpt_path`` every subcommand but ``fit`` takes the newest run's best checkpoint.
+
+        Raises:
+            ValueError: If there is no checkpoint, it is not one of ours, or an option contradicts it.
+        """
+        super().parse_arguments(parser, args)
+        subcommand = self.config.subcommand
+        config = self.config[subcommand]
+        if subcommand == "fit" and config.ckpt_path is None:
+            return
+        path = _find_checkpoint(str(config.ckpt_path or "best"), Path(config.trainer.default_root_dir or "."))
+        self._checkpoint = _read_checkpoint(path)
+        data_hparams = self._checkpoint.get("datamodule_hyper_parameters", {})
+        if subcommand != "fit":  # then the split alone matters: validation images must stay unseen ones
+            data_hparams = {name: value for name, value in data_hparams.items() if name == "val_size"}
+        if isinstance(args, dict | Namespace):
+            given = parser.parse_object(args, defaults=False)[subcommand]
+        else:
+            given = parser.parse_args(args, defaults=False)[subcommand]
+        for key, hparams in ("model", self._checkpoint["hyper_parameters"]), ("data", data_hparams):
+            for name, value in hparams.items():
+                option = f"{key}.{name}"
+                if option in given and config[option] != value:
+                    raise ValueError(
+                        f"--{option} is {config[option]}, but {path} was trained with {value}: leave the option out, "
+                        "or name another checkpoint with --ckpt_path"
+                    )
+                config[option] = value
+        config.ckpt_path = str(path)
+        if subcommand != "fit":
+            print(f"Checkpoint: {path}", file=sys.stderr)
+
+    def before_instantiate_classes(self) -> None:
+        """Save the config where it belongs to a run: the other subcommands leave nothing behind."""
+        if self.subcommand != "fit" or self.config.fit.trainer.logger is False or self.config.fit.trainer.barebones:
+            self.save_config_callback = None
+
+    def after_instantiate_classes(self) -> None:
+        """Load the weights, unless the trainer has a whole run to continue."""
+        if self.subcommand != "fit":
+            # Given its own ckpt_path, the trainer would warn that the training run's callbacks are missing.
+            self.model.load_state_dict(self._checkpoint["state_dict"])
+            self.config_init[self.subcommand].ckpt_path = None
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Make the trainer, with a logger, checkpoints and progress where the user did not choose otherwise."""
+        config = self.config_init[self.subcommand].trainer
+        callbacks: list[Callback] = []
+        if self.subcommand == "fit" and not config.barebones:
+            if config.logger in (None, True):
+                save_dir = config.default_root_dir or "."
+                kwargs["logger"] = TensorBoardLogger(save_dir, log_graph=True, default_hp_metric=False)
+            if config.logger is not False:
+                callbacks += [LearningRateMonitor(), TensorBoardSummary()]
+            if config.enable_checkpointing is not False:
+                if self.datamodule.val_size > 0:
+                    best = ModelCheckpoint(filename="best", monitor="val_acc", mode="max", enable_version_counter=False)
+                    callbacks.append(best)
+                callbacks.append(ModelCheckpoint(filename="last", enable_version_counter=False))
+        elif config.logger is None:
+            kwargs["logger"] = False
+        if not sys.stdout.isatty() and not config.barebones:
+            if config.enable_model_summary is None:
+                kwargs["enable_model_summary"] = False
+            has_progress_bar = any(isinstance(callback, ProgressBar) for callback in config.callbacks or [])
+            if config.enable_progress_bar is not False and not has_progress_bar:
+                callbacks.append(EpochLines())
+        if self.datamodule.val_size == 0:
+            kwargs["limit_val_batches"] = 0  # Lightning warns of a loader without batches
+        self.trainer_defaults["callbacks"] = callbacks
+        return super().instantiate_trainer(**kwargs)
+
+    def after_fit(self) -> None:
+        """Say what was reached, where it lies, and what to type next."""
+        checkpoint = self.trainer.checkpoint_callback  # best, or last where there is no validation
+        if not isinstance(checkpoint, ModelCheckpoint) or not checkpoint.best_model_path:
+            return
+        if not self.trainer.is_global_zero:
+            return
+        if checkpoint.best_model_score is not None:
+            print(f"Best validation accuracy: {100 * checkpoint.best_model_score:.2f} %")
+        path = os.path.relpath(checkpoint.best_model_path)
+        print(f"Run: {os.path.relpath(self.trainer.log_dir or '.')}")
+        print(f"Next: python -m mnist_lit test --ckpt_path {shlex.quote(path)}")
+
+    def before_validate(self) -> None:
+        """Refuse to validate a run that trained on every image.
+
+        Raises:
+            ValueError: If the checkpoint's run held out no validation images.
+        """
+        if self.datamodule.val_size == 0:
+            raise ValueError("this checkpoint's run held out no validation images (val_size 0): test it instead")
+
+    def after_test(self) -> None:
+        """Print the article's line."""
+        if self.trainer.is_global_zero:
+            images = min(10_000, int(sum(self.trainer.num_test_batches)) * self.datamodule.batch_size)
+            accuracy = 100 * self.trainer.callback_metrics["test_acc"]
+            print(f"Accuracy of the network on the {images} test images: {accuracy:.2f} %")
+
+    def predict(self, **kwargs: Any) -> None:
+        """Print the digit of each test image and its probability as CSV."""
+        predictions = cast(list[Tensor] | None, self.trainer.predict(**kwargs))
+        if predictions is None:  # --return_predictions false
+            return
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(("image", "digit", "probability"))
+        for image, (probability, digit) in enumerate(zip(*torch.cat(predictions).max(dim=1), strict=True)):
+            writer.writerow((image, int(digit), f"{probability:.4f}"))
+
+
+def _find_checkpoint(name: str, root: Path) -> Path:
+    if name not in ("best", "last"):
+        path = Path(name)
+        if not path.is_file():
+            raise ValueError(f"--ckpt_path {name}: there is no such file; 'best' and 'last' are the newest run's")
+        return path
+    runs = {run.name.removeprefix("version_"): run for run in (root / "lightning_logs").glob("version_*")}
+    for version in sorted((version for version in runs if version.isdecimal()), key=int, reverse=True):
+        for candidate in name, "last":  # a run without validation has no best one but its last
+            path = runs[version] / "checkpoints" / f"{candidate}.ckpt"
+            if path.is_file():
+                return path
+    raise ValueError(
+        f"there is no checkpoint in {root / 'lightning_logs'}: train first with 'python -m mnist_lit fit', "
+        "or name a checkpoint with --ckpt_path"
+    )
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        MNISTClassifier(**checkpoint["hyper_parameters"]).load_state_dict(checkpoint["state_dict"])
+        return checkpoint
+    except OSError:
+        raise
+    except Exception as error:  # whatever a file that is no checkpoint of ours makes torch raise
+        raise ValueError(f"{path} is not a checkpoint of mnist_lit, or it is damaged") from error
+
+
+def main() -> None:
+    """Run the command line.
+
+    Raises:
+        SystemExit: With status 1 and one sentence on an error that the user can mend, 2 on one in the arguments.
+    """
+    # Lightning announces devices, seeds and its makers' other packages at level INFO.
+    for name in "lightning.pytorch", "lightning.fabric":
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # Lightning 2.6.6 and TensorBoard's graph use in every run what torch 2.15 has deprecated.
+    for message in r"`isinstance\(treespec, LeafSpec\)` is deprecated", r"`torch\.jit\.trace(_method)?` is deprecated":
+        warnings.filterwarnings("ignore", message, FutureWarning)
+    parser_kwargs: dict[str, Any] = {command: {"exit_on_error": False} for command in MNISTCLI.subcommands()}
+    try:
+        MNISTCLI(
+            MNISTClassifier,
+            MNISTDataModule,
+            seed_everything_default=0,
+            trainer_defaults={"max_epochs": 10},
+            parser_kwargs=parser_kwargs
+            | {
+                "exit_on_error": False,
+                "prog": "python -m mnist_lit",
+                "description": "Train, test and use a small network on MNIST.",
+            },
+            load_from_checkpoint_support=False,  # the hyperparameters are plain values, which need no instantiator
+        )
+    except ArgumentError as error:
+        message, status = str(error), 2
+    except BrokenPipeError:  # whoever reads the output, `head` for one, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        hint = "data go to --data.data_dir, runs to --trainer.default_root_dir"
+        message, status = f"{error.filename}: {error.strerror} ({hint})" if error.filename else str(error), 1
+    except (ValueError, MisconfigurationException) as error:
+        # What Lightning and this package raise for a value. Anything else is a defect: it keeps its traceback.
+        message, status = str(error), 1
+    else:
+        return
+    print("error:", " ".join(message.split()), file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,182 @@
+"""The data: MNIST's files, the validation split, and batches cut from memory."""
+
+import os
+from collections.abc import Iterable, Iterator
+from importlib.resources import files
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import Sampler
+from torchvision.datasets import MNIST
+from torchvision.datasets.mnist import read_image_file, read_label_file
+from torchvision.datasets.utils import check_integrity
+
+Batch = tuple[Tensor, Tensor]
+"""Images, float32 ``(N, 1, 28, 28)`` in [0, 1], and labels, int64 ``(N,)`` in 0-9."""
+
+_TRAIN_SIZE = 60_000
+_SPLIT_SEED = 0  # of the validation split: the same images in every run, whatever the run's seed
+
+# MD5 of each file: packed as torchvision pins them, and unpacked, for which torchvision has no check.
+_MD5 = dict(MNIST.resources) | {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+
+
+class EpochSampler(Sampler[Tensor]):
+    """Indices of the training images, a batch at a time, in an order that depends on (seed, epoch) alone.
+
+    So a run repeats bit for bit, however much random state was used before. The Trainer calls ``set_epoch``.
+
+    Args:
+        size: Number of images.
+        batch_size: Images in a batch; the last one of an epoch may have fewer.
+        seed: Seed of the orders, at least 0.
+    """
+
+    def __init__(self, size: int, batch_size: int, seed: int) -> None:
+        self.size = size
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of ``epoch``, counted from 0."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[Tensor]:
+        # seed + epoch would give seed 1 the orders of seed 0, one epoch late; SeedSequence mixes the two.
+        (seed,) = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1)
+        order = torch.randperm(self.size, generator=torch.Generator().manual_seed(int(seed)))
+        yield from torch.split(order, self.batch_size)
+
+    def __len__(self) -> int:
+        return -(-self.size // self.batch_size)
+
+
+class TensorBatches:
+    """Batches cut from tensors in memory, in the order of a sampler.
+
+    Args:
+        images: uint8 ``(size, 28, 28)``.
+        labels: int64 ``(size,)``.
+        sampler: Yields the indices of each batch.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, sampler: EpochSampler | tuple[Tensor, ...]) -> None:
+        self.images = images.unsqueeze(1)
+        self.labels = labels
+        # As DataLoader(batch_size=None, sampler=sampler) has them: here the Trainer looks for set_epoch.
+        self.sampler = sampler
+        self.batch_sampler = None
+
+    def __iter__(self) -> Iterator[Batch]:
+        for indices in self.sampler:
+            yield self.images[indices].float().div_(255), self.labels[indices]
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+
+class MNISTDataModule(LightningDataModule):
+    """MNIST (LeCun, Cortes and Burges 1998) from the files that come with this package.
+
+    A batch is ``(images, labels)``: float32 ``(N, 1, 28, 28)`` with pixels in [0, 1], int64 ``(N,)``.
+
+    Args:
+        data_dir: Folder for the data, as torchvision's ``root``; made and filled where needed.
+        batch_size: Images in a batch, at least 1; the last batch of an epoch may have fewer.
+        val_size: Training images held out for validation, 0 to 59999; always the same ones.
+        seed: Seed of the order of the training images; by default that of ``seed_everything``, else 0.
+
+    Raises:
+        ValueError: If ``batch_size``, ``val_size`` or ``seed`` is out of range.
+    """
+
+    def __init__(
+        self,
+        data_dir: str | os.PathLike[str] = "data",
+        batch_size: int = 100,
+        val_size: int = 5000,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if not 0 <= val_size < _TRAIN_SIZE:
+            raise ValueError(f"val_size must be from 0 to {_TRAIN_SIZE - 1}, got {val_size}")
+        if seed is None:
+            seed = int(os.environ.get("PL_GLOBAL_SEED", 0))  # as Lightning seeds its distributed samplers
+        if seed < 0:
+            raise ValueError(f"seed must be at least 0, got {seed}")
+        self.data_dir = Path(data_dir)
+        self.batch_size = batch_size
+        self.val_size = val_size
+        self.seed = seed
+        self.save_hyperparameters(ignore="data_dir")
+
+    @property
+    def _raw_dir(self) -> Path:
+        return self.data_dir / "MNIST" / "raw"  # torchvision's layout
+
+    def prepare_data(self) -> None:
+        """Lay MNIST's files into ``data_dir`` where one is missing or altered.
+
+        Raises:
+            OSError: If ``data_dir`` cannot be written.
+        """
+        if all(check_integrity(self._raw_dir / name, md5) for name, md5 in _MD5.items()):
+            return
+        self._raw_dir.mkdir(parents=True, exist_ok=True)
+        # Unpacked aside and moved in whole, so that a second process starting now never reads half a file.
+        with TemporaryDirectory(dir=self.data_dir) as root:
+            unpacked = Path(root, "MNIST", "raw")
+            unpacked.mkdir(parents=True)
+            for name, _ in MNIST.resources:
+                (unpacked / name).write_bytes((files(__package__) / "mnist" / name).read_bytes())
+            MNIST(root, download=True)  # verifies and unpacks them
+            for name in _MD5:
+                (unpacked / name).replace(self._raw_dir / name)
+
+    def setup(self, stage: str) -> None:
+        """Read the images that ``stage`` (``fit``, ``validate``, ``test`` or ``predict``) needs."""
+        if stage in ("test", "predict"):
+            self._test = self._read("t10k")
+            return
+        images, labels = self._read("train")
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(_SPLIT_SEED))
+        val, train = order[: self.val_size], order[self.val_size :].sort().values
+        self._val = images[val], labels[val]
+        self._train = images[train], labels[train]
+
+    def _read(self, prefix: str) -> tuple[Tensor, Tensor]:
+        # Not MNIST(...).data, which prefers the unverified files of torchvision before 0.9 where it finds them.
+        images = read_image_file(self._raw_dir / f"{prefix}-images-idx3-ubyte")
+        return images, read_label_file(self._raw_dir / f"{prefix}-labels-idx1-ubyte")
+
+    def train_dataloader(self) -> Iterable[Batch]:
+        """Return the batches of the training images, shuffled anew each epoch."""
+        images, labels = self._train
+        return TensorBatches(images, labels, EpochSampler(len(images), self.batch_size, self.seed))
+
+    def val_dataloader(self) -> Iterable[Batch]:
+        """Return the batches of the validation images, in a fixed order; none if ``val_size`` is 0."""
+        return self._in_order(*self._val) if self.val_size else []
+
+    def test_dataloader(self) -> Iterable[Batch]:
+        """Return the batches of the 10,000 test images, in their order."""
+        return self._in_order(*self._test)
+
+    def predict_dataloader(self) -> Iterable[Batch]:
+        """Return the batches of the test images, in their order."""
+        return self._in_order(*self._test)
+
+    def _in_order(self, images: Tensor, labels: Tensor) -> Iterable[Batch]:
+        return TensorBatches(images, labels, torch.split(torch.arange(len(images)), self.batch_size))
