@@ -1,5 +1,6 @@
 """What a run shows of itself: a line for each epoch, and in TensorBoard what belongs with the curves."""
 
+import warnings
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -50,19 +51,25 @@ class EpochLines(ProgressBar):
 
 
 class TensorBoardSummary(Callback):
-    """Adds to TensorBoard train and validation in one chart, and the hyperparameters with the best ``val_acc``.
+    """Adds to TensorBoard's curves what explains them.
 
-    The charts are under Custom Scalars, the hyperparameters under HParams with the metric ``best_val_acc``.
+    Custom Scalars gets a chart with train and validation together for the loss and one for the accuracy, Graphs the
+    network, HParams the hyperparameters with ``best_val_acc``, the highest ``val_acc`` so far.
     """
 
     def __init__(self) -> None:
         self.best_val_acc: float | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Lay out the charts."""
+        """Lay out the charts and draw the network."""
+        network = pl_module.get_submodule("network")
+        charts = {name: ["Multiline", [f"train_{name}$", f"val_{name}$"]] for name in ("loss", "acc")}
         for logger in _tensorboard_loggers(trainer):
-            chart = {name: ["Multiline", [f"train_{name}$", f"val_{name}$"]] for name in ("loss", "acc")}
-            logger.experiment.add_custom_scalars({"train and validation": chart})
+            logger.experiment.add_custom_scalars({"train and validation": charts})
+            with warnings.catch_warnings():
+                # TensorBoard's graphs are made with torch.jit.trace, which torch 2.15 has deprecated.
+                warnings.filterwarnings("ignore", r"`torch\.jit\.trace", FutureWarning)
+                logger.experiment.add_graph(network, next(network.parameters()).new_zeros(1, 1, 28, 28))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log ``best_val_acc``, and the first time the hyperparameters."""
@@ -91,8 +98,4 @@ class TensorBoardSummary(Callback):
 
 
 def _tensorboard_loggers(trainer: Trainer) -> list[TensorBoardLogger]:
-    return (
-        [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-        if trainer.is_global_zero
-        else []
-    )
+    return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]

@@ -4,6 +4,7 @@ import csv
 import logging
 import os
 import shlex
+import shutil
 import sys
 import warnings
 from pathlib import Path
@@ -25,6 +26,9 @@ from mnist_lit.module import MNISTClassifier
 
 class MNISTCLI(LightningCLI):
     """LightningCLI that knows where a run's checkpoints lie and never tests untrained weights."""
+
+    _checkpoint: dict[str, Any]  # what --ckpt_path names
+    _run_dir: Path | None = None  # where a training run will put its files, unless the user chose a logger
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, then find the checkpoint and take from it what it was trained with.
@@ -80,11 +84,12 @@ class MNISTCLI(LightningCLI):
         if self.subcommand == "fit" and not config.barebones:
             if config.logger in (None, True):
                 save_dir = config.default_root_dir or "."
-                kwargs["logger"] = TensorBoardLogger(save_dir, log_graph=True, default_hp_metric=False)
+                kwargs["logger"] = TensorBoardLogger(save_dir, default_hp_metric=False)
+                self._run_dir = Path(kwargs["logger"].log_dir)
             if config.logger is not False:
                 callbacks += [LearningRateMonitor(), TensorBoardSummary()]
             if config.enable_checkpointing is not False:
-                if self.datamodule.val_size > 0:
+                if self.datamodule.val_size > 0 and config.limit_val_batches != 0:
                     best = ModelCheckpoint(filename="best", monitor="val_acc", mode="max", enable_version_counter=False)
                     callbacks.append(best)
                 callbacks.append(ModelCheckpoint(filename="last", enable_version_counter=False))
@@ -100,6 +105,15 @@ class MNISTCLI(LightningCLI):
             kwargs["limit_val_batches"] = 0  # Lightning warns of a loader without batches
         self.trainer_defaults["callbacks"] = callbacks
         return super().instantiate_trainer(**kwargs)
+
+    def fit(self, **kwargs: Any) -> None:
+        """Train; a run that fails before its first step leaves no folder behind."""
+        try:
+            self.trainer.fit(**kwargs)
+        except Exception:
+            if self._run_dir is not None and self.trainer.global_step == 0:
+                shutil.rmtree(self._run_dir, ignore_errors=True)
+            raise
 
     def after_fit(self) -> None:
         """Say what was reached, where it lies, and what to type next."""
@@ -161,7 +175,9 @@ def _find_checkpoint(name: str, root: Path) -> Path:
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:
     try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the error below says it all
+            checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         MNISTClassifier(**checkpoint["hyper_parameters"]).load_state_dict(checkpoint["state_dict"])
         return checkpoint
     except OSError:
@@ -179,9 +195,8 @@ def main() -> None:
     # Lightning announces devices, seeds and its makers' other packages at level INFO.
     for name in "lightning.pytorch", "lightning.fabric":
         logging.getLogger(name).setLevel(logging.WARNING)
-    # Lightning 2.6.6 and TensorBoard's graph use in every run what torch 2.15 has deprecated.
-    for message in r"`isinstance\(treespec, LeafSpec\)` is deprecated", r"`torch\.jit\.trace(_method)?` is deprecated":
-        warnings.filterwarnings("ignore", message, FutureWarning)
+    # Lightning 2.6.6 uses in every run what torch 2.15 has deprecated, and no setting avoids it.
+    warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
     parser_kwargs: dict[str, Any] = {command: {"exit_on_error": False} for command in MNISTCLI.subcommands()}
     try:
         MNISTCLI(

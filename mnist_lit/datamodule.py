@@ -1,7 +1,8 @@
 """The data: MNIST's files, the validation split, and batches cut from memory."""
 
+import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,7 +11,6 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import Sampler
 from torchvision.datasets import MNIST
 from torchvision.datasets.mnist import read_image_file, read_label_file
 from torchvision.datasets.utils import check_integrity
@@ -30,59 +30,63 @@ _MD5 = dict(MNIST.resources) | {
 }
 
 
-class EpochSampler(Sampler[Tensor]):
-    """Indices of the training images, a batch at a time, in an order that depends on (seed, epoch) alone.
+class TensorBatches:
+    """Batches cut from tensors in memory, in their order.
 
-    So a run repeats bit for bit, however much random state was used before. The Trainer calls ``set_epoch``.
+    Not a torch DataLoader, which would fetch images one by one and be warned about for having no workers.
 
     Args:
-        size: Number of images.
-        batch_size: Images in a batch; the last one of an epoch may have fewer.
+        images: uint8 ``(size, 28, 28)``.
+        labels: int64 ``(size,)``.
+        batch_size: Images in a batch; the last batch may have fewer.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, batch_size: int) -> None:
+        self.images = images.unsqueeze(1)
+        self.labels = labels
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.labels) / self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for start in range(0, len(self.labels), self.batch_size):
+            yield self._cut(slice(start, start + self.batch_size))
+
+    def _cut(self, indices: Tensor | slice) -> Batch:
+        return self.images[indices].float().div_(255), self.labels[indices]
+
+
+class ShuffledBatches(TensorBatches):
+    """Batches in an order that depends on (seed, epoch) alone, so that a run repeats bit for bit.
+
+    Args:
+        images: uint8 ``(size, 28, 28)``.
+        labels: int64 ``(size,)``.
+        batch_size: Images in a batch; the last batch may have fewer.
         seed: Seed of the orders, at least 0.
     """
 
-    def __init__(self, size: int, batch_size: int, seed: int) -> None:
-        self.size = size
-        self.batch_size = batch_size
+    def __init__(self, images: Tensor, labels: Tensor, batch_size: int, seed: int) -> None:
+        super().__init__(images, labels, batch_size)
         self.seed = seed
         self.epoch = 0
+
+    @property
+    def sampler(self) -> "ShuffledBatches":
+        """Itself: before each epoch the Trainer calls ``sampler.set_epoch``, as a DataLoader has it."""
+        return self
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of ``epoch``, counted from 0."""
         self.epoch = epoch
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[Batch]:
         # seed + epoch would give seed 1 the orders of seed 0, one epoch late; SeedSequence mixes the two.
         (seed,) = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1)
-        order = torch.randperm(self.size, generator=torch.Generator().manual_seed(int(seed)))
-        yield from torch.split(order, self.batch_size)
-
-    def __len__(self) -> int:
-        return -(-self.size // self.batch_size)
-
-
-class TensorBatches:
-    """Batches cut from tensors in memory, in the order of a sampler.
-
-    Args:
-        images: uint8 ``(size, 28, 28)``.
-        labels: int64 ``(size,)``.
-        sampler: Yields the indices of each batch.
-    """
-
-    def __init__(self, images: Tensor, labels: Tensor, sampler: EpochSampler | tuple[Tensor, ...]) -> None:
-        self.images = images.unsqueeze(1)
-        self.labels = labels
-        # As DataLoader(batch_size=None, sampler=sampler) has them: here the Trainer looks for set_epoch.
-        self.sampler = sampler
-        self.batch_sampler = None
-
-    def __iter__(self) -> Iterator[Batch]:
-        for indices in self.sampler:
-            yield self.images[indices].float().div_(255), self.labels[indices]
-
-    def __len__(self) -> int:
-        return len(self.sampler)
+        order = torch.randperm(len(self.labels), generator=torch.Generator().manual_seed(int(seed)))
+        for indices in torch.split(order, self.batch_size):
+            yield self._cut(indices)
 
 
 class MNISTDataModule(LightningDataModule):
@@ -161,22 +165,24 @@ class MNISTDataModule(LightningDataModule):
         images = read_image_file(self._raw_dir / f"{prefix}-images-idx3-ubyte")
         return images, read_label_file(self._raw_dir / f"{prefix}-labels-idx1-ubyte")
 
-    def train_dataloader(self) -> Iterable[Batch]:
-        """Return the batches of the training images, shuffled anew each epoch."""
+    def train_dataloader(self) -> TensorBatches:
+        """Return the batches of the training images, shuffled anew each epoch.
+
+        In their order where the Trainer overfits some batches: it takes the first ones of each epoch.
+        """
         images, labels = self._train
-        return TensorBatches(images, labels, EpochSampler(len(images), self.batch_size, self.seed))
+        if getattr(self.trainer, "overfit_batches", 0):
+            return TensorBatches(images, labels, self.batch_size)
+        return ShuffledBatches(images, labels, self.batch_size, self.seed)
 
-    def val_dataloader(self) -> Iterable[Batch]:
+    def val_dataloader(self) -> TensorBatches:
         """Return the batches of the validation images, in a fixed order; none if ``val_size`` is 0."""
-        return self._in_order(*self._val) if self.val_size else []
+        return TensorBatches(*self._val, self.batch_size)
 
-    def test_dataloader(self) -> Iterable[Batch]:
+    def test_dataloader(self) -> TensorBatches:
         """Return the batches of the 10,000 test images, in their order."""
-        return self._in_order(*self._test)
+        return TensorBatches(*self._test, self.batch_size)
 
-    def predict_dataloader(self) -> Iterable[Batch]:
+    def predict_dataloader(self) -> TensorBatches:
         """Return the batches of the test images, in their order."""
-        return self._in_order(*self._test)
-
-    def _in_order(self, images: Tensor, labels: Tensor) -> Iterable[Batch]:
-        return TensorBatches(images, labels, torch.split(torch.arange(len(images)), self.batch_size))
+        return self.test_dataloader()

@@ -1,0 +1,89 @@
+"""Measure a recipe's accuracy: train and test it once per seed, as a user would from the command line.
+
+    python benchmarks/accuracy.py --seeds 0-4
+    python benchmarks/accuracy.py configs/article.yaml --seeds 0-4
+
+Each seed's figures are kept as it ends, in FOLDER/NAME.csv, and a seed that is there is not run again.
+"""
+
+import argparse
+import csv
+import re
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+COLUMNS = ("seed", "val_acc", "test_acc", "fit_seconds")
+
+
+def mnist_lit(*arguments: str) -> str:
+    """Run ``python -m mnist_lit`` and return what it prints."""
+    command = [sys.executable, "-m", "mnist_lit", *arguments]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def percentage(pattern: str, output: str) -> str:
+    """Return the percentage that follows ``pattern`` in ``output``, empty if it is not there."""
+    match = re.search(rf"{pattern}: ([\d.]+) %", output)
+    return match[1] if match else ""
+
+
+def measure(config: Path | None, seed: int, folder: Path) -> dict[str, str]:
+    """Train and test one seed."""
+    root = f"--trainer.default_root_dir={folder / f'seed_{seed}'}"
+    recipe = [] if config is None else ["--config", str(config)]
+    start = time.perf_counter()
+    fit = mnist_lit("fit", *recipe, f"--seed_everything={seed}", root)
+    seconds = time.perf_counter() - start
+    return {
+        "seed": str(seed),
+        "val_acc": percentage("Best validation accuracy", fit),
+        "test_acc": percentage("test images", mnist_lit("test", root)),
+        "fit_seconds": f"{seconds:.1f}",
+    }
+
+
+def summary(values: list[float]) -> str:
+    """Return mean and standard deviation."""
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.mean(values):.2f} ± {deviation:.2f}"
+
+
+def seed_range(text: str) -> list[int]:
+    """Return the seeds of ``0-4`` or ``7``."""
+    first, _, last = text.partition("-")
+    return list(range(int(first), int(last or first) + 1))
+
+
+def main() -> None:
+    """Measure the seeds that have no figures yet and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", nargs="?", type=Path, help="the recipe; without one, the default recipe")
+    parser.add_argument("--seeds", type=seed_range, default="0-4", help="a seed, or the first and last of several: 0-4")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("lightning_logs/accuracy"), help="where runs and figures go"
+    )
+    arguments = parser.parse_args()
+
+    name = "default" if arguments.config is None else arguments.config.stem
+    table = arguments.folder / f"{name}.csv"
+    table.parent.mkdir(parents=True, exist_ok=True)
+    if not table.exists():
+        table.write_text(",".join(COLUMNS) + "\n")
+    with table.open() as file:
+        rows = {int(row["seed"]): row for row in csv.DictReader(file)}
+    print("| seed | validation accuracy, % | test accuracy, % | seconds |\n|---|---|---|---|")
+    for seed in arguments.seeds:
+        if seed not in rows:
+            rows[seed] = measure(arguments.config, seed, arguments.folder / name)
+            with table.open("a") as file:
+                csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(rows[seed])
+        print("|", " | ".join(rows[seed][column] for column in COLUMNS), "|", flush=True)
+    columns = [[float(rows[seed][name]) for seed in arguments.seeds if rows[seed][name]] for name in COLUMNS[1:]]
+    print("| mean ± s.d. |", " | ".join(summary(column) if column else "" for column in columns), "|")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""What the tests share: the data, laid out once, and the command line, run in this process."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mnist_lit import MNISTDataModule
+from mnist_lit.cli import main
+
+
+@dataclass
+class Result:
+    """What a command left: its exit status and what it printed."""
+
+    status: int
+    out: str
+    err: str
+
+
+CLI = Callable[..., Result]
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data")
+    MNISTDataModule(path).prepare_data()
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _no_seed_from_another_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")
+    monkeypatch.delenv("PL_GLOBAL_SEED")
+
+
+@pytest.fixture
+def cli(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CLI:
+    """Run ``python -m mnist_lit ...`` in an empty current directory, all but the new process."""
+
+    def run(*args: str | Path) -> Result:
+        command = [str(arg) for arg in args]
+        if command and not any(arg.startswith("--data.data_dir") for arg in command):
+            command.append(f"--data.data_dir={data_dir}")
+        monkeypatch.setattr(sys, "argv", ["mnist_lit", *command])
+        capsys.readouterr()
+        status = 0
+        try:
+            main()
+        except SystemExit as stop:
+            status = stop.code if isinstance(stop.code, int) else 1
+        return Result(status, *capsys.readouterr())
+
+    monkeypatch.chdir(tmp_path)
+    return run

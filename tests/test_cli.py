@@ -1,0 +1,306 @@
+import csv
+import io
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import CLI, Result
+from lightning.pytorch.callbacks import RichProgressBar
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
+
+from mnist_lit import MNISTClassifier
+
+ROOT = Path(__file__).parent.parent
+QUICK = ("fit", "--trainer.max_epochs=2", "--trainer.limit_train_batches=60")
+
+
+def curves(run: Path) -> EventAccumulator:
+    return EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
+
+
+def assert_one_sentence(result: Result, *words: str) -> None:
+    assert result.status != 0
+    assert result.out == ""
+    assert result.err.startswith("error: ")
+    assert result.err.count("\n") == 1
+    for word in words:
+        assert word in result.err
+
+
+def test_fit_then_test_as_a_newcomer_types_them(cli: CLI, tmp_path: Path) -> None:
+    fit = cli("fit")
+    assert (fit.status, fit.err) == (0, "")
+    lines = fit.out.splitlines()
+    assert lines[0].startswith("Epoch 1: [550/550], Loss: ")
+    assert lines[9].startswith("Epoch 10: [550/550], Loss: ")
+    assert lines[10].startswith("Best validation accuracy: 9")
+    assert lines[11:] == [
+        "Run: lightning_logs/version_0",
+        "Next: python -m mnist_lit test --ckpt_path lightning_logs/version_0/checkpoints/best.ckpt",
+    ]
+    test = cli("test")
+    assert (test.status, test.err) == (0, "Checkpoint: lightning_logs/version_0/checkpoints/best.ckpt\n")
+    assert "test_acc" in test.out
+    last_line = test.out.splitlines()[-1]
+    assert last_line.startswith("Accuracy of the network on the 10000 test images: ")
+    assert float(last_line.split()[-2]) > 97.8
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lightning_logs"]  # test leaves nothing behind
+    assert len(list((tmp_path / "lightning_logs").iterdir())) == 1
+
+
+def test_the_articles_recipe_reaches_the_articles_accuracy(cli: CLI) -> None:
+    fit = cli("fit", "--config", ROOT / "configs" / "article.yaml")
+    lines = fit.out.splitlines()
+    assert len(lines) == 12
+    for epoch, line in enumerate(lines[:10], start=1):
+        assert line.startswith(f"Epoch {epoch}: [600/600], Loss: ")
+        assert float(line.split()[-1]) > 0
+    assert float(lines[0].split()[-1]) == pytest.approx(1.6, abs=0.1)
+    test = cli("test")
+    assert test.err == "Checkpoint: lightning_logs/version_0/checkpoints/last.ckpt\n"
+    assert float(test.out.split()[-2]) == pytest.approx(91.6, abs=0.4)
+
+
+@pytest.fixture
+def run(cli: CLI, tmp_path: Path) -> Path:
+    assert cli(*QUICK).status == 0
+    return tmp_path / "lightning_logs" / "version_0"
+
+
+def test_the_same_command_twice_gives_the_same_run(cli: CLI, run: Path) -> None:
+    torch.rand(100)
+    cli(*QUICK)
+    again = run.parent / "version_1"
+    for name in "best", "last":
+        one, two = (torch.load(path / "checkpoints" / f"{name}.ckpt")["state_dict"] for path in (run, again))
+        assert all(torch.equal(one[key], two[key]) for key in one)
+    for tag in curves(run).Tags()["scalars"]:
+        assert [(event.step, event.value) for event in curves(run).Scalars(tag)] == [
+            (event.step, event.value) for event in curves(again).Scalars(tag)
+        ]
+
+
+def test_another_seed_gives_another_run(cli: CLI, run: Path) -> None:
+    cli(*QUICK, "--seed_everything=1")
+    one, two = (torch.load(run.parent / f"version_{n}" / "checkpoints/last.ckpt") for n in (0, 1))
+    assert one["datamodule_hyper_parameters"]["seed"] == 0
+    assert two["datamodule_hyper_parameters"]["seed"] == 1
+    assert not torch.equal(one["state_dict"]["network.layers.1.bias"], two["state_dict"]["network.layers.1.bias"])
+
+
+def test_best_and_last_are_the_newest_runs(cli: CLI, run: Path) -> None:
+    cli(*QUICK, "--model.hidden_sizes=[16]")
+    for options, path in [
+        ((), "lightning_logs/version_1/checkpoints/best.ckpt"),
+        (("--ckpt_path=best",), "lightning_logs/version_1/checkpoints/best.ckpt"),
+        (("--ckpt_path=last",), "lightning_logs/version_1/checkpoints/last.ckpt"),
+        (("--ckpt_path", run / "checkpoints/best.ckpt"), str(run / "checkpoints/best.ckpt")),
+    ]:
+        result = cli("test", *options)
+        assert (result.status, result.err) == (0, f"Checkpoint: {path}\n")
+
+
+def test_best_is_the_epoch_of_the_highest_validation_accuracy(cli: CLI, tmp_path: Path) -> None:
+    # A learning rate at which the accuracy falls again.
+    cli("fit", "--trainer.max_epochs=4", "--trainer.limit_train_batches=30", "--model.lr=1.5",
+        "--model.schedule=constant", "--seed_everything=3")  # fmt: skip
+    run = tmp_path / "lightning_logs" / "version_0"
+    accuracies = [event.value for event in curves(run).Scalars("val_acc")]
+    best = torch.load(run / "checkpoints" / "best.ckpt")
+    assert accuracies.index(max(accuracies)) < 3, "the test needs a run that gets worse"
+    assert best["epoch"] == accuracies.index(max(accuracies))
+    assert cli("validate").out.count(f"{max(accuracies):.6f}") == 1
+    assert torch.load(run / "checkpoints" / "last.ckpt")["epoch"] == 3
+
+
+def test_the_model_is_rebuilt_from_the_checkpoint(cli: CLI, tmp_path: Path) -> None:
+    cli(*QUICK, "--model.hidden_sizes=[20]", "--model.activation=identity")
+    model = MNISTClassifier.load_from_checkpoint(tmp_path / "lightning_logs/version_0/checkpoints/best.ckpt")
+    assert model.hparams["hidden_sizes"] == (20,)
+    assert model.hparams["activation"] == "identity"
+    tested = cli("test")
+    assert tested.status == 0
+    assert cli("test", "--model.activation=identity", "--model.hidden_sizes=[20]").out == tested.out
+    assert_one_sentence(cli("test", "--model.activation=relu"), "relu", "identity", "best.ckpt")
+    assert_one_sentence(cli("test", "--model.hidden_sizes=[128, 64]"), "(128, 64)", "(20,)")
+    assert_one_sentence(cli("validate", "--data.val_size=100"), "100", "5000")
+    assert_one_sentence(cli("fit", "--ckpt_path=last", "--data.batch_size=50"), "50", "100")
+
+
+def test_a_run_continues_from_its_checkpoint(cli: CLI, run: Path) -> None:
+    options = ("--trainer.limit_train_batches=60", "--model.schedule=constant")
+    cli("fit", "--trainer.max_epochs=3", *options)
+    cli("fit", "--trainer.max_epochs=2", *options)
+    assert cli("fit", "--trainer.max_epochs=3", *options, "--ckpt_path=last").status == 0
+    whole, continued = (torch.load(run.parent / f"version_{n}" / "checkpoints/last.ckpt") for n in (1, 3))
+    assert all(torch.equal(whole["state_dict"][key], continued["state_dict"][key]) for key in whole["state_dict"])
+
+
+def test_validation_needs_images_that_the_run_held_out(cli: CLI) -> None:
+    cli(*QUICK, "--data.val_size=0")
+    assert "held out no validation images" in cli("validate").err
+
+
+def test_without_a_checkpoint_nothing_is_tested(cli: CLI, tmp_path: Path) -> None:
+    for command in "validate", "test", "predict":
+        for options in (), ("--ckpt_path=best",), ("--ckpt_path=last",):
+            assert_one_sentence(cli(command, *options), "no checkpoint in lightning_logs", "python -m mnist_lit fit")
+    assert_one_sentence(cli("test", "--ckpt_path=no.ckpt"), "no.ckpt", "no such file")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_predict_prints_a_digit_for_each_test_image(cli: CLI, run: Path) -> None:
+    result = cli("predict")
+    rows = list(csv.DictReader(io.StringIO(result.out)))
+    assert [int(row["image"]) for row in rows] == list(range(10_000))
+    assert all(row["digit"] in "0123456789" and 0.1 <= float(row["probability"]) <= 1 for row in rows)
+    assert [row["digit"] for row in rows[:3]] == ["7", "2", "1"]
+
+
+def test_tensorboard_has_the_curves_the_charts_the_hyperparameters_and_the_graph(cli: CLI, run: Path) -> None:
+    events = curves(run)
+    assert set(events.Tags()["scalars"]) >= {"train_loss", "train_acc", "val_loss", "val_acc", "lr", "best_val_acc"}
+    for tag in "train_loss", "train_acc", "val_loss", "val_acc":
+        assert [event.step for event in events.Scalars(tag)] == [59, 119]
+    (layout,) = events.Tensors("custom_scalars__config__")
+    for charted in b"train_loss", b"val_loss", b"train_acc", b"val_acc":
+        assert charted in layout.tensor_proto.string_val[0]
+    content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    hparams = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
+    assert hparams["lr"].number_value == 0.1
+    assert hparams["activation"].string_value == "relu"
+    assert hparams["batch_size"].number_value == 100
+    content = events.SummaryMetadata("_hparams_/experiment").plugin_data.content
+    metrics = plugin_data_pb2.HParamsPluginData.FromString(content).experiment.metric_infos
+    assert [metric.name.tag for metric in metrics] == ["best_val_acc"]
+    accuracies = [event.value for event in events.Scalars("val_acc")]
+    assert events.Scalars("best_val_acc")[-1].value == max(accuracies)
+    assert {node.op for node in events.Graph().node} >= {"aten::linear", "aten::relu"}
+
+
+def test_on_a_terminal_there_is_a_progress_bar_in_place_of_the_lines(cli: CLI, monkeypatch: pytest.MonkeyPatch) -> None:
+    bars = []
+    on_train_end = RichProgressBar.on_train_end
+
+    def note_the_bar(bar: RichProgressBar, *args: Any) -> None:
+        bars.append(bar)
+        on_train_end(bar, *args)
+
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(RichProgressBar, "on_train_end", note_the_bar)
+    result = cli(*QUICK)
+    assert len(bars) == 1
+    assert "Epoch 1: [" not in result.out
+    assert "109 K" in result.out  # the model summary
+    assert "Next: " in result.out
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--trainer.fast_dev_run=true"],
+        ["--trainer.logger=false"],
+        ["--trainer.enable_checkpointing=false"],
+        ["--trainer.enable_progress_bar=false"],
+        ["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=elsewhere"],
+        ["--trainer.callbacks+=RichProgressBar"],
+        ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val_loss"],
+        ["--trainer.accumulate_grad_batches=2", "--trainer.gradient_clip_val=1"],
+        ["--trainer.precision=bf16-true"],
+        ["--trainer.overfit_batches=60"],
+        ["--trainer.val_check_interval=20"],
+        ["--trainer.check_val_every_n_epoch=2"],
+        ["--trainer.limit_val_batches=0"],
+        ["--trainer.max_steps=70"],
+        ["--trainer.profiler=simple"],
+        ["--trainer.deterministic=true"],
+    ],
+    ids=lambda flags: flags[0],
+)
+def test_flags_of_the_trainer_work(cli: CLI, flags: list[str]) -> None:
+    result = cli(*QUICK, *flags)
+    assert result.status == 0
+    assert "Traceback" not in result.err
+
+
+def test_print_config_prints_a_config_that_fit_accepts(cli: CLI, tmp_path: Path) -> None:
+    printed = cli("fit", "--model.lr=0.05", "--print_config")
+    assert printed.status == 0
+    (tmp_path / "config.yaml").write_text(printed.out)
+    assert cli("fit", "--config=config.yaml", *QUICK[1:]).status == 0
+    assert torch.load(tmp_path / "lightning_logs/version_0/checkpoints/last.ckpt")["hyper_parameters"]["lr"] == 0.05
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ["subcommand"]),
+        (["train"], ["train", "fit"]),
+        (["fit", "--nonsense=1"], ["--nonsense"]),
+        (["fit", "--model.lr=high"], ["lr", "high"]),
+        (["fit", "--model.lr=-1"], ["lr", "-1"]),
+        (["fit", "--model.activation=swoosh"], ["activation", "swoosh", "relu"]),
+        (["fit", "--model.hidden_sizes=[0]"], ["hidden_sizes", "0"]),
+        (["fit", "--data.batch_size=0"], ["batch_size", "0"]),
+        (["fit", "--data.batch_size=1.5"], ["batch_size", "1.5"]),
+        (["fit", "--data.val_size=60000"], ["val_size", "60000"]),
+        (["fit", "--trainer.max_epochs=-1"], ["max_epochs"]),
+        (["fit", "--trainer.val_check_interval=1000"], ["val_check_interval", "1000"]),
+        (["fit", "--trainer.accelerator=abacus"], ["abacus"]),
+        (["fit", "--config=no.yaml"], ["no.yaml"]),
+        (["fit", "--config=broken.yaml"], ["config", "line 2"]),
+        (["fit", "--config=unknown.yaml"], ["model.colour"]),
+        (["fit", "--trainer.default_root_dir=file"], ["file", "--trainer.default_root_dir"]),
+        (["fit", "--data.data_dir=file"], ["file", "--data.data_dir"]),
+    ],
+    ids=" ".join,
+)
+def test_a_bad_option_is_one_sentence_and_leaves_nothing(
+    cli: CLI, tmp_path: Path, arguments: list[str], words: list[str]
+) -> None:
+    (tmp_path / "broken.yaml").write_text("model: [1\n")
+    (tmp_path / "unknown.yaml").write_text("model:\n  colour: red\n")
+    (tmp_path / "file").touch()
+    before = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert_one_sentence(cli(*arguments), *words)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == before
+
+
+class Malicious:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("executed",)
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
+@pytest.mark.parametrize("kind", ["empty", "text", "truncated", "foreign", "other network", "malicious"])
+def test_a_bad_checkpoint_is_one_sentence_and_runs_nothing(cli: CLI, run: Path, command: str, kind: str) -> None:
+    good = run / "checkpoints" / "best.ckpt"
+    bad = run.parent.parent / "bad.ckpt"
+    checkpoint = torch.load(good)
+    if kind == "empty":
+        bad.touch()
+    elif kind == "text":
+        bad.write_text("not a checkpoint\n")
+    elif kind == "truncated":
+        bad.write_bytes(good.read_bytes()[:100_000])
+    elif kind == "foreign":
+        torch.save({"weights": torch.zeros(3)}, bad)
+    elif kind == "other network":
+        torch.save(checkpoint | {"hyper_parameters": checkpoint["hyper_parameters"] | {"hidden_sizes": (5,)}}, bad)
+    else:
+        bad.write_bytes(pickle.dumps(Malicious()))
+    assert_one_sentence(cli(command, "--ckpt_path=bad.ckpt"), "bad.ckpt", "not a checkpoint of mnist_lit")
+    assert not Path("executed").exists()
+
+
+def test_a_new_process_tests_the_newest_run_without_a_warning(run: Path, data_dir: Path) -> None:
+    command = [sys.executable, "-m", "mnist_lit", "test", "--data.data_dir", str(data_dir)]
+    result = subprocess.run(command, cwd=run.parent.parent, capture_output=True, text=True, check=True)
+    assert result.stderr == "Checkpoint: lightning_logs/version_0/checkpoints/best.ckpt\n"
+    assert "Accuracy of the network on the 10000 test images: " in result.stdout

@@ -1,0 +1,169 @@
+import gzip
+import socket
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torchvision.datasets import MNIST
+from torchvision.transforms.functional import to_tensor
+
+from mnist_lit import MNISTDataModule
+from mnist_lit.datamodule import ShuffledBatches
+
+PACKED = [name for name, _ in MNIST.resources]
+FILES = PACKED + [name.removesuffix(".gz") for name in PACKED]
+
+
+def fitted(data_dir: Path, **options: int) -> MNISTDataModule:
+    datamodule = MNISTDataModule(data_dir, **options)
+    datamodule.setup("fit")
+    return datamodule
+
+
+def train_epoch(datamodule: MNISTDataModule, epoch: int) -> tuple[Tensor, Tensor]:
+    loader = datamodule.train_dataloader()
+    assert isinstance(loader, ShuffledBatches)
+    loader.sampler.set_epoch(epoch)
+    images, labels = zip(*loader, strict=True)
+    return torch.cat(images), torch.cat(labels)
+
+
+def test_batches_are_images_in_0_to_1_and_labels_of_ten_digits(data_dir: Path) -> None:
+    images, labels = train_epoch(fitted(data_dir), 0)
+    assert images.dtype == torch.float32
+    assert images.shape == (55_000, 1, 28, 28)
+    assert images.min() == 0
+    assert images.max() == 1
+    assert labels.dtype == torch.int64
+    assert set(labels.tolist()) == set(range(10))
+
+
+def test_the_test_batches_are_what_torchvision_and_to_tensor_give(data_dir: Path) -> None:
+    datamodule = MNISTDataModule(data_dir, batch_size=999)
+    datamodule.setup("test")
+    images, labels = (torch.cat(parts) for parts in zip(*datamodule.test_dataloader(), strict=True))
+    reference = MNIST(data_dir, train=False)
+    assert torch.equal(labels, reference.targets)
+    for index in (0, 998, 999, 9_999):
+        assert torch.equal(images[index], to_tensor(reference[index][0]))
+
+
+def test_an_epoch_has_each_training_image_once_with_its_label(data_dir: Path) -> None:
+    images, labels = train_epoch(fitted(data_dir, val_size=0, batch_size=1_001), 3)
+    reference = MNIST(data_dir)
+    # Sorted by their pixels, the images of the epoch and of the file must be the same.
+    seen = torch.cat((images.mul(255).byte().flatten(1), labels.byte().unsqueeze(1)), dim=1)
+    filed = torch.cat((reference.data.flatten(1), reference.targets.byte().unsqueeze(1)), dim=1)
+    assert sorted(map(bytes, seen.numpy())) == sorted(map(bytes, filed.numpy()))
+
+
+def test_the_order_depends_on_seed_and_epoch_alone(data_dir: Path) -> None:
+    _, labels = train_epoch(fitted(data_dir, seed=1), 2)
+    torch.rand(1_000)
+    assert torch.equal(labels, train_epoch(fitted(data_dir, seed=1), 2)[1])
+    for seed, epoch in (1, 1), (2, 2), (2, 1), (0, 3), (0, 2):
+        assert not torch.equal(labels, train_epoch(fitted(data_dir, seed=seed), epoch)[1])
+
+
+def test_validation_holds_out_the_same_images_whatever_the_seed(data_dir: Path) -> None:
+    first, other = fitted(data_dir, seed=0), fitted(data_dir, seed=1)
+    validation = torch.cat([images for images, _ in first.val_dataloader()])
+    assert len(validation) == 5_000
+    assert torch.equal(validation, torch.cat([images for images, _ in other.val_dataloader()]))
+    trained_on = set(map(bytes, train_epoch(first, 0)[0].numpy()))
+    # A handful of MNIST's training images is there twice.
+    assert sum(bytes(image) in trained_on for image in validation.numpy()) < 5
+
+
+def test_prepared_data_need_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("the network was used")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    datamodule = MNISTDataModule(tmp_path / "new" / "folder")
+    datamodule.prepare_data()
+    datamodule.setup("test")
+    assert len(datamodule.test_dataloader()) == 100
+    assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == ["MNIST"]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["truncated", "altered", "missing"])
+def test_a_damaged_file_is_replaced(tmp_path: Path, data_dir: Path, name: str, damage: str) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for whole in FILES:
+        (raw / whole).hardlink_to(data_dir / "MNIST" / "raw" / whole)
+    content = (raw / name).read_bytes()
+    (raw / name).unlink()
+    if damage == "truncated":
+        (raw / name).write_bytes(content[: len(content) // 2])
+    elif damage == "altered":
+        (raw / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    MNISTDataModule(tmp_path).prepare_data()
+    assert (raw / name).read_bytes() == content
+
+
+def test_images_in_torchvisions_old_format_are_not_trusted(data_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "MNIST").mkdir()
+    (tmp_path / "MNIST" / "raw").symlink_to(data_dir / "MNIST" / "raw")
+    (tmp_path / "MNIST" / "processed").mkdir()
+    for name in "training.pt", "test.pt":
+        torch.save((torch.zeros(5, 28, 28, dtype=torch.uint8), torch.zeros(5)), tmp_path / "MNIST/processed" / name)
+    datamodule = MNISTDataModule(tmp_path)
+    datamodule.prepare_data()
+    datamodule.setup("test")
+    assert len(datamodule.test_dataloader()) == 100
+
+
+def test_two_first_runs_at_once_both_succeed(tmp_path: Path) -> None:
+    script = (
+        "import sys, pathlib, time; from mnist_lit import MNISTDataModule\n"
+        "while not pathlib.Path(sys.argv[1], 'go').exists(): print(flush=True); time.sleep(0.001)\n"
+        "datamodule = MNISTDataModule(sys.argv[1] + '/data'); datamodule.prepare_data(); datamodule.setup('fit')\n"
+    )
+    runs = [subprocess.Popen([sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE) for _ in range(2)]
+    for run in runs:
+        assert run.stdout is not None
+        run.stdout.readline()  # it is waiting
+    (tmp_path / "go").touch()
+    assert [run.communicate() and run.returncode for run in runs] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size.*0"),
+        ({"val_size": -1}, "val_size.*-1"),
+        ({"val_size": 60_000}, "val_size.*60000"),
+        ({"seed": -1}, "seed.*-1"),
+    ],
+)
+def test_an_option_out_of_range_is_refused(options: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MNISTDataModule(**options)  # type: ignore[arg-type]  # data_dir is not among them
+
+
+def test_the_wheel_brings_the_files_and_their_notice(tmp_path: Path) -> None:
+    root = Path(__file__).parent.parent
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "-qw",
+        str(tmp_path),
+        str(root),
+    ]
+    subprocess.run(command, check=True)
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        for name in [*PACKED, "README.md"]:
+            assert wheel.read(f"mnist_lit/mnist/{name}") == (root / "mnist_lit" / "mnist" / name).read_bytes()
+        images = gzip.decompress(wheel.read(f"mnist_lit/mnist/{PACKED[0]}"))
+    assert len(images) == 16 + 60_000 * 28 * 28

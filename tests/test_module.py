@@ -1,0 +1,130 @@
+import csv
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import CSVLogger
+from torch.nn import functional as F  # noqa: N812, the name that torch's documentation gives it
+
+from mnist_lit import MLP, MNISTClassifier, MNISTDataModule
+from mnist_lit.datamodule import ShuffledBatches
+
+
+def fit(
+    model: MNISTClassifier, data_dir: Path, root: Path, val_size: int = 0, **options: Any
+) -> list[dict[str, float]]:
+    """Train and return the metrics that were logged, a row each time."""
+    trainer = Trainer(
+        default_root_dir=root,
+        logger=CSVLogger(root),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=1.0 if val_size else 0,
+        **options,
+    )
+    trainer.fit(model, MNISTDataModule(data_dir, val_size=val_size))
+    trainer.save_checkpoint(root / "model.ckpt")
+    with Path(trainer.log_dir or "", "metrics.csv").open() as file:
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+def test_training_is_the_articles_loop_to_the_last_bit(data_dir: Path, tmp_path: Path) -> None:
+    model = MNISTClassifier(activation="identity", lr=0.01, momentum=0, nesterov=False, schedule="constant")
+    network = MLP(activation="identity")
+    network.load_state_dict(model.network.state_dict())
+
+    datamodule = MNISTDataModule(data_dir, val_size=0)
+    datamodule.setup("fit")
+    loader = datamodule.train_dataloader()
+    assert isinstance(loader, ShuffledBatches)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+    expected_losses = []
+    for epoch in range(2):
+        loader.sampler.set_epoch(epoch)
+        losses = []
+        for images, labels in loader:
+            loss = F.cross_entropy(network(images), labels)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch's own
+            optimizer.step()
+            losses.append(loss.detach())
+        expected_losses.append(torch.stack(losses).mean().item())
+
+    logged = fit(model, data_dir, tmp_path, max_epochs=2)
+
+    assert [row["train_loss"] for row in logged if "train_loss" in row] == expected_losses
+    for ours, theirs in zip(model.network.parameters(), network.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_logged_metrics_are_the_means_over_the_images(data_dir: Path, tmp_path: Path) -> None:
+    model = MNISTClassifier()
+    logged = fit(model, data_dir, tmp_path, val_size=250, max_epochs=1, limit_train_batches=60)
+    datamodule = MNISTDataModule(data_dir, val_size=250)
+    datamodule.setup("validate")
+    images, labels = (torch.cat(parts) for parts in zip(*datamodule.val_dataloader(), strict=True))
+    with torch.no_grad():
+        logits = model(images)
+    (validated,) = (row for row in logged if "val_acc" in row)
+    assert validated["val_acc"] == pytest.approx((logits.argmax(dim=1) == labels).float().mean().item())
+    assert validated["val_loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
+
+
+class RateRecorder(MNISTClassifier):
+    """Keeps the learning rate of every step."""
+
+    def on_train_start(self) -> None:
+        self.rates: list[float] = []
+
+    def on_train_batch_start(self, *_: object) -> None:
+        self.rates.append(self.trainer.optimizers[0].param_groups[0]["lr"])
+
+
+def test_one_cycle_rises_to_the_learning_rate_and_ends_near_zero(data_dir: Path, tmp_path: Path) -> None:
+    model = RateRecorder(lr=0.2)
+    fit(model, data_dir, tmp_path, max_epochs=2, limit_train_batches=50)
+    assert len(model.rates) == 100
+    assert max(model.rates) == pytest.approx(0.2)
+    assert model.rates[0] < 0.01
+    assert model.rates[-1] < 0.0001
+
+
+def test_the_constant_schedule_leaves_the_learning_rate_alone(data_dir: Path, tmp_path: Path) -> None:
+    model = RateRecorder(lr=0.2, schedule="constant")
+    fit(model, data_dir, tmp_path, max_epochs=2, limit_train_batches=50)
+    assert model.rates == [0.2] * 100
+
+
+def test_one_cycle_without_an_end_is_refused(data_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="one_cycle needs an end"):
+        fit(MNISTClassifier(), data_dir, tmp_path, max_epochs=-1)
+
+
+def test_a_checkpoint_rebuilds_the_model_that_it_holds(data_dir: Path, tmp_path: Path) -> None:
+    model = MNISTClassifier(hidden_sizes=(30, 20), activation="tanh", lr=0.05)
+    fit(model, data_dir, tmp_path, max_epochs=1, limit_train_batches=5)
+    rebuilt = MNISTClassifier.load_from_checkpoint(tmp_path / "model.ckpt")
+    images = torch.rand(10, 1, 28, 28)
+    assert torch.equal(rebuilt.to("cpu")(images), model(images))
+    assert rebuilt.hparams == model.hparams
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lr": -1.0}, "lr.*-1"),
+        ({"lr": math.nan}, "lr.*nan"),
+        ({"lr": math.inf}, "lr.*inf"),
+        ({"momentum": 1.0}, "momentum.*1.0"),
+        ({"momentum": 0.0}, "nesterov needs"),
+        ({"weight_decay": -1e-4}, "weight_decay.*-0.0001"),
+        ({"schedule": "cosine"}, "schedule.*'cosine'"),
+        ({"hidden_sizes": (0,)}, r"hidden_sizes.*\[0\]"),
+    ],
+)
+def test_an_option_out_of_range_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MNISTClassifier(**options)
