@@ -17,8 +17,11 @@ class EpochLines(ProgressBar):
 
     def __init__(self) -> None:
         super().__init__()
-        self._trained = False
+        self._batches = 0
         self._validated = False
+
+    def disable(self) -> None:
+        """Do nothing: this prints on the main process alone."""
 
     # Callbacks hear of an epoch's end before the module, which then logs train_loss: so each line waits for what
     # comes next, another epoch or the end.
@@ -31,23 +34,23 @@ class EpochLines(ProgressBar):
         """Print the last epoch's line."""
         self._print_line(trainer)
 
-    def on_train_epoch_end(self, *_: Any) -> None:
-        """Note that there is a line to print."""
-        self._trained = True
+    def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Note that there is a line to print, and of how many batches."""
+        self._batches = trainer.fit_loop.epoch_loop.batch_progress.current.completed
 
     def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
         """Note that the line has a validation accuracy."""
         self._validated = not trainer.sanity_checking
 
     def _print_line(self, trainer: Trainer) -> None:
-        if self._trained and trainer.is_global_zero:
-            batches = trainer.num_training_batches
-            metrics = trainer.callback_metrics
-            line = f"Epoch {trainer.current_epoch}: [{batches}/{batches}], Loss: {metrics['train_loss']:.4f}"
+        metrics = trainer.callback_metrics
+        if self._batches and "train_loss" in metrics and trainer.is_global_zero:
+            line = f"Epoch {trainer.current_epoch}: [{self._batches}/{trainer.num_training_batches}]"
+            line += f", Loss: {metrics['train_loss']:.4f}"
             if self._validated:
                 line += f", Validation accuracy: {100 * metrics['val_acc']:.2f} %"
             print(line, flush=True)
-        self._trained = self._validated = False
+        self._batches, self._validated = 0, False
 
 
 class TensorBoardSummary(Callback):
@@ -58,7 +61,8 @@ class TensorBoardSummary(Callback):
     """
 
     def __init__(self) -> None:
-        self.best_val_acc: float | None = None
+        self.best_val_acc = 0.0
+        self._logged_hparams = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Lay out the charts and draw the network."""
@@ -76,17 +80,17 @@ class TensorBoardSummary(Callback):
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         step = trainer.global_step - 1  # where Lightning logs val_acc
-        first = self.best_val_acc is None
-        self.best_val_acc = max(self.best_val_acc or 0.0, float(trainer.callback_metrics["val_acc"]))
+        self.best_val_acc = max(self.best_val_acc, float(trainer.callback_metrics["val_acc"]))
         for logger in _tensorboard_loggers(trainer):
             metric = {"best_val_acc": self.best_val_acc}
-            if first:
+            if not self._logged_hparams:
                 datamodule = getattr(trainer, "datamodule", None)
                 hparams = {**pl_module.hparams, **(datamodule.hparams if datamodule else {})}
                 hparams["max_epochs"] = trainer.max_epochs
                 logger.log_hyperparams(hparams, metric, step=step)
             else:
                 logger.log_metrics(metric, step=step)
+        self._logged_hparams = True
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a continued run needs."""

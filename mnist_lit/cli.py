@@ -16,23 +16,26 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from mnist_lit.callbacks import EpochLines, TensorBoardSummary
 from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.logger import RunLogger
 from mnist_lit.module import MNISTClassifier
 
 
 class MNISTCLI(LightningCLI):
     """LightningCLI that knows where a run's checkpoints lie and never tests untrained weights."""
 
-    _checkpoint: dict[str, Any]  # what --ckpt_path names
-    _run_dir: Path | None = None  # where a training run will put its files, unless the user chose a logger
+    _checkpoint: dict[str, Any] | None = None  # what --ckpt_path names
+    _logger: RunLogger | None = None  # of a training run, unless the user chose another
+    _best: ModelCheckpoint | None = None
+    _last: ModelCheckpoint | None = None
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, then find the checkpoint and take from it what it was trained with.
 
+        LightningCLI does so too, but lets the checkpoint silently win over an option, and knows no newest run.
         Without ``--ckpt_path`` every subcommand but ``fit`` takes the newest run's best checkpoint.
 
         Raises:
@@ -72,7 +75,7 @@ class MNISTCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Load the weights, unless the trainer has a whole run to continue."""
-        if self.subcommand != "fit":
+        if self._checkpoint is not None and self.subcommand != "fit":
             # Given its own ckpt_path, the trainer would warn that the training run's callbacks are missing.
             self.model.load_state_dict(self._checkpoint["state_dict"])
             self.config_init[self.subcommand].ckpt_path = None
@@ -83,16 +86,24 @@ class MNISTCLI(LightningCLI):
         callbacks: list[Callback] = []
         if self.subcommand == "fit" and not config.barebones:
             if config.logger in (None, True):
-                save_dir = config.default_root_dir or "."
-                kwargs["logger"] = TensorBoardLogger(save_dir, default_hp_metric=False)
-                self._run_dir = Path(kwargs["logger"].log_dir)
+                root = Path(config.default_root_dir or ".").absolute()
+                run = Path(self.config.fit.ckpt_path or "").absolute().parent.parent  # of the checkpoint to go on from
+                version = run.name if run.parent == root / "lightning_logs" else None
+                if version is not None:
+                    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # it should
+                self._logger = kwargs["logger"] = RunLogger(root, version)
             if config.logger is not False:
                 callbacks += [LearningRateMonitor(), TensorBoardSummary()]
             if config.enable_checkpointing is not False:
                 if self.datamodule.val_size > 0 and config.limit_val_batches != 0:
-                    best = ModelCheckpoint(filename="best", monitor="val_acc", mode="max", enable_version_counter=False)
-                    callbacks.append(best)
-                callbacks.append(ModelCheckpoint(filename="last", enable_version_counter=False))
+                    self._best = ModelCheckpoint(
+                        filename="best", monitor="val_acc", mode="max", enable_version_counter=False
+                    )
+                    callbacks.append(self._best)
+                self._last = ModelCheckpoint(
+                    filename="last", save_on_train_epoch_end=True, enable_version_counter=False
+                )
+                callbacks.append(self._last)
         elif config.logger is None:
             kwargs["logger"] = False
         if not sys.stdout.isatty() and not config.barebones:
@@ -107,26 +118,35 @@ class MNISTCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def fit(self, **kwargs: Any) -> None:
-        """Train; a run that fails before its first step leaves no folder behind."""
+        """Train; a run that ends before its first step leaves no folder behind.
+
+        Raises:
+            ValueError: If there was nothing to train.
+        """
+        first_step = self._checkpoint["global_step"] if self._checkpoint else 0
         try:
             self.trainer.fit(**kwargs)
-        except Exception:
-            if self._run_dir is not None and self.trainer.global_step == 0:
-                shutil.rmtree(self._run_dir, ignore_errors=True)
+            if self.trainer.global_step <= first_step:
+                raise ValueError(
+                    f"nothing to train: {self.trainer.current_epoch} epochs are done and --trainer.max_epochs is "
+                    f"{self.trainer.max_epochs}"
+                )
+        except BaseException:
+            if self._logger and self._logger.new_run_dir and self.trainer.global_step <= first_step:
+                shutil.rmtree(self._logger.new_run_dir, ignore_errors=True)
             raise
 
     def after_fit(self) -> None:
         """Say what was reached, where it lies, and what to type next."""
-        checkpoint = self.trainer.checkpoint_callback  # best, or last where there is no validation
-        if not isinstance(checkpoint, ModelCheckpoint) or not checkpoint.best_model_path:
+        run_dir = self.trainer.log_dir  # asked on every process: it is broadcast
+        if not self.trainer.is_global_zero or self._last is None:
             return
-        if not self.trainer.is_global_zero:
-            return
-        if checkpoint.best_model_score is not None:
-            print(f"Best validation accuracy: {100 * checkpoint.best_model_score:.2f} %")
-        path = os.path.relpath(checkpoint.best_model_path)
-        print(f"Run: {os.path.relpath(self.trainer.log_dir or '.')}")
-        print(f"Next: python -m mnist_lit test --ckpt_path {shlex.quote(path)}")
+        if self._best is not None and self._best.best_model_score is not None:
+            print(f"Best validation accuracy: {100 * self._best.best_model_score:.2f} %")
+        print(f"Run: {os.path.relpath(run_dir or '.')}")
+        path = (self._best and self._best.best_model_path) or self._last.best_model_path
+        if path:
+            print(f"Next: python -m mnist_lit test --ckpt_path {shlex.quote(os.path.relpath(path))}")
 
     def before_validate(self) -> None:
         """Refuse to validate a run that trained on every image.
@@ -139,7 +159,7 @@ class MNISTCLI(LightningCLI):
 
     def after_test(self) -> None:
         """Print the article's line."""
-        if self.trainer.is_global_zero:
+        if self.trainer.is_global_zero and "test_acc" in self.trainer.callback_metrics:
             images = min(10_000, int(sum(self.trainer.num_test_batches)) * self.datamodule.batch_size)
             accuracy = 100 * self.trainer.callback_metrics["test_acc"]
             print(f"Accuracy of the network on the {images} test images: {accuracy:.2f} %")
@@ -147,7 +167,7 @@ class MNISTCLI(LightningCLI):
     def predict(self, **kwargs: Any) -> None:
         """Print the digit of each test image and its probability as CSV."""
         predictions = cast(list[Tensor] | None, self.trainer.predict(**kwargs))
-        if predictions is None:  # --return_predictions false
+        if not predictions or not self.trainer.is_global_zero:  # with --return_predictions false there are none
             return
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(("image", "digit", "probability"))
@@ -180,8 +200,8 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
             checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         MNISTClassifier(**checkpoint["hyper_parameters"]).load_state_dict(checkpoint["state_dict"])
         return checkpoint
-    except OSError:
-        raise
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
     except Exception as error:  # whatever a file that is no checkpoint of ours makes torch raise
         raise ValueError(f"{path} is not a checkpoint of mnist_lit, or it is damaged") from error
 
@@ -202,14 +222,16 @@ def main() -> None:
         MNISTCLI(
             MNISTClassifier,
             MNISTDataModule,
+            save_config_kwargs={"overwrite": True},  # by the run itself, when it is continued
             seed_everything_default=0,
-            trainer_defaults={"max_epochs": 10},
+            trainer_defaults={"max_epochs": 10, "devices": 1},  # several devices have nothing to gain here
             parser_kwargs=parser_kwargs
             | {
                 "exit_on_error": False,
                 "prog": "python -m mnist_lit",
                 "description": "Train, test and use a small network on MNIST.",
             },
+            auto_configure_optimizers=False,  # the module does
             load_from_checkpoint_support=False,  # the hyperparameters are plain values, which need no instantiator
         )
     except ArgumentError as error:
@@ -219,7 +241,9 @@ def main() -> None:
         sys.exit(1)
     except OSError as error:
         hint = "data go to --data.data_dir, runs to --trainer.default_root_dir"
-        message, status = f"{error.filename}: {error.strerror} ({hint})" if error.filename else str(error), 1
+        message, status = str(error), 1
+        if error.filename:
+            message = f"{os.fsdecode(error.filename)}: {error.strerror} ({hint})"
     except (ValueError, MisconfigurationException) as error:
         # What Lightning and this package raise for a value. Anything else is a defect: it keeps its traceback.
         message, status = str(error), 1

@@ -33,7 +33,7 @@ _MD5 = dict(MNIST.resources) | {
 class TensorBatches:
     """Batches cut from tensors in memory, in their order.
 
-    Not a torch DataLoader, which would fetch images one by one and be warned about for having no workers.
+    Not a torch DataLoader: Lightning warns of one without workers, and workers would only copy what is here already.
 
     Args:
         images: uint8 ``(size, 28, 28)``.

@@ -65,6 +65,7 @@ class MNISTClassifier(LightningModule):
             raise ValueError(f"weight_decay must be a number of at least 0, got {weight_decay}")
         if schedule not in get_args(Schedule):
             raise ValueError(f"schedule must be one of {', '.join(get_args(Schedule))}, got {schedule!r}")
+        hidden_sizes = tuple(hidden_sizes)  # a list, as Python callers and YAML have it, would not compare equal
         self.save_hyperparameters()
         self.lr = lr
         self.momentum = momentum
@@ -75,6 +76,20 @@ class MNISTClassifier(LightningModule):
         self.train_acc = MulticlassAccuracy(num_classes=10, average="micro")
         self.val_acc = MulticlassAccuracy(num_classes=10, average="micro")
         self.test_acc = MulticlassAccuracy(num_classes=10, average="micro")
+        self._train_outputs: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def on_train_start(self) -> None:
+        """Check that a continued run keeps to the cycle that it began.
+
+        Raises:
+            ValueError: If its schedule is ``one_cycle`` and its number of steps is another now.
+        """
+        scheduler = self.lr_schedulers()
+        if isinstance(scheduler, OneCycleLR) and scheduler.total_steps != self.trainer.estimated_stepping_batches:
+            raise ValueError(
+                f"the checkpoint's one_cycle is one of {scheduler.total_steps} steps, this run would have "
+                f"{self.trainer.estimated_stepping_batches}: keep max_epochs and the number of batches as they were"
+            )
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits, float ``(N, 10)``, of float ``images`` ``(N, 1, 28, 28)`` with pixels in [0, 1]."""
@@ -83,7 +98,7 @@ class MNISTClassifier(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Forget the last epoch."""
-        self._train_outputs: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._train_outputs.clear()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the mean cross-entropy of the batch."""
@@ -96,6 +111,8 @@ class MNISTClassifier(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Log ``train_loss`` and ``train_acc``."""
+        if not self._train_outputs:  # continued from a checkpoint of this very moment
+            return
         losses, logits, labels = zip(*self._train_outputs, strict=True)
         self.train_acc(torch.cat(logits), torch.cat(labels))
         self.log("train_loss", torch.stack(losses).mean(), prog_bar=True)
@@ -137,8 +154,10 @@ class MNISTClassifier(LightningModule):
         scheduler: LRScheduler
         if self.schedule == "one_cycle":
             steps = self.trainer.estimated_stepping_batches
-            if math.isinf(steps):
-                raise ValueError("schedule one_cycle needs an end: set max_epochs or max_steps, or schedule constant")
+            if not 0 < steps < math.inf:
+                raise ValueError(
+                    "schedule one_cycle needs a number of steps: set max_epochs or max_steps, or schedule constant"
+                )
             # cycle_momentum would move the momentum too, away from what the user set
             scheduler = OneCycleLR(optimizer, max_lr=self.lr, total_steps=int(steps), cycle_momentum=False)
         else:

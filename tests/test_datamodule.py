@@ -1,4 +1,5 @@
 import gzip
+import shutil
 import socket
 import subprocess
 import sys
@@ -150,6 +151,10 @@ def test_an_option_out_of_range_is_refused(options: dict[str, int], message: str
 
 def test_the_wheel_brings_the_files_and_their_notice(tmp_path: Path) -> None:
     root = Path(__file__).parent.parent
+    source = tmp_path / "source"  # a copy, in which nothing lies about from an earlier build
+    shutil.copytree(root / "mnist_lit", source / "mnist_lit", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in "pyproject.toml", "README.md", "LICENSE":
+        shutil.copy(root / name, source)
     command = [
         sys.executable,
         "-m",
@@ -159,7 +164,7 @@ def test_the_wheel_brings_the_files_and_their_notice(tmp_path: Path) -> None:
         "--no-build-isolation",
         "-qw",
         str(tmp_path),
-        str(root),
+        str(source),
     ]
     subprocess.run(command, check=True)
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:

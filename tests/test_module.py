@@ -98,8 +98,8 @@ def test_the_constant_schedule_leaves_the_learning_rate_alone(data_dir: Path, tm
     assert model.rates == [0.2] * 100
 
 
-def test_one_cycle_without_an_end_is_refused(data_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="one_cycle needs an end"):
+def test_one_cycle_without_a_number_of_steps_is_refused(data_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="one_cycle needs a number of steps"):
         fit(MNISTClassifier(), data_dir, tmp_path, max_epochs=-1)
 
 
