@@ -3,7 +3,8 @@
     python benchmarks/accuracy.py --seeds 0-4
     python benchmarks/accuracy.py configs/article.yaml --seeds 0-4
 
-Each seed's figures are kept as it ends, in FOLDER/NAME.csv, and a seed that is there is not run again.
+Each seed's figures are kept as it ends, in lightning_logs/accuracy_NAME.csv, and a seed that is there is not run again:
+delete the file to measure anew.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -30,17 +32,19 @@ def percentage(pattern: str, output: str) -> str:
     return match[1] if match else ""
 
 
-def measure(config: Path | None, seed: int, folder: Path) -> dict[str, str]:
+def measure(config: Path | None, seed: int) -> dict[str, str]:
     """Train and test one seed."""
-    root = f"--trainer.default_root_dir={folder / f'seed_{seed}'}"
     recipe = [] if config is None else ["--config", str(config)]
-    start = time.perf_counter()
-    fit = mnist_lit("fit", *recipe, f"--seed_everything={seed}", root)
-    seconds = time.perf_counter() - start
+    with tempfile.TemporaryDirectory() as folder:
+        root = f"--trainer.default_root_dir={folder}"
+        start = time.perf_counter()
+        fit = mnist_lit("fit", *recipe, f"--seed_everything={seed}", root)
+        seconds = time.perf_counter() - start
+        test = mnist_lit("test", root)
     return {
         "seed": str(seed),
         "val_acc": percentage("Best validation accuracy", fit),
-        "test_acc": percentage("test images", mnist_lit("test", root)),
+        "test_acc": percentage("test images", test),
         "fit_seconds": f"{seconds:.1f}",
     }
 
@@ -62,14 +66,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", nargs="?", type=Path, help="the recipe; without one, the default recipe")
     parser.add_argument("--seeds", type=seed_range, default="0-4", help="a seed, or the first and last of several: 0-4")
-    parser.add_argument(
-        "--folder", type=Path, default=Path("lightning_logs/accuracy"), help="where runs and figures go"
-    )
     arguments = parser.parse_args()
 
     name = "default" if arguments.config is None else arguments.config.stem
-    table = arguments.folder / f"{name}.csv"
-    table.parent.mkdir(parents=True, exist_ok=True)
+    table = Path(__file__).parent.parent / "lightning_logs" / f"accuracy_{name}.csv"
     if not table.exists():
         table.write_text(",".join(COLUMNS) + "\n")
     with table.open() as file:
@@ -77,7 +77,7 @@ def main() -> None:
     print("| seed | validation accuracy, % | test accuracy, % | seconds |\n|---|---|---|---|")
     for seed in arguments.seeds:
         if seed not in rows:
-            rows[seed] = measure(arguments.config, seed, arguments.folder / name)
+            rows[seed] = measure(arguments.config, seed)
             with table.open("a") as file:
                 csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(rows[seed])
         print("|", " | ".join(rows[seed][column] for column in COLUMNS), "|", flush=True)

@@ -115,7 +115,7 @@ class MNISTClassifier(LightningModule):
             return
         losses, logits, labels = zip(*self._train_outputs, strict=True)
         self.train_acc(torch.cat(logits), torch.cat(labels))
-        self.log("train_loss", torch.stack(losses).mean(), prog_bar=True)
+        self.log("train_loss", torch.stack(losses).mean(), prog_bar=True, sync_dist=True)
         self.log("train_acc", self.train_acc, prog_bar=True)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -130,7 +130,8 @@ class MNISTClassifier(LightningModule):
         images, labels = batch
         logits = self(images)
         acc.update(logits, labels)
-        self.log(f"{stage}_loss", F.cross_entropy(logits, labels), batch_size=len(labels), prog_bar=True)
+        loss = F.cross_entropy(logits, labels)
+        self.log(f"{stage}_loss", loss, batch_size=len(labels), prog_bar=True, sync_dist=True)
         self.log(f"{stage}_acc", acc, batch_size=len(labels), prog_bar=True)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
