@@ -47,10 +47,10 @@ class MNISTClassifier(LightningModule):
         self,
         hidden_sizes: tuple[int, ...] = (128, 64),
         activation: Activation = "relu",
-        lr: float = 0.1,
+        lr: float = 0.2,
         momentum: float = 0.9,
         nesterov: bool = True,
-        weight_decay: float = 0.0,
+        weight_decay: float = 5e-4,
         schedule: Schedule = "one_cycle",
     ) -> None:
         super().__init__()
@@ -115,8 +115,8 @@ class MNISTClassifier(LightningModule):
             return
         losses, logits, labels = zip(*self._train_outputs, strict=True)
         self.train_acc(torch.cat(logits), torch.cat(labels))
-        self.log("train_loss", torch.stack(losses).mean(), prog_bar=True, sync_dist=True)
-        self.log("train_acc", self.train_acc, prog_bar=True)
+        self.log("train_loss", torch.stack(losses).mean(), sync_dist=True)
+        self.log("train_acc", self.train_acc)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log ``val_loss`` and ``val_acc``."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import CLI, Result
-from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks import TQDMProgressBar
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
@@ -50,7 +50,7 @@ def test_fit_then_test_as_a_newcomer_types_them(cli: CLI, tmp_path: Path) -> Non
     assert "test_acc" in test.out
     last_line = test.out.splitlines()[-1]
     assert last_line.startswith("Accuracy of the network on the 10000 test images: ")
-    assert float(last_line.split()[-2]) > 97.8
+    assert float(last_line.split()[-2]) > 98.0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lightning_logs"]  # test leaves nothing behind
     assert len(list((tmp_path / "lightning_logs").iterdir())) == 1
 
@@ -225,7 +225,7 @@ def test_tensorboard_has_the_curves_the_charts_the_hyperparameters_and_the_graph
         assert charted in layout.tensor_proto.string_val[0]
     content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     hparams = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
-    assert hparams["lr"].number_value == 0.1
+    assert hparams["lr"].number_value == 0.2
     assert hparams["activation"].string_value == "relu"
     assert hparams["batch_size"].number_value == 100
     content = events.SummaryMetadata("_hparams_/experiment").plugin_data.content
@@ -238,14 +238,14 @@ def test_tensorboard_has_the_curves_the_charts_the_hyperparameters_and_the_graph
 
 def test_on_a_terminal_there_is_a_progress_bar_in_place_of_the_lines(cli: CLI, monkeypatch: pytest.MonkeyPatch) -> None:
     bars = []
-    on_train_end = RichProgressBar.on_train_end
+    on_train_end = TQDMProgressBar.on_train_end
 
-    def note_the_bar(bar: RichProgressBar, *args: Any) -> None:
+    def note_the_bar(bar: TQDMProgressBar, *args: Any) -> None:
         bars.append(bar)
         on_train_end(bar, *args)
 
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    monkeypatch.setattr(RichProgressBar, "on_train_end", note_the_bar)
+    monkeypatch.setattr(TQDMProgressBar, "on_train_end", note_the_bar)
     result = cli(*QUICK)
     assert len(bars) == 1
     assert "Epoch 1: [" not in result.out
@@ -270,7 +270,6 @@ def test_on_a_terminal_there_is_a_progress_bar_in_place_of_the_lines(cli: CLI, m
         ["--trainer.check_val_every_n_epoch=2"],
         ["--trainer.limit_val_batches=0"],
         ["--trainer.max_steps=70"],
-        ["--trainer.profiler=simple"],
         ["--trainer.deterministic=true"],
     ],
     ids=lambda flags: flags[0],
@@ -328,8 +327,11 @@ class Malicious:
         return os.mkdir, ("executed",)
 
 
-@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
-@pytest.mark.parametrize("kind", ["empty", "text", "truncated", "foreign", "other network", "malicious"])
+@pytest.mark.parametrize(
+    ("command", "kind"),
+    [("test", kind) for kind in ("empty", "text", "truncated", "foreign", "other network")]
+    + [(command, "malicious") for command in ("fit", "validate", "test", "predict")],
+)
 def test_a_bad_checkpoint_is_one_sentence_and_runs_nothing(cli: CLI, run: Path, command: str, kind: str) -> None:
     good = run / "checkpoints" / "best.ckpt"
     bad = run.parent.parent / "bad.ckpt"

@@ -32,7 +32,9 @@ def fit(
 
 
 def test_training_is_the_articles_loop_to_the_last_bit(data_dir: Path, tmp_path: Path) -> None:
-    model = MNISTClassifier(activation="identity", lr=0.01, momentum=0, nesterov=False, schedule="constant")
+    model = MNISTClassifier(
+        activation="identity", lr=0.01, momentum=0, nesterov=False, weight_decay=0, schedule="constant"
+    )
     network = MLP(activation="identity")
     network.load_state_dict(model.network.state_dict())
 
