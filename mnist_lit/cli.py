@@ -86,12 +86,7 @@ class MNISTCLI(LightningCLI):
         callbacks: list[Callback] = []
         if self.subcommand == "fit" and not config.barebones:
             if config.logger in (None, True):
-                root = Path(config.default_root_dir or ".").absolute()
-                run = Path(self.config.fit.ckpt_path or "").absolute().parent.parent  # of the checkpoint to go on from
-                version = run.name if run.parent == root / "lightning_logs" else None
-                if version is not None:
-                    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # it should
-                self._logger = kwargs["logger"] = RunLogger(root, version)
+                self._logger = kwargs["logger"] = self._run_logger(Path(config.default_root_dir or ".").absolute())
             if config.logger is not False:
                 callbacks += [LearningRateMonitor(), TensorBoardSummary()]
             if config.enable_checkpointing is not False:
@@ -118,6 +113,14 @@ class MNISTCLI(LightningCLI):
             kwargs["limit_val_batches"] = 0  # Lightning warns of a loader without batches
         self.trainer_defaults["callbacks"] = callbacks
         return super().instantiate_trainer(**kwargs)
+
+    def _run_logger(self, root: Path) -> RunLogger:
+        if self._checkpoint is not None:
+            run_dir = Path(self.config.fit.ckpt_path).absolute().parent.parent
+            if run_dir.parent == root / "lightning_logs":  # go on in the run's own folder, which is not empty
+                warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+                return RunLogger(root, version=run_dir.name)
+        return RunLogger(root)
 
     def fit(self, **kwargs: Any) -> None:
         """Train; a run that ends before its first step leaves no folder behind.

@@ -7,7 +7,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger
-from torch.nn import functional as F  # noqa: N812, the name that torch's documentation gives it
+from torch.nn import functional as F
 
 from mnist_lit import MLP, MNISTClassifier, MNISTDataModule
 from mnist_lit.datamodule import ShuffledBatches
