@@ -80,7 +80,7 @@ def article(epochs: int) -> list[float]:
         for images, labels in loader:
             loss = torch.nn.functional.cross_entropy(network(images), labels)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch's own
+            loss.backward()
             optimizer.step()
             total += loss.item()
 
@@ -181,7 +181,7 @@ def pytorch(epochs: int) -> list[float]:
         for indices in torch.split(torch.randperm(len(images)), BATCH):
             loss = torch.nn.functional.cross_entropy(network(images[indices]), labels[indices])
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch's own
+            loss.backward()
             optimizer.step()
 
     return timed(epoch, epochs)
@@ -258,7 +258,7 @@ def sized(epochs: int, output: Path, size: int) -> None:
 
     from mnist_lit import MNISTClassifier, MNISTDataModule
 
-    class Sized(MNISTDataModule):
+    class Resized(MNISTDataModule):
         def setup(self, stage: str) -> None:
             super().setup(stage)
             images, labels = self._train
@@ -274,7 +274,7 @@ def sized(epochs: int, output: Path, size: int) -> None:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(MNISTClassifier(), Sized(DATA, val_size=0))
+    trainer.fit(MNISTClassifier(), Resized(DATA, val_size=0))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     output.write_text(json.dumps(json.loads(output.read_text()) | {"peak": peak}))
 

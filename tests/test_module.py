@@ -50,7 +50,7 @@ def test_training_is_the_articles_loop_to_the_last_bit(data_dir: Path, tmp_path:
         for images, labels in loader:
             loss = F.cross_entropy(network(images), labels)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch's own
+            loss.backward()
             optimizer.step()
             losses.append(loss.detach())
         expected_losses.append(torch.stack(losses).mean().item())

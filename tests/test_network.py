@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from mnist_lit import MLP
+from mnist_lit.network import Activation
 
 
 def test_the_network_of_the_article_has_109386_parameters() -> None:
@@ -12,15 +13,14 @@ def test_the_network_of_the_article_has_109386_parameters() -> None:
 
 def test_without_activation_the_network_is_linear_and_with_relu_it_is_not() -> None:
     a, b = torch.rand(2, 5, 1, 28, 28)
-    for activation, linear in ("identity", True), ("relu", False):
-        network = MLP(activation=activation)  # type: ignore[arg-type]  # a loop variable is a str
+    for network, linear in (MLP(activation="identity"), True), (MLP(activation="relu"), False):
         assert torch.allclose(network(a) + network(b), network(a + b) + network(0 * a), atol=1e-5) is linear
 
 
 @pytest.mark.parametrize("activation", ["leaky_relu", "gelu", "silu", "tanh", "sigmoid"])
-def test_every_activation_gives_another_function_of_the_same_weights(activation: str) -> None:
+def test_every_activation_gives_another_function_of_the_same_weights(activation: Activation) -> None:
     relu = MLP()
-    other = MLP(activation=activation)  # type: ignore[arg-type]  # parametrize gives a str
+    other = MLP(activation=activation)
     other.load_state_dict(relu.state_dict())
     images = torch.rand(5, 1, 28, 28)
     assert not torch.allclose(relu(images), other(images))
