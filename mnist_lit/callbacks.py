@@ -1,11 +1,45 @@
-"""What a run shows of itself: a line for each epoch, and in TensorBoard what belongs with the curves."""
+"""What a run keeps and shows: its checkpoints, a line for each epoch, and in TensorBoard what belongs with the curves.
+
+Lightning calls each callback seven times a step, whether it has anything to do or not, which takes 1 % of the time
+of a small network like this: so there are few of them, and none that does its work at every step.
+"""
 
 import warnings
+from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
+
+
+class RunCheckpoint(ModelCheckpoint):
+    """Keeps ``best.ckpt``, from the epoch of the highest ``val_acc``, and ``last.ckpt``, from the last one.
+
+    ModelCheckpoint's own ``save_last`` keeps the last one only of the epochs that are the best so far.
+
+    Args:
+        validated: Whether there will be a ``val_acc``; without one there is no best checkpoint.
+    """
+
+    # ModelCheckpoint's key lists its settings, anew in each of its hooks in each step: 2 % of an epoch.
+    state_key = "RunCheckpoint"
+
+    def __init__(self, validated: bool = True) -> None:
+        super().__init__(
+            filename="best",
+            monitor="val_acc" if validated else None,
+            mode="max",
+            save_top_k=1 if validated else 0,
+            enable_version_counter=False,
+        )
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the last checkpoint, and the best one if this is it."""
+        super().on_train_epoch_end(trainer, pl_module)
+        if self.dirpath and not getattr(trainer, "fast_dev_run", False):  # then nothing is to be kept
+            self.last_model_path = str(Path(self.dirpath, "last.ckpt"))
+            trainer.save_checkpoint(self.last_model_path)
 
 
 class EpochLines(ProgressBar):
@@ -53,19 +87,22 @@ class EpochLines(ProgressBar):
         self._batches, self._validated = 0, False
 
 
-class TensorBoardSummary(Callback):
+class TensorBoardSummary(LearningRateMonitor):
     """Adds to TensorBoard's curves what explains them.
 
-    Custom Scalars gets a chart with train and validation together for the loss and one for the accuracy, Graphs the
-    network, HParams the hyperparameters with ``best_val_acc``, the highest ``val_acc`` so far.
+    The learning rate has a curve, with other loggers too. Custom Scalars gets a chart with train and validation
+    together for the loss and one for the accuracy, Graphs the network, HParams the hyperparameters with
+    ``best_val_acc``, the highest ``val_acc`` so far.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.best_val_acc = 0.0
         self._logged_hparams = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Lay out the charts and draw the network."""
+        super().on_train_start(trainer)
         network = pl_module.get_submodule("network")
         charts = {name: ["Multiline", [f"train_{name}$", f"val_{name}$"]] for name in ("loss", "acc")}
         for logger in _tensorboard_loggers(trainer):

@@ -14,11 +14,11 @@ import torch
 from jsonargparse import ArgumentError, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from torch import Tensor
 
-from mnist_lit.callbacks import EpochLines, TensorBoardSummary
+from mnist_lit.callbacks import EpochLines, RunCheckpoint, TensorBoardSummary
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.logger import RunLogger
 from mnist_lit.module import MNISTClassifier
@@ -29,8 +29,7 @@ class MNISTCLI(LightningCLI):
 
     _checkpoint: dict[str, Any] | None = None  # what --ckpt_path names
     _logger: RunLogger | None = None  # of a training run, unless the user chose another
-    _best: ModelCheckpoint | None = None
-    _last: ModelCheckpoint | None = None
+    _checkpoints: RunCheckpoint | None = None  # likewise
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, then find the checkpoint and take from it what it was trained with.
@@ -88,17 +87,11 @@ class MNISTCLI(LightningCLI):
             if config.logger in (None, True):
                 self._logger = kwargs["logger"] = self._run_logger(Path(config.default_root_dir or ".").absolute())
             if config.logger is not False:
-                callbacks += [LearningRateMonitor(), TensorBoardSummary()]
+                callbacks.append(TensorBoardSummary())
             if config.enable_checkpointing is not False:
-                if self.datamodule.val_size > 0 and config.limit_val_batches != 0:
-                    self._best = ModelCheckpoint(
-                        filename="best", monitor="val_acc", mode="max", enable_version_counter=False
-                    )
-                    callbacks.append(self._best)
-                self._last = ModelCheckpoint(
-                    filename="last", save_on_train_epoch_end=True, enable_version_counter=False
-                )
-                callbacks.append(self._last)
+                validated = self.datamodule.val_size > 0 and config.limit_val_batches != 0
+                self._checkpoints = RunCheckpoint(validated)
+                callbacks.append(self._checkpoints)
         elif config.logger is None:
             kwargs["logger"] = False
         if not config.barebones:
@@ -144,12 +137,12 @@ class MNISTCLI(LightningCLI):
     def after_fit(self) -> None:
         """Say what was reached, where it lies, and what to type next."""
         run_dir = self.trainer.log_dir  # asked on every process: it is broadcast
-        if not self.trainer.is_global_zero or self._last is None:
+        if not self.trainer.is_global_zero or self._checkpoints is None:
             return
-        if self._best is not None and self._best.best_model_score is not None:
-            print(f"Best validation accuracy: {100 * self._best.best_model_score:.2f} %")
+        if self._checkpoints.best_model_score is not None:
+            print(f"Best validation accuracy: {100 * self._checkpoints.best_model_score:.2f} %")
         print(f"Run: {os.path.relpath(run_dir or '.')}")
-        path = (self._best and self._best.best_model_path) or self._last.best_model_path
+        path = self._checkpoints.best_model_path or self._checkpoints.last_model_path
         if path:
             print(f"Next: python -m mnist_lit test --ckpt_path {shlex.quote(os.path.relpath(path))}")
 
