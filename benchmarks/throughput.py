@@ -7,7 +7,8 @@
 
 Every contestant trains 784-128-64-10 on batches of 100 MNIST images in a process of its own. Seconds are those of
 60,000 images; the first epoch of a process, with its one-time costs, is not counted. scikit-learn and JAX take part
-where they are installed: ``pip install -e '.[bench]'``.
+where they are installed: ``pip install -e '.[bench]'``. Those in PyTorch take one thread, as mnist_lit does by itself:
+two gain nothing here, and on a busy machine they wait for each other.
 """
 
 import argparse
@@ -55,11 +56,11 @@ def timed(epoch: Callable[[], object], epochs: int) -> list[float]:
 
 
 def training_tensors() -> "tuple[Tensor, Tensor]":
-    """Return all 60,000 images, float ``(60000, 784)`` in [0, 1], and their labels."""
+    """Return all 60,000 images, uint8 ``(60000, 784)``, and their labels."""
     from torchvision.datasets import MNIST
 
     mnist = MNIST(DATA)
-    return mnist.data.flatten(1).float().div(255), mnist.targets
+    return mnist.data.flatten(1), mnist.targets
 
 
 def article(epochs: int) -> list[float]:
@@ -179,7 +180,8 @@ def pytorch(epochs: int) -> list[float]:
 
     def epoch() -> None:
         for indices in torch.split(torch.randperm(len(images)), BATCH):
-            loss = torch.nn.functional.cross_entropy(network(images[indices]), labels[indices])
+            batch = images.index_select(0, indices).div(255)
+            loss = torch.nn.functional.cross_entropy(network(batch), labels.index_select(0, indices))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -211,7 +213,8 @@ def scikit_learn(epochs: int) -> list[float]:
     import numpy as np
     from sklearn.neural_network import MLPClassifier
 
-    images, labels = (tensor.numpy() for tensor in training_tensors())
+    pixels, digits = training_tensors()
+    images, labels = pixels.div(255).numpy(), digits.numpy()
     classifier = MLPClassifier((128, 64), solver="sgd", batch_size=BATCH, learning_rate_init=0.01, alpha=0, momentum=0)
     return timed(lambda: classifier.partial_fit(images, labels, classes=np.arange(10)), epochs)
 
@@ -219,24 +222,18 @@ def scikit_learn(epochs: int) -> list[float]:
 def jax(epochs: int) -> list[float]:
     """Train with JAX: an epoch is one compiled ``lax.scan``."""
     import jax
+    import jax_mlp
     import numpy as np
     from jax import numpy as jnp
 
-    images, labels = (jnp.asarray(tensor.numpy()) for tensor in training_tensors())
+    pixels, digits = training_tensors()
+    images, labels = jnp.asarray(pixels.div(255).numpy()), jnp.asarray(digits.numpy())
     random = np.random.default_rng(0)
-    sizes = (784, 128, 64, 10)
-    parameters = [
-        (jnp.asarray(random.uniform(-1, 1, (a, b)) / a**0.5, jnp.float32), jnp.zeros(b)) for a, b in pairwise(sizes)
-    ]
-
-    def loss(parameters: Any, images: Any, labels: Any) -> Any:
-        for weight, bias in parameters:
-            images = images @ weight + bias
-        return -jax.nn.log_softmax(images)[jnp.arange(BATCH), labels].mean()
+    parameters = jax_mlp.init(random)
 
     def step(parameters: Any, indices: Any) -> Any:
-        value, gradients = jax.value_and_grad(loss)(parameters, images[indices], labels[indices])
-        return jax.tree.map(lambda p, g: p - 0.01 * g, parameters, gradients), value
+        loss, gradients = jax.value_and_grad(jax_mlp.loss)(parameters, images[indices], labels[indices], relu=False)
+        return jax.tree.map(lambda p, g: p - 0.01 * g, parameters, gradients), loss
 
     scan = jax.jit(lambda parameters, order: jax.lax.scan(step, parameters, order))
 
@@ -426,7 +423,7 @@ def main() -> None:
         if arguments.contestant not in ("jax", "sklearn"):
             import torch
 
-            torch.set_num_threads(1)  # as mnist_lit does: two gain nothing here, and lose much on a busy machine
+            torch.set_num_threads(1)
         if arguments.contestant.startswith("size_"):
             sized(arguments.epochs, arguments.output, int(arguments.contestant.removeprefix("size_")))
             return
