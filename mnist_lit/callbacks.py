@@ -1,7 +1,7 @@
 """What a run keeps and shows: its checkpoints, a line for each epoch, and in TensorBoard what belongs with the curves.
 
-Lightning calls each callback seven times a step, whether it has anything to do or not, which takes 1 % of the time
-of a small network like this: so there are few of them, and none that does its work at every step.
+Lightning calls each callback six times a step, whether it has anything to do or not, which takes 1 % of the time of a
+small network like this: so there are few of them.
 """
 
 import warnings

@@ -98,7 +98,8 @@ class MNISTCLI(LightningCLI):
             terminal = sys.stdout.isatty()
             if config.enable_model_summary is None:
                 kwargs["enable_model_summary"] = terminal
-            has_progress_bar = any(isinstance(callback, ProgressBar) for callback in config.callbacks or [])
+            theirs = config.callbacks if isinstance(config.callbacks, list) else [config.callbacks]
+            has_progress_bar = any(isinstance(callback, ProgressBar) for callback in theirs)
             if config.enable_progress_bar is not False and not has_progress_bar:
                 # The default bar, rich's, reads every metric at every step: an epoch of 0.9 seconds takes 1.3 with it.
                 callbacks.append(TQDMProgressBar(refresh_rate=50, leave=True) if terminal else EpochLines())

@@ -144,7 +144,7 @@ class MNISTClassifier(LightningModule):
     def _log_evaluation(self, stage: str, accuracy: MulticlassAccuracy) -> None:
         logits, labels = map(torch.cat, zip(*self._eval_outputs, strict=True))
         accuracy(logits, labels)
-        loss = F.cross_entropy(logits, labels)
+        loss = F.cross_entropy(logits.float(), labels)  # in mixed precision the logits are halves
         self.log(f"{stage}_loss", loss, batch_size=len(labels), prog_bar=True, sync_dist=True)
         self.log(f"{stage}_acc", accuracy, prog_bar=True)
 
@@ -165,7 +165,9 @@ class MNISTClassifier(LightningModule):
             momentum=self.momentum,
             nesterov=self.nesterov,
             weight_decay=self.weight_decay,
-            fused=True,  # with momentum 0.06 to 0.1 ms a step in place of 0.2, without it the same to the last bit
+            # 0.10 ms a step in place of 0.21, and for plain SGD, the article's, the same to the last bit. Lightning
+            # does not clip gradients of fused optimizers in mixed precision.
+            fused=not self.trainer.gradient_clip_val,
         )
         scheduler: LRScheduler
         if self.schedule == "one_cycle":

@@ -67,6 +67,12 @@ def test_the_articles_recipe_reaches_the_articles_accuracy(cli: CLI) -> None:
     assert float(test.out.split()[-2]) == pytest.approx(91.6, abs=0.4)
 
 
+def test_the_fast_recipe_reaches_98_percent(cli: CLI) -> None:
+    fit = cli("fit", "--config", ROOT / "configs" / "fast.yaml")
+    assert len(fit.out.splitlines()) == 7  # five epochs
+    assert float(cli("test").out.split()[-2]) > 97.8
+
+
 @pytest.fixture
 def run(cli: CLI, tmp_path: Path) -> Path:
     assert cli(*QUICK).status == 0
@@ -263,6 +269,8 @@ def test_on_a_terminal_there_is_a_progress_bar_in_place_of_the_lines(cli: CLI, m
         ["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=elsewhere"],
         ["--trainer.callbacks+=RichProgressBar"],
         ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val_loss"],
+        ["--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=val_loss"],
+        ["--trainer.precision=bf16-mixed", "--trainer.gradient_clip_val=1"],
         ["--trainer.accumulate_grad_batches=2", "--trainer.gradient_clip_val=1"],
         ["--trainer.precision=bf16-true"],
         ["--trainer.overfit_batches=60"],
