@@ -12,9 +12,11 @@ SIZES = (784, 128, 64, 10)
 
 def init(random: np.random.Generator) -> Any:
     """Return weights and biases of each layer, drawn as torch draws them."""
-    return [
-        (jnp.asarray(random.uniform(-1, 1, (a, b)) / a**0.5, jnp.float32), jnp.zeros(b)) for a, b in pairwise(SIZES)
-    ]
+
+    def draw(inputs: int, *shape: int) -> Any:
+        return jnp.asarray(random.uniform(-1, 1, shape) / inputs**0.5, jnp.float32)
+
+    return [(draw(a, a, b), draw(a, b)) for a, b in pairwise(SIZES)]
 
 
 def logits(parameters: Any, images: Any, relu: bool) -> Any:

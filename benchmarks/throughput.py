@@ -5,10 +5,11 @@
     python benchmarks/throughput.py --sizes                # 6,000, 60,000 and 600,000 images
     python benchmarks/throughput.py --markdown table.md    # the table in a file, too
 
-Every contestant trains 784-128-64-10 on batches of 100 MNIST images in a process of its own. Seconds are those of
-60,000 images; the first epoch of a process, with its one-time costs, is not counted. scikit-learn and JAX take part
-where they are installed: ``pip install -e '.[bench]'``. Those in PyTorch take one thread, as mnist_lit does by itself:
-two gain nothing here, and on a busy machine they wait for each other.
+Every contestant trains 784-128-64-10 on batches of 100 MNIST images, on the CPU, in a process of its own: with the
+article's recipe, but for ``fit`` and ``floor``, which take the default one. Seconds are those of 60,000 images; the
+first epoch of a process, with its one-time costs, is not counted. scikit-learn and JAX take part where they are
+installed: ``pip install -e '.[bench]'``. Those in PyTorch take one thread, as mnist_lit does by itself: two gain
+nothing here, and on a busy machine they wait for each other.
 """
 
 import argparse
@@ -23,7 +24,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import pairwise
@@ -33,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from mnist_lit.datamodule import Batch
@@ -41,6 +43,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ARTICLE = str(ROOT / "configs" / "article.yaml")
 DATA = str(ROOT / "data")
 BATCH = 100
+ENVIRONMENT = os.environ | {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
 
 # Every contestant imports what it needs and no more: no process carries another's libraries.
 
@@ -55,12 +58,13 @@ def timed(epoch: Callable[[], object], epochs: int) -> list[float]:
     return seconds
 
 
-def training_tensors() -> "tuple[Tensor, Tensor]":
-    """Return all 60,000 images, uint8 ``(60000, 784)``, and their labels."""
-    from torchvision.datasets import MNIST
+def read_idx(prefix: str) -> "tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]":
+    """Return images, uint8 ``(N, 784)``, and labels of the ``train`` or ``t10k`` files."""
+    import numpy as np
 
-    mnist = MNIST(DATA)
-    return mnist.data.flatten(1), mnist.targets
+    images = np.fromfile(f"{DATA}/MNIST/raw/{prefix}-images-idx3-ubyte", np.uint8, offset=16).reshape(-1, 784)
+    labels = np.fromfile(f"{DATA}/MNIST/raw/{prefix}-labels-idx1-ubyte", np.uint8, offset=8)
+    return images, labels.astype(np.int64)
 
 
 def article(epochs: int) -> list[float]:
@@ -104,7 +108,7 @@ def template(epochs: int, output: Path) -> None:
     class Template(LightningModule):
         def __init__(self) -> None:
             super().__init__()
-            self.network = MLP()
+            self.network = MLP(activation="identity")
             self.accuracy = MulticlassAccuracy(num_classes=10)
 
         def training_step(self, batch: "Batch", batch_idx: int) -> "Tensor":
@@ -174,7 +178,7 @@ def pytorch(epochs: int) -> list[float]:
 
     from mnist_lit import MLP
 
-    images, labels = training_tensors()
+    images, labels = map(torch.from_numpy, read_idx("train"))
     network = MLP(activation="identity")
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
 
@@ -213,9 +217,11 @@ def scikit_learn(epochs: int) -> list[float]:
     import numpy as np
     from sklearn.neural_network import MLPClassifier
 
-    pixels, digits = training_tensors()
-    images, labels = pixels.div(255).numpy(), digits.numpy()
-    classifier = MLPClassifier((128, 64), solver="sgd", batch_size=BATCH, learning_rate_init=0.01, alpha=0, momentum=0)
+    images, labels = read_idx("train")
+    images = images / np.float32(255)
+    classifier = MLPClassifier(
+        (128, 64), "identity", solver="sgd", batch_size=BATCH, learning_rate_init=0.01, alpha=0, momentum=0
+    )
     return timed(lambda: classifier.partial_fit(images, labels, classes=np.arange(10)), epochs)
 
 
@@ -226,8 +232,8 @@ def jax(epochs: int) -> list[float]:
     import numpy as np
     from jax import numpy as jnp
 
-    pixels, digits = training_tensors()
-    images, labels = jnp.asarray(pixels.div(255).numpy()), jnp.asarray(digits.numpy())
+    images, labels = map(jnp.asarray, read_idx("train"))
+    images = images / 255
     random = np.random.default_rng(0)
     parameters = jax_mlp.init(random)
 
@@ -247,7 +253,7 @@ def jax(epochs: int) -> list[float]:
 
 
 def sized(epochs: int, output: Path, size: int) -> None:
-    """Train as ``fit`` does on ``size`` images, MNIST's first ones or MNIST repeated, and write down the memory."""
+    """Train the default recipe on ``size`` images, MNIST's first ones or MNIST repeated, and write down the memory."""
     import resource
 
     from epoch_timer import EpochTimer
@@ -294,17 +300,21 @@ CONTESTANTS: dict[str, tuple[str, Callable[[int, Path], list[float] | None]]] = 
     "article": ("the article's loop: images opened one by one", lambda epochs, _: article(epochs)),
     "template": ("the usual Lightning template: transforms, metrics and bar each step", template),
     "fit": ("**`mnist_lit fit`**, default recipe, everything on", fit),
-    "floor": ("Lightning's floor for it: the steps alone", floor),
+    "floor": ("Lightning's floor for it: the steps alone, default recipe", floor),
     "fit_article": (
         "**`mnist_lit fit --config configs/article.yaml`**, everything on",
         lambda epochs, output: fit(epochs, output, "--config", ARTICLE),
     ),
-    "floor_article": ("Lightning's floor for it", lambda epochs, output: floor(epochs, output, **ARTICLE_RECIPE)),
+    "floor_article": (
+        "Lightning's floor for it, article's recipe",
+        lambda epochs, output: floor(epochs, output, **ARTICLE_RECIPE),
+    ),
     "pytorch": ("plain PyTorch loop over tensors in memory", lambda epochs, _: pytorch(epochs)),
     "jax": ("JAX, an epoch one compiled `lax.scan`", lambda epochs, _: jax(epochs)),
     "sklearn": ("scikit-learn's `MLPClassifier`", lambda epochs, _: scikit_learn(epochs)),
     "products": ("the matrix products alone", lambda epochs, _: matrix_products(epochs)),
 }
+OPTIONAL = {"jax": "jax", "sklearn": "scikit-learn"}  # contestant, which is the module too, and package
 SIZES = {6_000: "6,000", 60_000: "60,000", 600_000: "600,000"}
 
 
@@ -323,7 +333,7 @@ def run(contestant: str, epochs: int) -> dict[str, Any]:
             "--output",
             str(output),
         ]
-        with subprocess.Popen(command, stdout=theirs, stderr=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(command, env=ENVIRONMENT, stdout=theirs, stderr=subprocess.PIPE, text=True) as process:
             os.close(theirs)
             # A terminal that nobody reads would fill and stop the process.
             threading.Thread(target=lambda: all(iter(lambda: read(terminal), b"")), daemon=True).start()
@@ -366,10 +376,11 @@ def throughput_table(contestants: list[str], repeats: int, epochs: int) -> Itera
     images = {name: 55_000 if name in ("fit", "floor") else 60_000 for name in contestants}
     seconds = {name: [seconds_of(result, images[name]) for result in results[name]] for name in contestants}
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    yield "| | seconds for 60,000 images | least to most | images a second | ratio |"
+    yield "| | seconds for 60,000 images | least to most | images a second | ratio to `fit` of the same recipe |"
     yield "|---|---|---|---|---|"
     for name in sorted(contestants, key=lambda name: -medians[name]):
-        ratio = f"{medians[name] / medians['fit']:.2f}" if "fit" in medians else ""
+        fit = "fit" if name in ("fit", "floor") else "fit_article"
+        ratio = f"{medians[name] / medians[fit]:.2f}" if fit in medians else ""
         spread = f"{min(seconds[name]):.2f} to {max(seconds[name]):.2f}"
         yield f"| {CONTESTANTS[name][0]} | {medians[name]:.2f} | {spread} | {60_000 / medians[name]:,.0f} | {ratio} |"
     for recipe in "", "_article":
@@ -399,10 +410,16 @@ def sizes_table(repeats: int, epochs: int) -> Iterator[str]:
         yield f"| {label} | {size * 784 / 1e6:,.0f} | {seconds:.2f} | {peak:,.0f} |"
 
 
+def present(contestants: Iterable[str]) -> list[str]:
+    """Return the contestants but for those that are not installed."""
+    return [name for name in contestants if name not in OPTIONAL or find_spec(name)]
+
+
 def machine() -> str:
     """Return what the measurement ran on."""
     cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), ": unknown")
-    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "lightning"))
+    installed = ["torch", "lightning", *(package for module, package in OPTIONAL.items() if find_spec(module))]
+    packages = ", ".join(f"{name} {version(name)}" for name in installed)
     return f"{os.cpu_count()} cores, {cpu.split(': ')[1]}; Python {platform.python_version()}, {packages}."
 
 
@@ -435,8 +452,7 @@ def main() -> None:
     from mnist_lit import MNISTDataModule
 
     MNISTDataModule(DATA).prepare_data()
-    optional = {"sklearn": find_spec("sklearn"), "jax": find_spec("jax")}
-    contestants = arguments.only or [name for name in CONTESTANTS if optional.get(name, True)]
+    contestants = arguments.only or present(CONTESTANTS)
     if arguments.sizes:
         lines = list(sizes_table(arguments.repeats, arguments.epochs))
     else:
