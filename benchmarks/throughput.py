@@ -8,7 +8,7 @@
 Every contestant trains 784-128-64-10 on batches of 100 MNIST images, on the CPU, in a process of its own: with the
 article's recipe, but for ``fit`` and ``floor``, which take the default one. Seconds are those of 60,000 images; the
 first epoch of a process, with its one-time costs, is not counted. scikit-learn and JAX take part where they are
-installed: ``pip install -e '.[bench]'``. Those in PyTorch take one thread, as mnist_lit does by itself: two gain
+installed: ``pip install -e '.[bench]'``. Those in PyTorch take one thread, as mnist_lit's command line does: two gain
 nothing here, and on a busy machine they wait for each other.
 """
 
@@ -417,7 +417,9 @@ def present(contestants: Iterable[str]) -> list[str]:
 
 def machine() -> str:
     """Return what the measurement ran on."""
-    cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), ": unknown")
+    cpuinfo = Path("/proc/cpuinfo")  # of Linux
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    cpu = next((line for line in lines if "model name" in line), f": {platform.processor()}")
     installed = ["torch", "lightning", *(package for module, package in OPTIONAL.items() if find_spec(module))]
     packages = ", ".join(f"{name} {version(name)}" for name in installed)
     return f"{os.cpu_count()} cores, {cpu.split(': ')[1]}; Python {platform.python_version()}, {packages}."
