@@ -45,7 +45,7 @@ DATA = str(ROOT / "data")
 BATCH = 100
 ENVIRONMENT = os.environ | {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
 
-# Every contestant imports what it needs and no more: no process carries another's libraries.
+# Contestants import what they need themselves, so that the processes of JAX and scikit-learn carry no torch.
 
 
 def timed(epoch: Callable[[], object], epochs: int) -> list[float]:
