@@ -140,7 +140,8 @@ def test_the_model_is_rebuilt_from_the_checkpoint(cli: CLI, tmp_path: Path) -> N
 
 
 def test_a_continued_run_ends_as_if_it_had_never_stopped(cli: CLI, tmp_path: Path) -> None:
-    options = ("--trainer.limit_train_batches=60", "--model.schedule=constant")
+    distortions = ("--data.augment_rotation=10", "--data.augment_elastic=0.8")
+    options = ("--trainer.limit_train_batches=60", "--model.schedule=constant", *distortions)
     cli("fit", "--trainer.max_epochs=3", *options)
     cli("fit", "--trainer.max_epochs=2", *options)
     continued = cli("fit", "--trainer.max_epochs=3", *options, "--ckpt_path=last")
@@ -308,6 +309,7 @@ def test_print_config_prints_a_config_that_fit_accepts(cli: CLI, tmp_path: Path)
         (["fit", "--data.batch_size=0"], ["batch_size", "0"]),
         (["fit", "--data.batch_size=1.5"], ["batch_size", "1.5"]),
         (["fit", "--data.val_size=60000"], ["val_size", "60000"]),
+        (["fit", "--data.augment_rotation=270"], ["rotation", "180", "270"]),
         (["fit", "--trainer.max_epochs=-1"], ["max_epochs"]),
         (["fit", "--trainer.val_check_interval=1000"], ["val_check_interval", "1000"]),
         (["fit", "--trainer.accelerator=abacus"], ["abacus"]),

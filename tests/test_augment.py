@@ -1,0 +1,183 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor
+
+from mnist_lit import MNISTClassifier, MNISTDataModule
+from mnist_lit.augment import RandomDistortion
+
+STRONG = {"rotation": 20.0, "shift": 2.0, "scale": 0.2, "shear": 0.2, "elastic": 1.0}
+AUGMENT: dict[str, Any] = {f"augment_{name}": value for name, value in STRONG.items()}
+
+
+@pytest.fixture(scope="module")
+def digits(data_dir: Path) -> Tensor:
+    datamodule = MNISTDataModule(data_dir, batch_size=1_000)
+    datamodule.setup("test")
+    images, _ = next(iter(datamodule.test_dataloader()))
+    return images
+
+
+def dots(x: float, y: float, count: int = 4_000) -> Tensor:
+    """Return images of a soft dot, ``x`` pixels to the right of the middle and ``y`` below it."""
+    pixels = torch.arange(28) - 13.5
+    dot = torch.exp(-((pixels - x) ** 2 + (pixels[:, None] - y) ** 2) / 2)
+    return dot.expand(count, 1, 28, 28)
+
+
+def centres_of_mass(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how far right of the middle and below it they are, in pixels."""
+    pixels = torch.arange(28) - 13.5
+    mass = images.sum((1, 2, 3))
+    return (images * pixels).sum((1, 2, 3)) / mass, (images * pixels[:, None]).sum((1, 2, 3)) / mass
+
+
+class SeenBatches(Callback):
+    """Keeps what the model is given."""
+
+    def __init__(self) -> None:
+        self.train: list[Tensor] = []
+        self.val: list[Tensor] = []
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        self.train.append(batch[0])
+
+    def on_validation_batch_start(self, trainer: Any, pl_module: Any, batch: Any, *_: Any) -> None:
+        self.val.append(batch[0])
+
+
+def seen(data_dir: Path, root: Path, *, overfit_batches: int = 0, **options: Any) -> SeenBatches:
+    """Return the batches of two epochs of training."""
+    callback = SeenBatches()
+    trainer = Trainer(
+        default_root_dir=root,
+        max_epochs=2,
+        limit_train_batches=3,
+        limit_val_batches=1,
+        overfit_batches=overfit_batches,
+        callbacks=callback,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(MNISTClassifier(), MNISTDataModule(data_dir, **options))
+    return callback
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_distorted_images_are_images(digits: Tensor, dtype: torch.dtype) -> None:
+    distorted = RandomDistortion(**STRONG)(digits.to(dtype))
+    assert distorted.shape == digits.shape
+    assert distorted.dtype == dtype
+    assert distorted.min() >= 0
+    assert distorted.max() <= 1
+    assert distorted.mean() == pytest.approx(float(digits.mean()), rel=0.1)  # as much ink as before
+
+
+def test_without_strength_nothing_changes(digits: Tensor) -> None:
+    assert torch.allclose(RandomDistortion()(digits), digits, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", STRONG)
+def test_each_kind_of_distortion_is_another_for_each_image(digits: Tensor, name: str) -> None:
+    distorted = RandomDistortion(**{name: STRONG[name]})(digits[:1].expand(20, 1, 28, 28))
+    assert len(distorted.flatten(1).unique(dim=0)) == 20
+    assert ((distorted - digits[0]).abs().amax((1, 2, 3)) > 0.1).sum() >= 15  # the others drew very little
+
+
+def test_a_shift_is_at_most_what_was_asked_and_in_any_direction() -> None:
+    x, y = centres_of_mass(RandomDistortion(shift=3)(dots(1, -2)))
+    for moved in x - 1, y + 2:
+        assert moved.abs().max() == pytest.approx(3, abs=0.05)
+        assert moved.mean() == pytest.approx(0, abs=0.15)
+    assert torch.corrcoef(torch.stack((x, y)))[0, 1].abs() < 0.1
+
+
+def test_a_rotation_is_around_the_middle_and_by_at_most_what_was_asked() -> None:
+    x, y = centres_of_mass(RandomDistortion(rotation=30)(dots(8, 0)))
+    assert torch.allclose(torch.hypot(x, y), torch.tensor(8.0), atol=0.05)
+    angles = torch.atan2(y, x).rad2deg()
+    assert angles.max() == pytest.approx(30, abs=0.5)
+    assert angles.min() == pytest.approx(-30, abs=0.5)
+
+
+def test_scale_and_shear_move_a_point_by_at_most_what_was_asked() -> None:
+    x, y = centres_of_mass(RandomDistortion(scale=0.2)(dots(8, 6)))
+    for ratio in 8 / x, 6 / y:
+        assert ratio.max() == pytest.approx(1.2, abs=0.01)
+        assert ratio.min() == pytest.approx(0.8, abs=0.01)
+    x, y = centres_of_mass(RandomDistortion(shear=0.5)(dots(0, 6)))
+    assert torch.allclose(y, torch.tensor(6.0), atol=0.05)
+    assert x.abs().max() == pytest.approx(3, abs=0.05)
+
+
+@pytest.mark.parametrize("position", [(0, 0), (7, -5), (-9, 9)])
+def test_elastic_displacements_have_the_standard_deviation_that_was_asked(position: tuple[int, int]) -> None:
+    moved = torch.stack(centres_of_mass(RandomDistortion(elastic=0.8, elastic_sigma=6)(dots(*position))))
+    assert moved.std(dim=1).tolist() == pytest.approx([0.8, 0.8], rel=0.1)
+    assert torch.corrcoef(moved)[0, 1].abs() < 0.1
+
+
+def test_elastic_displacements_are_smooth_over_sigma() -> None:
+    def correlation(distance: int, sigma: float) -> float:
+        distort, generator = RandomDistortion(elastic=0.8, elastic_sigma=sigma), torch.Generator()
+        moved = [
+            centres_of_mass(distort(dots(x, 0), generator.manual_seed(0)))[0] for x in (-distance / 2, distance / 2)
+        ]
+        return float(torch.corrcoef(torch.stack(moved))[0, 1])
+
+    # White noise smoothed with a Gaussian is correlated as exp(-(distance / (2 sigma))^2).
+    assert correlation(8, sigma=4) == pytest.approx(0.37, abs=0.12)
+    assert correlation(8, sigma=8) == pytest.approx(0.78, abs=0.12)
+    assert correlation(16, sigma=4) < 0.1
+
+
+def test_distortions_depend_on_seed_epoch_and_batch_alone(data_dir: Path, tmp_path: Path) -> None:
+    batches = seen(data_dir, tmp_path, seed=1, **AUGMENT).train
+    assert len(batches) == 6
+    torch.rand(1_000)
+    for batch, again in zip(batches, seen(data_dir, tmp_path, seed=1, **AUGMENT).train, strict=True):
+        assert torch.equal(batch, again)
+    # The same images in each epoch, whatever the seed: what differs is the distortion.
+    one, other = (seen(data_dir, tmp_path, overfit_batches=3, seed=seed, **AUGMENT).train for seed in (1, 2))
+    plain = seen(data_dir, tmp_path, overfit_batches=3).train
+    assert all(torch.equal(plain[batch], plain[batch + 3]) for batch in range(3))
+    for first, second in (one[0], one[3]), (one[1], one[4]), (one[0], other[0]):
+        assert not torch.allclose(first, second, atol=0.1)
+
+
+def test_only_training_images_are_distorted_and_only_where_asked(data_dir: Path, tmp_path: Path) -> None:
+    plain, distorted = seen(data_dir, tmp_path), seen(data_dir, tmp_path, **AUGMENT)
+    for before, after in zip(plain.val, distorted.val, strict=True):
+        assert torch.equal(before, after)
+    for before, after in zip(plain.train, distorted.train, strict=True):
+        assert not torch.allclose(before, after, atol=0.1)
+        assert after.mean() == pytest.approx(float(before.mean()), rel=0.1)
+    datamodule = MNISTDataModule(data_dir)
+    datamodule.setup("fit")
+    assert torch.equal(plain.train[0], next(iter(datamodule.train_dataloader()))[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("rotation", -1),
+        ("rotation", 181),
+        ("shift", 14.5),
+        ("scale", 1),
+        ("shear", -0.1),
+        ("elastic", float("nan")),
+        ("elastic_sigma", 0.5),
+    ],
+)
+def test_a_strength_out_of_range_is_refused(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=rf"{name} must be .*, got {value}"):
+        RandomDistortion(**{name: value})
+    option: dict[str, Any] = {f"augment_{name}": value}
+    with pytest.raises(ValueError, match=rf"{name} must be .*, got {value}"):
+        MNISTDataModule(**option)
