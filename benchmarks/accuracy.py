@@ -4,7 +4,7 @@
     python benchmarks/accuracy.py configs/article.yaml --seeds 0-4
 
 Each seed's figures are kept as it ends, in lightning_logs/accuracy_NAME.csv, and a seed that is there is not run again:
-delete the file to measure anew.
+delete the file to measure anew. The runs are kept beside it. Two of these programs, with other seeds, may run at once.
 """
 
 import argparse
@@ -13,10 +13,11 @@ import re
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+LOGS = Path(__file__).parent.parent / "lightning_logs"
 COLUMNS = ("seed", "val_acc", "test_acc", "fit_seconds")
 
 
@@ -32,21 +33,34 @@ def percentage(pattern: str, output: str) -> str:
     return match[1] if match else ""
 
 
-def measure(config: Path | None, seed: int) -> dict[str, str]:
-    """Train and test one seed."""
-    recipe = [] if config is None else ["--config", str(config)]
-    with tempfile.TemporaryDirectory() as folder:
-        root = f"--trainer.default_root_dir={folder}"
-        start = time.perf_counter()
-        fit = mnist_lit("fit", *recipe, f"--seed_everything={seed}", root)
-        seconds = time.perf_counter() - start
-        test = mnist_lit("test", root)
+def measure(recipe: Sequence[str], seed: int, folder: Path) -> dict[str, str]:
+    """Train and test one seed of the recipe that these options of ``fit`` are, in ``folder``."""
+    root = f"--trainer.default_root_dir={folder}"
+    start = time.perf_counter()
+    fit = mnist_lit("fit", *recipe, f"--seed_everything={seed}", root)
+    seconds = time.perf_counter() - start
+    test = mnist_lit("test", root)
     return {
         "seed": str(seed),
         "val_acc": percentage("Best validation accuracy", fit),
         "test_acc": percentage("test images", test),
         "fit_seconds": f"{seconds:.1f}",
     }
+
+
+def measured(name: str, recipe: Sequence[str], seeds: Sequence[int]) -> Iterator[dict[str, str]]:
+    """Yield the figures of each seed, measured now unless they are there from an earlier time."""
+    table = LOGS / f"accuracy_{name}.csv"
+    if not table.exists():
+        table.write_text(",".join(COLUMNS) + "\n")
+    with table.open() as file:
+        rows = {int(row["seed"]): row for row in csv.DictReader(file)}
+    for seed in seeds:
+        if seed not in rows:
+            rows[seed] = measure(recipe, seed, LOGS / f"accuracy_{name}" / f"seed_{seed}")
+            with table.open("a") as file:
+                csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(rows[seed])
+        yield rows[seed]
 
 
 def summary(values: list[float]) -> str:
@@ -69,19 +83,13 @@ def main() -> None:
     arguments = parser.parse_args()
 
     name = "default" if arguments.config is None else arguments.config.stem
-    table = Path(__file__).parent.parent / "lightning_logs" / f"accuracy_{name}.csv"
-    if not table.exists():
-        table.write_text(",".join(COLUMNS) + "\n")
-    with table.open() as file:
-        rows = {int(row["seed"]): row for row in csv.DictReader(file)}
+    recipe = [] if arguments.config is None else ["--config", str(arguments.config)]
     print("| seed | validation accuracy, % | test accuracy, % | seconds |\n|---|---|---|---|")
-    for seed in arguments.seeds:
-        if seed not in rows:
-            rows[seed] = measure(arguments.config, seed)
-            with table.open("a") as file:
-                csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(rows[seed])
-        print("|", " | ".join(rows[seed][column] for column in COLUMNS), "|", flush=True)
-    columns = [[float(rows[seed][name]) for seed in arguments.seeds if rows[seed][name]] for name in COLUMNS[1:]]
+    rows = []
+    for row in measured(name, recipe, arguments.seeds):
+        rows.append(row)
+        print("|", " | ".join(row[column] for column in COLUMNS), "|", flush=True)
+    columns = [[float(row[name]) for row in rows if row[name]] for name in COLUMNS[1:]]
     print("| mean ± s.d. |", " | ".join(summary(column) if column else "" for column in columns), "|")
 
 
