@@ -1,3 +1,5 @@
+import runpy
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -5,10 +7,12 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
+from torchvision.io import read_image
 
 from mnist_lit import MNISTClassifier, MNISTDataModule
 from mnist_lit.augment import RandomDistortion
 
+ROOT = Path(__file__).parent.parent
 STRONG = {"rotation": 20.0, "shift": 2.0, "scale": 0.2, "shear": 0.2, "elastic": 1.0}
 AUGMENT: dict[str, Any] = {f"augment_{name}": value for name, value in STRONG.items()}
 
@@ -181,3 +185,14 @@ def test_a_strength_out_of_range_is_refused(name: str, value: float) -> None:
     option: dict[str, Any] = {f"augment_{name}": value}
     with pytest.raises(ValueError, match=rf"{name} must be .*, got {value}"):
         MNISTDataModule(**option)
+
+
+def test_the_picture_of_the_distortions_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = tmp_path / "distortions.png"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["distortions.py", str(ROOT / "configs" / "best.yaml"), f"--output={output}"])
+    runpy.run_path(str(ROOT / "docs" / "distortions.py"), run_name="__main__")
+    digits = read_image(str(output))[0].unfold(0, 58, 58).unfold(1, 58, 58).flatten(2).float()
+    assert digits.shape[:2] == (7, 10)
+    for digit in range(10):
+        assert len(digits[:, digit].unique(dim=0)) == 7

@@ -79,6 +79,12 @@ def run(cli: CLI, tmp_path: Path) -> Path:
     return tmp_path / "lightning_logs" / "version_0"
 
 
+def test_the_best_recipe_learns_from_distorted_images(cli: CLI) -> None:
+    fit = cli("fit", "--config", ROOT / "configs" / "best.yaml", "--trainer.max_epochs=2")
+    assert (fit.status, fit.err) == (0, "")
+    assert float(fit.out.split("Best validation accuracy: ")[1].split()[0]) > 96
+
+
 def test_the_same_command_twice_gives_the_same_run(cli: CLI, run: Path) -> None:
     torch.rand(100)
     cli(*QUICK)
