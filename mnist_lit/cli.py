@@ -21,7 +21,7 @@ from torch import Tensor
 from mnist_lit.callbacks import EpochLines, RunCheckpoint, TensorBoardSummary
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.logger import RunLogger
-from mnist_lit.module import MNISTClassifier
+from mnist_lit.module import PRETRAINED, MNISTClassifier
 
 
 class MNISTCLI(LightningCLI):
@@ -47,6 +47,8 @@ class MNISTCLI(LightningCLI):
             return
         path = _find_checkpoint(str(config.ckpt_path or "best"), Path(config.trainer.default_root_dir or "."))
         self._checkpoint = _read_checkpoint(path)
+        if subcommand == "fit" and "optimizer_states" not in self._checkpoint:
+            raise ValueError(f"{path} cannot be continued: it has the weights alone, not the state of the training")
         data_hparams = self._checkpoint.get("datamodule_hyper_parameters", {})
         if subcommand != "fit":  # then the split alone matters: validation images must stay unseen ones
             data_hparams = {name: value for name, value in data_hparams.items() if name == "val_size"}
@@ -175,10 +177,15 @@ class MNISTCLI(LightningCLI):
 
 
 def _find_checkpoint(name: str, root: Path) -> Path:
+    if name == "pretrained":
+        return PRETRAINED
     if name not in ("best", "last"):
         path = Path(name)
         if not path.is_file():
-            raise ValueError(f"--ckpt_path {name}: there is no such file; 'best' and 'last' are the newest run's")
+            raise ValueError(
+                f"--ckpt_path {name}: there is no such file; 'best' and 'last' are the newest run's, "
+                "'pretrained' comes with the package"
+            )
         return path
     runs = {run.name.removeprefix("version_"): run for run in (root / "lightning_logs").glob("version_*")}
     for version in sorted((version for version in runs if version.isdecimal()), key=int, reverse=True):

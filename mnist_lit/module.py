@@ -1,6 +1,7 @@
 """The training of the network: loss, metrics, optimiser, learning rate."""
 
 import math
+from pathlib import Path
 from typing import Literal, get_args
 
 import torch
@@ -15,6 +16,9 @@ from mnist_lit.datamodule import Batch
 from mnist_lit.network import MLP, Activation
 
 Schedule = Literal["one_cycle", "constant"]
+
+PRETRAINED = Path(__file__).with_name("pretrained.ckpt")
+"""Checkpoint of the network that comes with this package: its weights and hyperparameters, no optimizer's state."""
 
 
 class MNISTClassifier(LightningModule):
@@ -78,6 +82,16 @@ class MNISTClassifier(LightningModule):
         self.test_acc = MulticlassAccuracy(num_classes=10, average="micro")
         self._train_outputs: list[tuple[Tensor, Tensor, Tensor]] = []  # loss, logits and labels of each step
         self._eval_outputs: list[tuple[Tensor, Tensor]] = []  # logits and labels
+
+    @classmethod
+    def from_pretrained(cls) -> "MNISTClassifier":
+        """Return the network that comes with this package, trained with ``configs/best.yaml``, on the CPU.
+
+        Example:
+            >>> model = MNISTClassifier.from_pretrained()
+            >>> probabilities = model(torch.zeros(5, 1, 28, 28)).softmax(dim=1)
+        """
+        return cls.load_from_checkpoint(PRETRAINED, map_location="cpu", weights_only=True).eval()
 
     def on_train_start(self) -> None:
         """Check that a continued run keeps to the cycle that it began.

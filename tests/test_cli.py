@@ -2,6 +2,7 @@ import csv
 import io
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from mnist_lit import MNISTClassifier
+from mnist_lit import MNISTClassifier, MNISTDataModule
 from mnist_lit.logger import RunLogger
 
 ROOT = Path(__file__).parent.parent
@@ -217,6 +218,20 @@ def test_without_a_checkpoint_nothing_is_tested(cli: CLI, tmp_path: Path) -> Non
         for options in (), ("--ckpt_path=best",), ("--ckpt_path=last",):
             assert_one_sentence(cli(command, *options), "no checkpoint in lightning_logs", "python -m mnist_lit fit")
     assert_one_sentence(cli("test", "--ckpt_path=no.ckpt"), "no.ckpt", "no such file")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_pretrained_network_scores_what_the_readme_says(cli: CLI, data_dir: Path, tmp_path: Path) -> None:
+    said = re.search(r"pretrained\D+ ([\d.]+) % of the test images", (ROOT / "README.md").read_text())
+    assert said
+    test = cli("test", "--ckpt_path=pretrained")
+    assert float(test.out.split()[-2]) == pytest.approx(float(said[1]), abs=0.015)  # an image, on other machines
+    datamodule = MNISTDataModule(data_dir)
+    datamodule.setup("test")
+    model = MNISTClassifier.from_pretrained()
+    right = [model(images).argmax(dim=1) == labels for images, labels in datamodule.test_dataloader()]
+    assert 100 * float(torch.cat(right).float().mean()) == pytest.approx(float(said[1]), abs=0.015)
+    assert_one_sentence(cli("fit", "--ckpt_path=pretrained"), "pretrained.ckpt cannot be continued")
     assert list(tmp_path.iterdir()) == []
 
 

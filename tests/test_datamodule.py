@@ -150,7 +150,7 @@ def test_an_option_out_of_range_is_refused(options: dict[str, Any], message: str
         MNISTDataModule(**options)
 
 
-def test_the_wheel_brings_the_files_and_their_notice(tmp_path: Path) -> None:
+def test_the_wheel_brings_the_images_their_notice_and_the_pretrained_network(tmp_path: Path) -> None:
     root = Path(__file__).parent.parent
     source = tmp_path / "source"  # a copy, in which nothing lies about from an earlier build
     shutil.copytree(root / "mnist_lit", source / "mnist_lit", ignore=shutil.ignore_patterns("__pycache__"))
@@ -169,7 +169,7 @@ def test_the_wheel_brings_the_files_and_their_notice(tmp_path: Path) -> None:
     ]
     subprocess.run(command, check=True)
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
-        for name in [*PACKED, "README.md"]:
-            assert wheel.read(f"mnist_lit/mnist/{name}") == (root / "mnist_lit" / "mnist" / name).read_bytes()
+        for name in [*(f"mnist_lit/mnist/{name}" for name in (*PACKED, "README.md")), "mnist_lit/pretrained.ckpt"]:
+            assert wheel.read(name) == (root / name).read_bytes()
         images = gzip.decompress(wheel.read(f"mnist_lit/mnist/{PACKED[0]}"))
     assert len(images) == 16 + 60_000 * 28 * 28
