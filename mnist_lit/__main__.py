@@ -1,6 +1,11 @@
 """Run the command line: ``python -m mnist_lit``."""
 
-from mnist_lit.cli import main
+import sys
 
 if __name__ == "__main__":
-    main()
+    try:
+        from mnist_lit.cli import main
+
+        main()
+    except KeyboardInterrupt:  # while Lightning is imported, say
+        sys.exit(130)

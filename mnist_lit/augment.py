@@ -70,12 +70,23 @@ class RandomDistortion(nn.Module):
         gaussians = torch.exp(-(((pixels[:, None] - centres) * _SIZE / 2 / elastic_sigma) ** 2) / 2)
         self._smoothing = F.normalize(gaussians, dim=1)  # heights of variance 1 give each pixel variance 1
 
-    def forward(self, images: Tensor, generator: Generator | None = None) -> Tensor:
+    def forward(
+        self,
+        images: Tensor,
+        generator: Generator | None = None,
+        batch_size: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> Tensor:
         """Return distorted ``images``, float ``(N, 1, 28, 28)`` with pixels in [0, 1], black outside the image.
 
-        The random numbers come from the CPU's ``generator``, whatever device the images are on.
+        The random numbers come from the CPU's ``generator``, whatever device the images are on. Where ``images`` are
+        a share of a batch of ``batch_size``, every ``world_size``-th from ``rank`` on, each is distorted as it would
+        be among the others.
         """
-        angle, scale_x, scale_y, shear, *shift = torch.empty(6, len(images)).uniform_(-1, 1, generator=generator)
+        batch_size, share = batch_size or len(images), slice(rank, None, world_size)
+        draws = torch.empty(6, batch_size).uniform_(-1, 1, generator=generator)
+        angle, scale_x, scale_y, shear, *shift = draws[:, share]
         cos, sin = (angle * math.radians(self.rotation)).cos(), (angle * math.radians(self.rotation)).sin()
         scale_x, scale_y, shear = 1 + scale_x * self.scale, 1 + scale_y * self.scale, shear * self.shear
         shift_x, shift_y = (pixels * self.shift * 2 / _SIZE for pixels in shift)
@@ -90,6 +101,6 @@ class RandomDistortion(nn.Module):
         if self.elastic:
             smoothing = self._smoothing.to(images)
             nodes = smoothing.shape[1]
-            heights = torch.randn(len(images), 2, nodes, nodes, generator=generator) * (self.elastic * 2 / _SIZE)
-            grid = grid + smoothing @ heights.to(images) @ smoothing.T
+            heights = torch.randn(batch_size, 2, nodes, nodes, generator=generator)[share]
+            grid = grid + smoothing @ (heights * (self.elastic * 2 / _SIZE)).to(images) @ smoothing.T
         return F.grid_sample(images, grid.permute(0, 2, 3, 1), align_corners=False)

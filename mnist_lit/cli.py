@@ -5,6 +5,7 @@ import logging
 import os
 import shlex
 import shutil
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -16,18 +17,23 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.plugins import CheckpointIO
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
-from mnist_lit.callbacks import EpochLines, RunCheckpoint, TensorBoardSummary
+from mnist_lit.callbacks import EpochLines, RunCheckpoint, TensorBoardSummary, TrainingInterruptedError
+from mnist_lit.checkpoint import AtomicCheckpointIO, find_checkpoint, read_checkpoint
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.logger import RunLogger
-from mnist_lit.module import PRETRAINED, MNISTClassifier
+from mnist_lit.module import MNISTClassifier
 
 
 class MNISTCLI(LightningCLI):
     """LightningCLI that knows where a run's checkpoints lie and never tests untrained weights."""
 
     _checkpoint: dict[str, Any] | None = None  # what --ckpt_path names
+    _checkpoint_path: Path | None = None
     _logger: RunLogger | None = None  # of a training run, unless the user chose another
     _checkpoints: RunCheckpoint | None = None  # likewise
 
@@ -45,8 +51,8 @@ class MNISTCLI(LightningCLI):
         config = self.config[subcommand]
         if subcommand == "fit" and config.ckpt_path is None:
             return
-        path = _find_checkpoint(str(config.ckpt_path or "best"), Path(config.trainer.default_root_dir or "."))
-        self._checkpoint = _read_checkpoint(path)
+        path = find_checkpoint(str(config.ckpt_path or "best"), Path(config.trainer.default_root_dir or "."))
+        self._checkpoint = read_checkpoint(path)
         if subcommand == "fit" and "optimizer_states" not in self._checkpoint:
             raise ValueError(f"{path} cannot be continued: it has the weights alone, not the state of the training")
         data_hparams = self._checkpoint.get("datamodule_hyper_parameters", {})
@@ -59,14 +65,15 @@ class MNISTCLI(LightningCLI):
         for key, hparams in ("model", self._checkpoint["hyper_parameters"]), ("data", data_hparams):
             for name, value in hparams.items():
                 option = f"{key}.{name}"
-                if option in given and config[option] != value:
+                # None is --data.seed where a config.yaml says that it was left out
+                if option in given and config[option] not in (None, value):
                     raise ValueError(
                         f"--{option} is {config[option]}, but {path} was trained with {value}: leave the option out, "
                         "or name another checkpoint with --ckpt_path"
                     )
                 config[option] = value
-        config.ckpt_path = str(path)
-        if subcommand != "fit":
+        config.ckpt_path, self._checkpoint_path = str(path), path
+        if subcommand != "fit" and _is_first_process():
             print(f"Checkpoint: {path}", file=sys.stderr)
 
     def before_instantiate_classes(self) -> None:
@@ -84,6 +91,8 @@ class MNISTCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer, with a logger, checkpoints and progress where the user did not choose otherwise."""
         config = self.config_init[self.subcommand].trainer
+        self.config[self.subcommand].ckpt_path = None  # config.yaml repeats a run from its start, continued or not
+        theirs = config.callbacks if isinstance(config.callbacks, list) else [config.callbacks]
         callbacks: list[Callback] = []
         if self.subcommand == "fit" and not config.barebones:
             if config.logger in (None, True):
@@ -91,16 +100,19 @@ class MNISTCLI(LightningCLI):
             if config.logger is not False:
                 callbacks.append(TensorBoardSummary())
             if config.enable_checkpointing is not False:
-                validated = self.datamodule.val_size > 0 and config.limit_val_batches != 0
-                self._checkpoints = RunCheckpoint(validated)
-                callbacks.append(self._checkpoints)
+                self._checkpoints = next((theirs for theirs in theirs if isinstance(theirs, RunCheckpoint)), None)
+                if self._checkpoints is None:
+                    self._checkpoints = RunCheckpoint()
+                    callbacks.append(self._checkpoints)
+                plugins = config.plugins if isinstance(config.plugins, list) else [config.plugins or ()]
+                if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+                    kwargs["plugins"] = [*filter(None, plugins), AtomicCheckpointIO()]
         elif config.logger is None:
             kwargs["logger"] = False
         if not config.barebones:
             terminal = sys.stdout.isatty()
             if config.enable_model_summary is None:
                 kwargs["enable_model_summary"] = terminal
-            theirs = config.callbacks if isinstance(config.callbacks, list) else [config.callbacks]
             has_progress_bar = any(isinstance(callback, ProgressBar) for callback in theirs)
             if config.enable_progress_bar is not False and not has_progress_bar:
                 # The default bar, rich's, reads every metric at every step: an epoch of 0.9 seconds takes 1.3 with it.
@@ -111,11 +123,11 @@ class MNISTCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def _run_logger(self, root: Path) -> RunLogger:
-        if self._checkpoint is not None:
-            run_dir = Path(self.config.fit.ckpt_path).absolute().parent.parent
+        if self._checkpoint is not None and self._checkpoint_path is not None:
+            run_dir = self._checkpoint_path.absolute().parent.parent
             if run_dir.parent == root / "lightning_logs":  # go on in the run's own folder, which is not empty
                 warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
-                return RunLogger(root, version=run_dir.name)
+                return RunLogger(root, version=run_dir.name, step=self._checkpoint["global_step"])
         return RunLogger(root)
 
     def fit(self, **kwargs: Any) -> None:
@@ -123,6 +135,7 @@ class MNISTCLI(LightningCLI):
 
         Raises:
             ValueError: If there was nothing to train.
+            ConnectionError: If another process of this run has ended before its time.
         """
         first_step = self._checkpoint["global_step"] if self._checkpoint else 0
         try:
@@ -132,9 +145,14 @@ class MNISTCLI(LightningCLI):
                     f"nothing to train: {self.trainer.current_epoch} epochs are done and --trainer.max_epochs is "
                     f"{self.trainer.max_epochs}"
                 )
-        except BaseException:
+        except BaseException as error:
             if self._logger and self._logger.new_run_dir and self.trainer.global_step <= first_step:
                 shutil.rmtree(self._logger.new_run_dir, ignore_errors=True)
+            # torch has a class for the errors of one of its backends, but none for those of gloo.
+            if isinstance(error, torch.distributed.DistError) or "gloo" in str(error):
+                saved = self._checkpoints.last_model_path if self._checkpoints else ""
+                then = f"continue with: {_continue_command(Path(saved))}" if saved else "start again"
+                raise ConnectionError(f"another process of this run has ended; {then}") from error
             raise
 
     def after_fit(self) -> None:
@@ -176,47 +194,22 @@ class MNISTCLI(LightningCLI):
             writer.writerow((image, int(digit), f"{probability:.4f}"))
 
 
-def _find_checkpoint(name: str, root: Path) -> Path:
-    if name == "pretrained":
-        return PRETRAINED
-    if name not in ("best", "last"):
-        path = Path(name)
-        if not path.is_file():
-            raise ValueError(
-                f"--ckpt_path {name}: there is no such file; 'best' and 'last' are the newest run's, "
-                "'pretrained' comes with the package"
-            )
-        return path
-    runs = {run.name.removeprefix("version_"): run for run in (root / "lightning_logs").glob("version_*")}
-    for version in sorted((version for version in runs if version.isdecimal()), key=int, reverse=True):
-        for candidate in name, "last":  # a run without validation has no best one but its last
-            path = runs[version] / "checkpoints" / f"{candidate}.ckpt"
-            if path.is_file():
-                return path
-    raise ValueError(
-        f"there is no checkpoint in {root / 'lightning_logs'}: train first with 'python -m mnist_lit fit', "
-        "or name a checkpoint with --ckpt_path"
-    )
+def _is_first_process() -> bool:
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
-def _read_checkpoint(path: Path) -> dict[str, Any]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the error below says it all
-            checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        MNISTClassifier(**checkpoint["hyper_parameters"]).load_state_dict(checkpoint["state_dict"])
-        return checkpoint
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-    except Exception as error:  # whatever a file that is no checkpoint of ours makes torch raise
-        raise ValueError(f"{path} is not a checkpoint of mnist_lit, or it is damaged") from error
+def _continue_command(checkpoint: Path) -> str:
+    config = checkpoint.parent.parent / "config.yaml"
+    options = ["--config", os.path.relpath(config)] if config.is_file() else []
+    return shlex.join(["python", "-m", "mnist_lit", "fit", *options, "--ckpt_path", os.path.relpath(checkpoint)])
 
 
 def main() -> None:
     """Run the command line.
 
     Raises:
-        SystemExit: With status 1 and one sentence on an error that the user can mend, 2 on one in the arguments.
+        SystemExit: With status 1 and one sentence on an error that the user can mend, 2 on one in the arguments, and
+            128 plus its number after a signal, as the shell has it.
     """
     # Lightning announces devices, seeds and its makers' other packages at level INFO.
     for name in "lightning.pytorch", "lightning.fabric":
@@ -244,11 +237,24 @@ def main() -> None:
             auto_configure_optimizers=False,  # the module does
             load_from_checkpoint_support=False,  # the hyperparameters are plain values, which need no instantiator
         )
+    except TrainingInterruptedError as stop:
+        if not _is_first_process():
+            sys.exit(0)  # the first process, when it started this one, would be killed for another status
+        print(f"{stop}\nContinue: {_continue_command(Path(stop.path))}", file=sys.stderr)
+        sys.exit(128 + stop.signum)
+    except SIGTERMException:
+        sys.exit(128 + signal.SIGTERM)
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):  # which Lightning makes status 1 of
+            sys.exit(128 + signal.SIGINT)
+        raise
     except ArgumentError as error:
         message, status = str(error), 2
     except BrokenPipeError:  # whoever reads the output, `head` for one, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except ConnectionError as error:
+        message, status = str(error), 1
     except OSError as error:
         hint = "data go to --data.data_dir, runs to --trainer.default_root_dir"
         message, status = str(error), 1

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -10,16 +11,23 @@ class RunLogger(TensorBoardLogger):
     """TensorBoardLogger with a folder ``lightning_logs/version_N`` of its own, however many runs start at once.
 
     Lightning's takes the first number that is free when it looks, and makes the folder later: by then another run may
-    have taken it.
+    have taken it. The folder is locked until the run ends, however it ends.
 
     Args:
         save_dir: Where ``lightning_logs`` is.
         version: Folder to go on in, ``version_3`` say; by default a new one, made when it is first asked for.
+        step: First step to log in a folder to go on in; TensorBoard forgets what has been logged of it and later ones.
+
+    Raises:
+        ValueError: If another run is at work in the folder.
     """
 
-    def __init__(self, save_dir: Path, version: str | None = None) -> None:
-        super().__init__(save_dir, version=version, default_hp_metric=False)
+    def __init__(self, save_dir: Path, version: str | None = None, step: int | None = None) -> None:
+        super().__init__(save_dir, version=version, default_hp_metric=False, purge_step=step)
         self.new_run_dir: Path | None = None
+        self._lock: FileLock | None = None
+        if version is not None:
+            self._lock_folder(Path(self.root_dir, version))
 
     @property
     def version(self) -> int | str:
@@ -33,4 +41,20 @@ class RunLogger(TensorBoardLogger):
             except FileExistsError:  # another run was faster
                 continue
             self._version, self.new_run_dir = version, run_dir
+            self._lock_folder(run_dir)
         return super().version
+
+    def _lock_folder(self, run_dir: Path) -> None:
+        if getattr(rank_zero_only, "rank", 0) != 0:
+            return
+        self._lock = FileLock(run_dir / ".lock")
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise ValueError(f"another process is training in {run_dir}: wait until it has ended") from error
+
+    def finalize(self, status: str) -> None:
+        """Write what is left and unlock the folder."""
+        super().finalize(status)
+        if self._lock:
+            self._lock.release()

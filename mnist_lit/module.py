@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from lightning.pytorch import LightningModule
@@ -81,6 +81,8 @@ class MNISTClassifier(LightningModule):
         self.val_acc = MulticlassAccuracy(num_classes=10, average="micro")
         self.test_acc = MulticlassAccuracy(num_classes=10, average="micro")
         self._train_outputs: list[tuple[Tensor, Tensor, Tensor]] = []  # loss, logits and labels of each step
+        self._train_losses: list[Tensor] = []  # those of the epoch's earlier steps, whose accuracy is in train_acc
+        self._resumed_metrics: dict[str, Any] | None = None
         self._eval_outputs: list[tuple[Tensor, Tensor]] = []  # logits and labels
 
     @classmethod
@@ -94,44 +96,86 @@ class MNISTClassifier(LightningModule):
         return cls.load_from_checkpoint(PRETRAINED, map_location="cpu", weights_only=True).eval()
 
     def on_train_start(self) -> None:
-        """Check that a continued run keeps to the cycle that it began.
+        """Check that a continued run keeps to the cycle that it began, and take up its training metrics.
 
         Raises:
-            ValueError: If its schedule is ``one_cycle`` and its number of steps is another now.
+            ValueError: If its schedule is ``one_cycle`` and its number of steps is another now, or if it has
+                ``max_steps`` and would be continued from the end of an epoch.
         """
+        if self.trainer.fit_loop.restarted_on_epoch_end:  # with max_epochs it is "resumed" there
+            raise ValueError(
+                "with max_steps Lightning would repeat the end of the epoch at which this checkpoint was saved: "
+                "continue from last.ckpt, or give max_epochs in place of max_steps"
+            )
         scheduler = self.lr_schedulers()
         if isinstance(scheduler, OneCycleLR) and scheduler.total_steps != self.trainer.estimated_stepping_batches:
             raise ValueError(
                 f"the checkpoint's one_cycle is one of {scheduler.total_steps} steps, this run would have "
                 f"{self.trainer.estimated_stepping_batches}: keep max_epochs and the number of batches as they were"
             )
+        # Lightning does so when it sets up the loaders; but estimated_stepping_batches makes it set them up before it
+        # has read the checkpoint.
+        self.trainer.fit_loop._load_combined_loader_states()
+        if self._resumed_metrics:
+            self._train_losses = list(self._resumed_metrics["losses"].to(self.device))
+            if self.trainer.is_global_zero:  # the counts of all processes are added up
+                for name, count in self._resumed_metrics["acc"].items():
+                    setattr(self.train_acc, name, count.to(self.device))
+            self._resumed_metrics = None
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits, float ``(N, 10)``, of float ``images`` ``(N, 1, 28, 28)`` with pixels in [0, 1]."""
         logits: Tensor = self.network(images)
         return logits
 
-    def on_train_epoch_start(self) -> None:
-        """Forget the last epoch."""
-        self._train_outputs.clear()
-
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the mean cross-entropy of the batch."""
         images, labels = batch
         logits = self(images)
-        loss = F.cross_entropy(logits, labels)
+        if self.trainer.world_size == 1:
+            loss = F.cross_entropy(logits, labels)
+        else:
+            # The gradient is the mean of those of the processes, whose shares of a batch may be of different sizes.
+            batch_size = torch.tensor(len(labels), device=self.device)
+            torch.distributed.all_reduce(batch_size)
+            loss = F.cross_entropy(logits, labels, reduction="sum") * self.trainer.world_size / batch_size
         # Kept for the end of the epoch: logging both here made an epoch of 0.97 seconds one of 1.7.
         self._train_outputs.append((loss.detach(), logits.detach(), labels))
         return loss
 
     def on_train_epoch_end(self) -> None:
         """Log ``train_loss`` and ``train_acc``."""
-        if not self._train_outputs:  # continued from a checkpoint of this very moment
+        self._update_train_metrics()
+        if not self._train_losses:  # continued from a checkpoint of this very moment
             return
-        losses, logits, labels = zip(*self._train_outputs, strict=True)
-        self.train_acc(torch.cat(logits), torch.cat(labels))
-        self.log("train_loss", torch.stack(losses).mean(), sync_dist=True)
-        self.log("train_acc", self.train_acc)
+        loss = self.trainer.strategy.reduce(torch.stack(self._train_losses).mean(), reduce_op="mean")
+        metrics = {"train_loss": loss, "train_acc": self.train_acc.compute()}
+        self._train_losses = []
+        self.train_acc.reset()
+        self.log_dict(metrics, logger=False, sync_dist=True)  # equal on all processes: so that Lightning does not warn
+        # What self.log gives to a logger is written after the checkpoints: a run killed between the two lost it.
+        for logger in self.loggers:
+            logger.log_metrics({name: float(value) for name, value in metrics.items()}, self.trainer.global_step - 1)
+
+    def _update_train_metrics(self) -> None:
+        if self._train_outputs:
+            losses, logits, labels = zip(*self._train_outputs, strict=True)
+            self._train_losses += losses
+            self.train_acc.update(torch.cat(logits), torch.cat(labels))
+            self._train_outputs.clear()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what the training metrics need of an epoch that is not at its end."""
+        self._update_train_metrics()
+        if self._train_losses:
+            losses = self.trainer.strategy.reduce(torch.stack(self._train_losses), reduce_op="mean")
+            with self.train_acc.sync_context():
+                acc = {name: torch.as_tensor(count).clone() for name, count in self.train_acc.metric_state.items()}
+            checkpoint["train_metrics"] = {"losses": losses, "acc": acc}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the training metrics until the training starts."""
+        self._resumed_metrics = checkpoint.get("train_metrics")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keep the logits of the batch for the end of the epoch."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mnist_lit import MNISTDataModule
 from mnist_lit.cli import main
@@ -21,6 +22,21 @@ class Result:
 
 
 CLI = Callable[..., Result]
+
+
+def assert_one_sentence(result: Result, *words: str) -> None:
+    assert result.status != 0
+    assert result.out == ""
+    assert result.err.startswith("error: ")
+    assert result.err.count("\n") == 1
+    for word in words:
+        assert word in result.err
+
+
+def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """Return step and value of every point that TensorBoard shows."""
+    events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
 @pytest.fixture(scope="session")

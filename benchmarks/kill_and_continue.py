@@ -1,0 +1,164 @@
+"""Kill trainings at random moments, continue them, and see whether they end as if nothing had happened.
+
+    python benchmarks/kill_and_continue.py --kills 100
+
+Each run has distorted images, the one-cycle learning rate and averaged weights, and is killed with SIGKILL, from which
+no process can save itself, until it is through. Afterwards its weights, both checkpoints and all curves are compared
+with those of a run that was left alone.
+"""
+
+import argparse
+import logging
+import multiprocessing
+import random
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from mnist_lit.checkpoint import read_checkpoint
+from mnist_lit.cli import main as mnist_lit
+
+logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of each point that a continued run replaces
+INTERVAL = 50
+OPTIONS = [
+    *("--trainer.max_epochs=3", "--trainer.limit_train_batches=200", "--trainer.log_every_n_steps=20"),
+    *("--data.augment_rotation=10", "--data.augment_elastic=0.8"),
+    *("--trainer.callbacks+=EMAWeightAveraging", "--trainer.callbacks.decay=0.99"),
+    *("--trainer.callbacks+=mnist_lit.callbacks.RunCheckpoint", f"--trainer.callbacks.every_n_train_steps={INTERVAL}"),
+]
+
+_step: "Synchronized[int]"
+
+
+class StepCounter(Callback):
+    """Tells the process that kills how far this one has come."""
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Note the steps that are done."""
+        _step.value = trainer.global_step
+
+
+def fit(root: Path, data_dir: Path, step: "Synchronized[int]", last: bool) -> None:
+    """Train, from the last checkpoint if ``last``: what the process that is killed does."""
+    global _step
+    _step = step
+    counter = f"--trainer.callbacks+={StepCounter.__module__}.{StepCounter.__name__}"
+    command = ["fit", *OPTIONS, counter, f"--trainer.default_root_dir={root}", f"--data.data_dir={data_dir}"]
+    sys.argv = ["mnist_lit", *command, *(["--ckpt_path=last"] if last else [])]
+    with Path(root, "output.txt").open("a") as output:
+        sys.stdout = sys.stderr = output
+        mnist_lit()
+
+
+@dataclass
+class Result:
+    """What became of a run."""
+
+    kills: int = 0
+    continuations: int = 0
+    oldest: int = 0
+    damaged: int = 0
+    equal: bool = False
+
+
+def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """Return step and value of every point that TensorBoard shows."""
+    events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def same(run: Path, other: Path) -> bool:
+    """Return whether two runs have the same weights, in both checkpoints, and the same curves."""
+    for name in "best", "last":
+        one, two = (read_checkpoint(path / "checkpoints" / f"{name}.ckpt") for path in (run, other))
+        for weights in "state_dict", "current_model_state":
+            if not all(torch.equal(tensor, two[weights][key]) for key, tensor in one[weights].items()):
+                return False
+    return curves(run) == curves(other)
+
+
+class Killer:
+    """Starts trainings in processes of their own and kills them."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(["mnist_lit.cli"])  # so that a training starts in a second and not in ten
+        self.data_dir = data_dir
+
+    def run(self, root: Path, kills: int, random_: random.Random, longest: float = 4.0) -> Result:
+        """Train in ``root``, killed up to ``kills`` times, each within ``longest`` seconds of a start."""
+        result = Result()
+        root.mkdir(parents=True)
+        step = self.context.Value("i", 0)
+        while True:
+            last = any(root.glob("lightning_logs/*/checkpoints/last.ckpt"))
+            result.continuations += last
+            process = self.context.Process(target=fit, args=(root, self.data_dir, step, last))
+            process.start()
+            process.join(random_.uniform(0, longest) if result.kills < kills else None)
+            if process.exitcode is not None:
+                break
+            process.kill()
+            process.join()
+            result.kills += 1
+            for path in root.glob("lightning_logs/*/checkpoints/*.ckpt"):
+                try:
+                    checkpoint = read_checkpoint(path)
+                except ValueError:
+                    result.damaged += 1
+                    continue
+                if path.name == "last.ckpt":
+                    result.oldest = max(result.oldest, step.value - checkpoint["global_step"])
+        return result
+
+
+def main() -> None:
+    """Run, kill, continue, compare and print a row for each run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=100, help="how many at least, in all")
+    parser.add_argument("--kills_per_run", type=int, default=8, help="how many at most, in one run")
+    parser.add_argument("--data_dir", type=Path, default=Path("data"))
+    arguments = parser.parse_args()
+
+    killer = Killer(arguments.data_dir.absolute())
+    total, start = Result(equal=True), time.perf_counter()
+    print(
+        "| run | kills | continuations | most steps lost | damaged checkpoints | as if never stopped |\n"
+        + "|---" * 6
+        + "|"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        killer.run(Path(folder, "reference"), 0, random.Random())
+        reference = Path(folder, "reference/lightning_logs/version_0")
+        number = 0
+        while total.kills < arguments.kills:
+            root = Path(folder, f"run_{number}")
+            result = killer.run(root, arguments.kills_per_run, random.Random(number))
+            run = max(root.glob("lightning_logs/*/checkpoints/last.ckpt")).parent.parent
+            result.equal = same(run, reference)
+            print(f"| {number} | {_row(result)}", flush=True)
+            total.kills += result.kills
+            total.continuations += result.continuations
+            total.oldest = max(total.oldest, result.oldest)
+            total.damaged += result.damaged
+            total.equal &= result.equal
+            number += 1
+    print(f"| all, {time.perf_counter() - start:.0f} s | {_row(total)}")
+    sys.exit(0 if total.equal and not total.damaged else 1)
+
+
+def _row(result: Result) -> str:
+    equal = "yes" if result.equal else "NO"
+    return f"{result.kills} | {result.continuations} | {result.oldest} | {result.damaged} | {equal} |"
+
+
+if __name__ == "__main__":
+    main()

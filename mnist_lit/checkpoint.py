@@ -1,0 +1,99 @@
+"""Checkpoints as files: found, read without running anything, written whole or not at all."""
+
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
+
+from mnist_lit.module import PRETRAINED, MNISTClassifier
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and moves it there, so that its name never stands for half a file.
+
+    Lightning's own writes it into the folder for temporary files, and where that is another file system the move is a
+    copy, which can be interrupted.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Save ``checkpoint`` as ``path``.
+
+        Raises:
+            OSError: If it cannot be written, on a full disk for one; what was at ``path`` is as it was.
+        """
+        path = Path(path)
+        unfinished = path.with_name(f".{path.name}.unfinished")  # replaced by the next one if this process is killed
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with unfinished.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+        except (OSError, RuntimeError) as error:  # RuntimeError: torch's zip writer was cut short
+            unfinished.unlink(missing_ok=True)
+            cause = error if isinstance(error, OSError) else error.__context__
+            if not isinstance(cause, OSError):
+                raise
+            raise OSError(cause.errno, cause.strerror, str(path)) from error
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = lambda storage, _: storage, weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        """Load tensors and plain values; a checkpoint that holds anything else is refused, whatever is asked."""
+        return super().load_checkpoint(path, map_location, weights_only=True)
+
+
+def find_checkpoint(name: str, root: Path) -> Path:
+    """Return the checkpoint that ``--ckpt_path`` names.
+
+    Args:
+        name: A file; ``best`` or ``last``, of the newest run that has one; or ``pretrained``, that of this package.
+        root: Where ``lightning_logs`` is.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if name == "pretrained":
+        return PRETRAINED
+    if name not in ("best", "last"):
+        path = Path(name)
+        if not path.is_file():
+            raise ValueError(
+                f"--ckpt_path {name}: there is no such file; 'best' and 'last' are the newest run's, "
+                "'pretrained' comes with the package"
+            )
+        return path
+    runs = {run.name.removeprefix("version_"): run for run in (root / "lightning_logs").glob("version_*")}
+    for version in sorted((version for version in runs if version.isdecimal()), key=int, reverse=True):
+        for candidate in name, "last":  # a run without validation has no best one but its last
+            path = runs[version] / "checkpoints" / f"{candidate}.ckpt"
+            if path.is_file():
+                return path
+    raise ValueError(
+        f"there is no checkpoint in {root / 'lightning_logs'}: train first with 'python -m mnist_lit fit', "
+        "or name a checkpoint with --ckpt_path"
+    )
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Return the content of a checkpoint of an ``MNISTClassifier``.
+
+    Raises:
+        ValueError: If it cannot be read, is not whole, or holds anything but such a model.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip():  # torch.load does not compare the checksums
+                raise ValueError("a part of the file is not what was written")
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.device("meta"):  # whatever sizes the file names, no memory is taken before they fit its weights
+            MNISTClassifier(**checkpoint["hyper_parameters"]).load_state_dict(checkpoint["state_dict"], assign=True)
+        return checkpoint
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    except Exception as error:  # whatever a file that is no checkpoint of ours makes torch raise
+        raise ValueError(f"{path} is not a checkpoint of mnist_lit, or it is damaged") from error

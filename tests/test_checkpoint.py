@@ -1,0 +1,251 @@
+import logging
+import os
+import resource
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import CLI, assert_one_sentence, curves
+from filelock import FileLock
+from lightning.pytorch import Callback, Trainer
+
+from mnist_lit.checkpoint import AtomicCheckpointIO, read_checkpoint
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+SHORT = ("fit", "--trainer.max_epochs=3", "--trainer.limit_train_batches=30", "--trainer.log_every_n_steps=7")
+STOP = "--trainer.callbacks+=test_checkpoint.Stop"
+
+
+class Stop(Callback):
+    """Ends a training when a step begins: by a signal, or as if the process had been killed."""
+
+    at = 0
+    by: signal.Signals | None = None
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.fit_loop.total_batch_idx + 1 == Stop.at:
+            if Stop.by is None:
+                raise ZeroDivisionError
+            os.kill(os.getpid(), Stop.by)
+
+
+@pytest.fixture(autouse=True)
+def _never_stop(caplog: pytest.LogCaptureFixture) -> None:
+    Stop.at, Stop.by = 0, None
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of points that a continued run replaces
+
+
+def folder(root: Path) -> Path:
+    """Return the newest run's."""
+    return max((root / "lightning_logs").glob("version_*"), key=lambda path: int(path.name.removeprefix("version_")))
+
+
+def same(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
+
+
+def assert_same_run(run: Path, other: Path) -> None:
+    """Assert that both have the same checkpoints, counters inside Lightning aside, and the same curves."""
+    assert curves(run) == curves(other)
+    for name in sorted(path.name for path in (run / "checkpoints").iterdir()):
+        one, two = (torch.load(path / "checkpoints" / name) for path in (run, other))
+        for key in one.keys() - {"loops"}:
+            assert same(one[key], two[key]), (name, key)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--data.augment_rotation=10", "--data.augment_elastic=1",
+         "--trainer.callbacks+=EMAWeightAveraging", "--trainer.callbacks.decay=0.9"),
+        ("--trainer.val_check_interval=10", "--trainer.accumulate_grad_batches=4"),
+        ("--trainer.max_steps=85", "--trainer.max_epochs=-1", "--trainer.check_val_every_n_epoch=2"),
+        ("--data.val_size=0", "--data.batch_size=64"),
+    ],
+    ids=["averaged weights and distortions", "validation within the epoch", "max_steps", "no validation"],
+)  # fmt: skip
+@pytest.mark.parametrize("by", [signal.SIGTERM, None], ids=["signal", "kill"])
+def test_a_continued_run_is_the_run_that_never_stopped(
+    cli: CLI, tmp_path: Path, options: tuple[str, ...], by: signal.Signals | None
+) -> None:
+    Stop.by = by
+    every_ten = ("--trainer.callbacks+=mnist_lit.callbacks.RunCheckpoint", "--trainer.callbacks.every_n_train_steps=10")
+    command = (*SHORT, *options, *every_ten, STOP)
+    assert cli(*command).status == 0
+    for Stop.at in 20, 31, 59:
+        try:
+            assert cli(*command).status == 143
+        except ZeroDivisionError:
+            assert Stop.by is None
+        Stop.at = 0
+        continued = cli(*command, "--ckpt_path=last")
+        assert (continued.status, continued.err) == (0, "")
+        assert_same_run(tmp_path / "lightning_logs" / "version_0", folder(tmp_path))
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_says_how_to_continue(cli: CLI, tmp_path: Path, signum: signal.Signals, status: int) -> None:
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    Stop.at, Stop.by = 40, signum
+    stopped = cli(*SHORT, "--model.lr=0.1", STOP)
+    assert stopped.status == status
+    assert handlers == [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    said, command = stopped.err.splitlines()
+    assert said == f"stopped by {signum.name}; saved {tmp_path}/lightning_logs/version_0/checkpoints/last.ckpt"
+    assert read_checkpoint(tmp_path / "lightning_logs/version_0/checkpoints/last.ckpt")["global_step"] == 40
+    Stop.at = 0
+    continued = cli(*command.removeprefix("Continue: python -m mnist_lit ").split())
+    assert (continued.status, continued.err) == (0, "")
+    assert continued.out.splitlines()[0].startswith("Epoch 2: [30/30]")
+    assert "Run: lightning_logs/version_0\n" in continued.out
+
+
+def test_an_epoch_that_max_steps_cut_short_is_finished(cli: CLI, tmp_path: Path) -> None:
+    command = (*SHORT, "--model.schedule=constant")
+    cli(*command)
+    cli(*command, "--trainer.max_steps=40")
+    assert cli(*command, "--ckpt_path=last").status == 0
+    one, two = (torch.load(tmp_path / f"lightning_logs/version_{n}/checkpoints/last.ckpt") for n in (0, 1))
+    assert same(one["state_dict"], two["state_dict"])
+    assert_one_sentence(
+        cli(*command, "--ckpt_path=best", "--trainer.max_steps=200", "--trainer.max_epochs=-1"),
+        "max_steps",
+        "last.ckpt",
+    )
+
+
+def test_killed_at_random_moments_a_run_ends_as_if_never_stopped(
+    tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    from random import Random
+
+    import kill_and_continue
+
+    killer = kill_and_continue.Killer(data_dir)
+    killer.run(tmp_path / "left alone", kills=0, random_=Random())
+    result = killer.run(tmp_path / "killed", kills=4, random_=Random(1))
+    assert result.kills >= 3
+    assert result.continuations >= 2
+    assert result.damaged == 0
+    assert result.oldest <= kill_and_continue.INTERVAL
+    assert kill_and_continue.same(folder(tmp_path / "killed"), folder(tmp_path / "left alone"))
+
+
+def test_a_run_continues_where_its_folder_was_moved_to(cli: CLI, tmp_path: Path) -> None:
+    # A learning rate at which the first epoch stays the best one.
+    command = (*SHORT, "--model.lr=1.5", "--model.schedule=constant", "--seed_everything=3")
+    cli(*command, "--trainer.max_epochs=2")
+    run = tmp_path / "lightning_logs" / "version_0"
+    best = read_checkpoint(run / "checkpoints" / "best.ckpt")
+    assert best["epoch"] == 0, "the test needs a run that gets worse"
+    run.rename(run.parent / "version_7")
+    continued = cli(*command, "--ckpt_path=last")
+    assert (continued.status, continued.err) == (0, "")
+    assert "Run: lightning_logs/version_7\n" in continued.out
+    assert read_checkpoint(run.parent / "version_7" / "checkpoints" / "best.ckpt")["epoch"] == 0
+
+
+def test_a_run_that_is_at_work_is_not_continued_by_another_process(cli: CLI, tmp_path: Path) -> None:
+    cli(*SHORT, "--trainer.max_epochs=1")
+    run = tmp_path / "lightning_logs" / "version_0"
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with FileLock(run / ".lock"):
+        assert_one_sentence(cli(*SHORT, "--ckpt_path=last"), "another process is training in", "version_0")
+        assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+        assert cli(*SHORT, "--trainer.max_epochs=1").status == 0  # a new one has a folder of its own
+    assert folder(tmp_path).name == "version_1"
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Let no file grow beyond ``size`` bytes, as on a disk that is full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before_whole(cli: CLI, tmp_path: Path) -> None:
+    cli(*SHORT, "--trainer.max_epochs=1", "--model.schedule=constant")
+    checkpoints = tmp_path / "lightning_logs" / "version_0" / "checkpoints"
+    before = {path.name: path.read_bytes() for path in checkpoints.iterdir()}
+    with largest_file(500_000):
+        result = cli(*SHORT, "--model.schedule=constant", "--ckpt_path=last")
+    assert result.status == 1
+    assert result.err.count("\n") == 1
+    assert "best.ckpt: File too large" in result.err
+    assert before == {path.name: path.read_bytes() for path in checkpoints.iterdir()}
+    assert cli(*SHORT, "--model.schedule=constant", "--ckpt_path=last").status == 0
+
+
+def test_the_plugin_by_itself_writes_whole_files_and_reads_no_programs(tmp_path: Path) -> None:
+    plugin, path = AtomicCheckpointIO(), tmp_path / "new folder" / "model.ckpt"
+    plugin.save_checkpoint({"weights": torch.ones(3)}, path)
+    with largest_file(1_000), pytest.raises(OSError, match=r"File too large.*model\.ckpt"):
+        plugin.save_checkpoint({"weights": torch.zeros(3_000)}, path)
+    assert list(path.parent.iterdir()) == [path]
+    assert torch.equal(plugin.load_checkpoint(path)["weights"], torch.ones(3))
+    torch.save(Path, path)
+    with pytest.raises(Exception, match="Weights only"):
+        plugin.load_checkpoint(path, weights_only=False)
+
+
+def test_paths_in_a_checkpoint_are_not_followed(cli: CLI, tmp_path: Path) -> None:
+    cli(*SHORT, "--trainer.max_epochs=1", "--model.schedule=constant")
+    last = tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt"
+    victim = tmp_path / "victims" / "precious.ckpt"
+    victim.parent.mkdir()
+    shutil.copy(last, victim)
+    checkpoint = torch.load(last)
+    checkpoint["callbacks"]["RunCheckpoint"] |= {
+        "dirpath": str(victim.parent),
+        "best_model_path": str(victim),
+        "kth_best_model_path": str(victim),
+        "best_k_models": {str(victim): torch.tensor(0.0)},
+        "last_model_path": str(victim),
+    }
+    checkpoint["datamodule_hyper_parameters"]["data_dir"] = str(victim.parent)
+    torch.save(checkpoint, last)
+    before = victim.read_bytes()
+    assert cli(*SHORT, "--model.schedule=constant", "--ckpt_path=last").status in (0, 1)
+    assert [path.read_bytes() for path in victim.parent.iterdir()] == [before]
+
+
+def test_every_flipped_bit_is_noticed(cli: CLI, tmp_path: Path) -> None:
+    cli(*SHORT, "--trainer.max_epochs=1", "--model.hidden_sizes=[8]")
+    last = tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt"
+    whole, weights = last.read_bytes(), read_checkpoint(last)["state_dict"]
+    damaged = tmp_path / "damaged.ckpt"
+    refused = 0
+    for position in range(0, len(whole), 997):
+        damaged.write_bytes(whole[:position] + bytes([whole[position] ^ 4]) + whole[position + 1 :])
+        try:
+            assert same(read_checkpoint(damaged)["state_dict"], weights)  # padding, which means nothing
+        except ValueError:
+            refused += 1
+    assert refused > 0.8 * len(whole) / 997
+
+
+def test_a_checkpoint_of_a_giant_network_takes_no_memory(tmp_path: Path, cli: CLI) -> None:
+    cli(*SHORT, "--trainer.max_epochs=1")
+    last = tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(last)
+    checkpoint["hyper_parameters"]["hidden_sizes"] = (60_000, 60_000)
+    torch.save(checkpoint, tmp_path / "giant.ckpt")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert_one_sentence(cli("test", "--ckpt_path=giant.ckpt"), "giant.ckpt", "not a checkpoint of mnist_lit")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes
