@@ -1,0 +1,107 @@
+"""Runs of several real processes, on the CPU."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import CLI, curves
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor
+
+from mnist_lit.checkpoint import read_checkpoint
+
+ROOT = Path(__file__).parent.parent
+TWO = (f"--config={ROOT}/configs/ddp.yaml",)
+# Rounding errors grow with the learning rate, and more steps than these would make any two orders of a sum differ.
+CALM = ("--model.schedule=constant", "--model.lr=0.02")
+# 101 steps: batches that cannot be halved, and a last one of another size.
+UNEVEN = ("--data.batch_size=545", "--data.augment_rotation=10", "--data.augment_elastic=0.8")
+
+
+class SeenImages(Callback):
+    """Keeps of each step which images the process was given, as they were distorted, in a file for each process."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.images: list[Tensor] = []
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        self.images.append(batch[0])
+
+    def on_train_end(self, trainer: Trainer, *_: Any) -> None:
+        torch.save(self.images, Path(self.folder, f"{trainer.world_size}_{trainer.global_rank}.pt"))
+
+
+def processes(*command: str, data_dir: Path, cwd: Path) -> "subprocess.Popen[str]":
+    """Start ``python -m mnist_lit`` with ``command``."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "mnist_lit", *command, f"--data.data_dir={data_dir}"],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_two_processes_do_what_one_does(cli: CLI, tmp_path: Path, data_dir: Path) -> None:
+    seen = ("--trainer.callbacks+=test_distributed.SeenImages", f"--trainer.callbacks.folder={tmp_path}")
+    command = ("fit", "--trainer.max_epochs=1", *CALM, *UNEVEN, *seen)
+    one = cli(*command)
+    two = processes(*command, *TWO, data_dir=data_dir, cwd=tmp_path)
+    out, err = two.communicate()
+    assert (two.returncode, err) == (0, "")
+    # The lines say the same, and of the two processes one says them.
+    assert out == one.out.replace("version_0", "version_1")
+    runs = [tmp_path / "lightning_logs" / f"version_{n}" for n in (0, 1)]
+    weights = [read_checkpoint(run / "checkpoints" / "last.ckpt")["state_dict"] for run in runs]
+    for name, tensor in weights[0].items():
+        assert torch.allclose(tensor, weights[1][name], rtol=0, atol=1e-5)
+    ones, twos = map(curves, runs)
+    assert ones.keys() == twos.keys()
+    for tag, points in ones.items():
+        assert [step for step, _ in points] == [step for step, _ in twos[tag]]
+        assert [value for _, value in points] == pytest.approx([value for _, value in twos[tag]], abs=1e-5)
+    whole, first, second = (torch.load(tmp_path / f"{name}.pt") for name in ("1_0", "2_0", "2_1"))
+    for batch, even, odd in zip(whole, first, second, strict=True):
+        assert torch.equal(batch[0::2], even)
+        assert torch.equal(batch[1::2], odd)
+
+
+def test_every_test_image_is_counted_once(cli: CLI, tmp_path: Path, data_dir: Path) -> None:
+    options = ("test", "--ckpt_path=pretrained", "--data.batch_size=333")
+    two = processes(*options, *TWO, data_dir=data_dir, cwd=tmp_path)
+    out, _ = two.communicate()
+    assert two.returncode == 0
+    one = cli(*options).out
+    assert out.splitlines()[-1] == one.splitlines()[-1]
+    losses = [float(text.split("test_loss")[1].split()[1]) for text in (out, one)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+
+
+def test_when_a_process_is_killed_the_other_stops_and_the_run_goes_on_with_one(
+    cli: CLI, tmp_path: Path, data_dir: Path
+) -> None:
+    recipe = ("--trainer.max_epochs=2", "--data.batch_size=500", *CALM)
+    run = processes("fit", *recipe, *TWO, data_dir=data_dir, cwd=tmp_path)
+    last = tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt"
+    while not last.exists():
+        assert run.poll() is None
+        time.sleep(0.01)
+    (child,) = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+    os.kill(int(child), signal.SIGKILL)
+    _, err = run.communicate(timeout=60)
+    assert run.returncode != 0
+    assert err.startswith("error: another process of this run has ended; continue with: python -m mnist_lit fit ")
+    assert err.count("\n") == 1
+    continued = cli("fit", *recipe, "--ckpt_path=last")
+    assert (continued.status, continued.err) == (0, "")
+    uninterrupted = cli("fit", *recipe)
+    losses = [float(out.split("Epoch 2: [110/110], Loss: ")[1][:6]) for out in (continued.out, uninterrupted.out)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-3)
