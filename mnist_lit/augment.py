@@ -102,5 +102,5 @@ class RandomDistortion(nn.Module):
             smoothing = self._smoothing.to(images)
             nodes = smoothing.shape[1]
             heights = torch.randn(batch_size, 2, nodes, nodes, generator=generator)[share]
-            grid = grid + smoothing @ (heights * (self.elastic * 2 / _SIZE)).to(images) @ smoothing.T
+            grid += smoothing @ (heights * (self.elastic * 2 / _SIZE)).to(images) @ smoothing.T
         return F.grid_sample(images, grid.permute(0, 2, 3, 1), align_corners=False)

@@ -35,9 +35,10 @@ class TrainingInterruptedError(Exception):
 class RunCheckpoint(ModelCheckpoint):
     """Keeps ``best.ckpt``, from the epoch of the highest ``val_acc``, and ``last.ckpt``, from the last steps.
 
-    A run that is continued from ``last.ckpt`` ends as if it had never stopped. On SIGINT (Ctrl-C) and SIGTERM
-    ``last.ckpt`` is saved after the step under way, in a run of several processes at the next multiple of
-    ``every_n_train_steps``, and ``TrainingInterruptedError`` is raised; a second signal ends the process at once.
+    A run that is continued from ``last.ckpt`` ends as if it had never stopped, unless something in it draws from
+    torch's global random numbers. On SIGINT (Ctrl-C) and SIGTERM ``last.ckpt`` is saved after the step under way, in a
+    run of several processes within ten steps, and ``TrainingInterruptedError`` is raised; a second signal ends the
+    process at once.
 
     ModelCheckpoint's own ``save_last`` keeps the last one only of the epochs that are the best so far.
 
@@ -62,13 +63,14 @@ class RunCheckpoint(ModelCheckpoint):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Keep no best checkpoint where there will be no ``val_acc``."""
-        if not trainer.enable_validation:
+        if stage == "fit" and not trainer.enable_validation:
             self.monitor, self.save_top_k = None, 0
         super().setup(trainer, pl_module, stage)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over the signals: Lightning's handlers stop in the middle of a step and save nothing."""
         super().on_train_start(trainer, pl_module)
+        self._due, self._last_step, self._signum, self._agreed_signum = False, 0, 0, 0
         if threading.current_thread() is threading.main_thread():  # Lightning gives them back at the end
             for signum in signal.SIGINT, signal.SIGTERM:
                 signal.signal(signum, self._note_signal)
@@ -79,26 +81,28 @@ class RunCheckpoint(ModelCheckpoint):
             os.kill(os.getpid(), signum)
         self._signum = signum
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Save the last checkpoint if it is time or a signal came, and this is a step to continue from.
 
         Raises:
             TrainingInterruptedError: If a signal came.
         """
-        on_time = trainer.global_step % self._interval == 0
         if trainer.world_size == 1:
             self._agreed_signum = self._signum
-        elif on_time:  # all processes must stop at the same step, whichever of them got the signal
+        elif batch_idx % 10 == 0:  # all processes must stop at the same step, whichever of them got the signal
             signum = torch.tensor(self._signum, device=pl_module.device)
             self._agreed_signum = int(trainer.strategy.reduce(signum, reduce_op="max"))
-        ends = trainer.should_stop or trainer.global_step == trainer.max_steps
-        self._due = self._due or on_time or ends or self._agreed_signum > 0
-        if not self._due:
-            return
+        fit_loop, loop, step = trainer.fit_loop, trainer.fit_loop.epoch_loop, trainer.global_step
+        on_time = step % self._interval == 0 and not loop._should_accumulate()
+        stops = step == trainer.max_steps or (trainer.should_stop and fit_loop._can_stop_early)
+        self._due = self._due or on_time or stops or self._agreed_signum > 0
         # Gradients accumulated so far are not in a checkpoint; and from the end of a step Lightning continues with the
         # next step, not with validation or the end of the epoch: the hooks of these save then.
-        loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
-        if loop._should_accumulate() or trainer.is_last_batch or (fetcher and loop._should_check_val_fx(fetcher)):
+        if not self._due or loop._should_accumulate() or trainer.is_last_batch:
+            return
+        if fit_loop._data_fetcher and loop._should_check_val_fx(fit_loop._data_fetcher):
             return
         self._save_last(trainer)
         if self._agreed_signum:
@@ -107,7 +111,8 @@ class RunCheckpoint(ModelCheckpoint):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the best checkpoint if this is it, and the last one if it is time."""
         super().on_validation_end(trainer, pl_module)
-        if self._due and not trainer.sanity_checking and not trainer.is_last_batch:
+        within_epoch = not trainer.sanity_checking and not trainer.is_last_batch
+        if self._due and within_epoch and not trainer.fit_loop.epoch_loop._should_accumulate():
             self._save_last(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -116,7 +121,8 @@ class RunCheckpoint(ModelCheckpoint):
             super().on_train_epoch_end(trainer, pl_module)
         if not trainer.is_last_batch and self._last_step == trainer.global_step:
             return  # the epoch was cut short: from the checkpoint of its last step it can be finished
-        if trainer.global_step < trainer.max_steps:
+        ends = trainer.current_epoch + 1 == trainer.max_epochs or trainer.should_stop
+        if trainer.global_step < trainer.max_steps and not ends:
             self._due = True  # with max_steps, Lightning 2.6.6 would end this epoch a second time: save after a step
             return
         self._save_last(trainer)

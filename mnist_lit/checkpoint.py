@@ -1,6 +1,8 @@
 """Checkpoints as files: found, read without running anything, written whole or not at all."""
 
 import os
+import pickle
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     copy, which can be interrupted.
     """
 
+    _checked = False  # whether what is written can be read
+
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Save ``checkpoint`` as ``path``.
 
         Raises:
             OSError: If it cannot be written, on a full disk for one; what was at ``path`` is as it was.
+            ValueError: If it holds more than tensors and plain values, the state of a user's callback for one.
         """
         path = Path(path)
         unfinished = path.with_name(f".{path.name}.unfinished")  # replaced by the next one if this process is killed
@@ -32,7 +37,17 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
+            if not self._checked:
+                self.load_checkpoint(unfinished)
+                self._checked = True
             unfinished.replace(path)
+        except pickle.UnpicklingError as error:
+            unfinished.unlink(missing_ok=True)
+            kind = re.search(r"GLOBAL (\S+)", str(error))
+            raise ValueError(
+                f"{path} was not saved: it could not be read again, since something in it is a "
+                f"{kind[1] if kind else 'program'}, where tensors and plain values alone are allowed"
+            ) from error
         except (OSError, RuntimeError) as error:  # RuntimeError: torch's zip writer was cut short
             unfinished.unlink(missing_ok=True)
             cause = error if isinstance(error, OSError) else error.__context__

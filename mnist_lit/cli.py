@@ -7,6 +7,7 @@ import shlex
 import shutil
 import signal
 import sys
+import threading
 import warnings
 from pathlib import Path
 from typing import Any, cast
@@ -55,9 +56,11 @@ class MNISTCLI(LightningCLI):
         self._checkpoint = read_checkpoint(path)
         if subcommand == "fit" and "optimizer_states" not in self._checkpoint:
             raise ValueError(f"{path} cannot be continued: it has the weights alone, not the state of the training")
+        # Of the data, for all but fit, the split alone matters: validation images must stay unseen ones. And where the
+        # data lie is for the user to say.
+        names = {"val_size"} if subcommand != "fit" else set(config.data.keys()) - {"data_dir"}
         data_hparams = self._checkpoint.get("datamodule_hyper_parameters", {})
-        if subcommand != "fit":  # then the split alone matters: validation images must stay unseen ones
-            data_hparams = {name: value for name, value in data_hparams.items() if name == "val_size"}
+        data_hparams = {name: value for name, value in data_hparams.items() if name in names}
         if isinstance(args, dict | Namespace):
             given = parser.parse_object(args, defaults=False)[subcommand]
         else:
@@ -78,7 +81,8 @@ class MNISTCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Save the config where it belongs to a run: the other subcommands leave nothing behind."""
-        if self.subcommand != "fit" or self.config.fit.trainer.logger is False or self.config.fit.trainer.barebones:
+        trainer = self.config[self.subcommand].trainer
+        if self.subcommand != "fit" or trainer.logger in (False, []) or trainer.barebones:
             self.save_config_callback = None
 
     def after_instantiate_classes(self) -> None:
@@ -97,7 +101,7 @@ class MNISTCLI(LightningCLI):
         if self.subcommand == "fit" and not config.barebones:
             if config.logger in (None, True):
                 self._logger = kwargs["logger"] = self._run_logger(Path(config.default_root_dir or ".").absolute())
-            if config.logger is not False:
+            if config.logger not in (False, []):
                 callbacks.append(TensorBoardSummary())
             if config.enable_checkpointing is not False:
                 self._checkpoints = next((theirs for theirs in theirs if isinstance(theirs, RunCheckpoint)), None)
@@ -120,12 +124,19 @@ class MNISTCLI(LightningCLI):
         if self.datamodule.val_size == 0:
             kwargs["limit_val_batches"] = 0  # Lightning warns of a loader without batches
         self.trainer_defaults["callbacks"] = callbacks
-        return super().instantiate_trainer(**kwargs)
+        if isinstance(config.strategy, str) and config.strategy.endswith(("_spawn", "_fork", "_notebook")):
+            raise ValueError(f"--trainer.strategy {config.strategy} is for notebooks: use ddp")
+        if config.val_check_interval == 0:  # Lightning 2.6.6 would divide by it after the first step
+            raise ValueError("--trainer.val_check_interval must be above 0, got 0")
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except TypeError as error:  # what Lightning raises for a number of devices that is none
+            raise ValueError(str(error)) from error
 
     def _run_logger(self, root: Path) -> RunLogger:
         if self._checkpoint is not None and self._checkpoint_path is not None:
-            run_dir = self._checkpoint_path.absolute().parent.parent
-            if run_dir.parent == root / "lightning_logs":  # go on in the run's own folder, which is not empty
+            run_dir = self._checkpoint_path.resolve().parent.parent
+            if run_dir.parent == root.resolve() / "lightning_logs":  # go on in the run's own folder, which is not empty
                 warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
                 return RunLogger(root, version=run_dir.name, step=self._checkpoint["global_step"])
         return RunLogger(root)
@@ -149,7 +160,8 @@ class MNISTCLI(LightningCLI):
             if self._logger and self._logger.new_run_dir and self.trainer.global_step <= first_step:
                 shutil.rmtree(self._logger.new_run_dir, ignore_errors=True)
             # torch has a class for the errors of one of its backends, but none for those of gloo.
-            if isinstance(error, torch.distributed.DistError) or "gloo" in str(error):
+            lost = isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
+            if lost and isinstance(error, RuntimeError) and self.trainer.world_size > 1:
                 saved = self._checkpoints.last_model_path if self._checkpoints else ""
                 then = f"continue with: {_continue_command(Path(saved))}" if saved else "start again"
                 raise ConnectionError(f"another process of this run has ended; {then}") from error
@@ -198,9 +210,17 @@ def _is_first_process() -> bool:
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
+def _report_thread_error(args: threading.ExceptHookArgs) -> None:
+    # TensorBoard's writer cannot write; the next call of it raises the same in the main thread, which says so.
+    if not issubclass(args.exc_type, OSError):
+        threading.__excepthook__(args)
+
+
 def _continue_command(checkpoint: Path) -> str:
-    config = checkpoint.parent.parent / "config.yaml"
-    options = ["--config", os.path.relpath(config)] if config.is_file() else []
+    run_dir = checkpoint.parent.parent
+    config = run_dir / "config.yaml"  # unless the user chose another logger, or none
+    is_run = run_dir.name.startswith("version_") and config.is_file()
+    options = ["--config", os.path.relpath(config)] if is_run else sys.argv[2:]
     return shlex.join(["python", "-m", "mnist_lit", "fit", *options, "--ckpt_path", os.path.relpath(checkpoint)])
 
 
@@ -220,6 +240,7 @@ def main() -> None:
         # A step is too small to share: on an idle machine a second thread gains nothing, and on a busy one the two
         # wait for each other so long that an epoch of one second can take ten.
         torch.set_num_threads(1)
+    threading.excepthook = _report_thread_error
     parser_kwargs: dict[str, Any] = {command: {"exit_on_error": False} for command in MNISTCLI.subcommands()}
     try:
         MNISTCLI(
@@ -256,10 +277,9 @@ def main() -> None:
     except ConnectionError as error:
         message, status = str(error), 1
     except OSError as error:
+        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
         hint = "data go to --data.data_dir, runs to --trainer.default_root_dir"
-        message, status = str(error), 1
-        if error.filename:
-            message = f"{os.fsdecode(error.filename)}: {error.strerror} ({hint})"
+        message, status = f"{where}{error.strerror or error} ({hint})", 1
     except (ValueError, MisconfigurationException) as error:
         # What Lightning and this package raise for a value. Anything else is a defect: it keeps its traceback.
         message, status = str(error), 1

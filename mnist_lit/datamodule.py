@@ -172,6 +172,8 @@ class MNISTDataModule(LightningDataModule):
         strengths = (augment_rotation, augment_shift, augment_scale, augment_shear, augment_elastic)
         distortion = RandomDistortion(*strengths, elastic_sigma=augment_elastic_sigma)
         self.distortion = distortion if any(strengths) else None
+        self._train_batches: TensorBatches | None = None
+        self._resumed_state = {"batches": 0}
         self.save_hyperparameters(ignore="data_dir")
 
     @property
@@ -219,8 +221,26 @@ class MNISTDataModule(LightningDataModule):
         In their order where the Trainer overfits some batches: it takes the first ones of each epoch.
         """
         if getattr(self.trainer, "overfit_batches", 0):
-            return self._batches(*self._train)
-        return ShuffledBatches(*self._train, self.batch_size, *self._share, seed=self.seed)
+            self._train_batches = self._batches(*self._train)
+        else:
+            self._train_batches = ShuffledBatches(*self._train, self.batch_size, *self._share, seed=self.seed)
+        self._train_batches.load_state_dict(self._resumed_state)
+        self._resumed_state = {"batches": 0}
+        return self._train_batches
+
+    # The Trainer saves and restores the loader's state, too, but where estimated_stepping_batches makes it set up the
+    # loaders before it has read a checkpoint, as the one-cycle does, it forgets to restore it.
+
+    def state_dict(self) -> dict[str, int]:
+        """Return where in the epoch the training is."""
+        if self.trainer is None or self._train_batches is None:
+            return {}
+        epochs = self.trainer.fit_loop.epoch_progress.current.state_dict()
+        return self._train_batches.state_dict() if epochs["processed"] < epochs["ready"] else {"batches": 0}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Begin the next training there."""
+        self._resumed_state = state_dict
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Distort the images of a training batch, in a way that depends on (seed, epoch, batch) alone."""

@@ -96,7 +96,7 @@ class MNISTClassifier(LightningModule):
         return cls.load_from_checkpoint(PRETRAINED, map_location="cpu", weights_only=True).eval()
 
     def on_train_start(self) -> None:
-        """Check that a continued run keeps to the cycle that it began, and take up its training metrics.
+        """Check that a continued run keeps to what it began, and take up its training metrics.
 
         Raises:
             ValueError: If its schedule is ``one_cycle`` and its number of steps is another now, or if it has
@@ -105,7 +105,7 @@ class MNISTClassifier(LightningModule):
         if self.trainer.fit_loop.restarted_on_epoch_end:  # with max_epochs it is "resumed" there
             raise ValueError(
                 "with max_steps Lightning would repeat the end of the epoch at which this checkpoint was saved: "
-                "continue from last.ckpt, or give max_epochs in place of max_steps"
+                "give max_epochs in place of max_steps"
             )
         scheduler = self.lr_schedulers()
         if isinstance(scheduler, OneCycleLR) and scheduler.total_steps != self.trainer.estimated_stepping_batches:
@@ -113,9 +113,8 @@ class MNISTClassifier(LightningModule):
                 f"the checkpoint's one_cycle is one of {scheduler.total_steps} steps, this run would have "
                 f"{self.trainer.estimated_stepping_batches}: keep max_epochs and the number of batches as they were"
             )
-        # Lightning does so when it sets up the loaders; but estimated_stepping_batches makes it set them up before it
-        # has read the checkpoint.
-        self.trainer.fit_loop._load_combined_loader_states()
+        self._train_outputs, self._train_losses = [], []
+        self.train_acc.reset()
         if self._resumed_metrics:
             self._train_losses = list(self._resumed_metrics["losses"].to(self.device))
             if self.trainer.is_global_zero:  # the counts of all processes are added up

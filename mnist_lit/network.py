@@ -19,15 +19,19 @@ _ACTIVATIONS: dict[Activation, type[nn.Module]] = {
 }
 
 
+_MOST_PARAMETERS = 50_000_000
+
+
 class MLP(nn.Module):
     """A multilayer perceptron from images of 28x28 pixels to the logits of ten digits.
 
     Args:
-        hidden_sizes: Number of units of each hidden layer, each at least 1; empty for a linear classifier.
+        hidden_sizes: Number of units of each hidden layer, each at least 1; empty for a linear classifier. They may
+            make up to 50 million parameters, whose training takes a gigabyte: more is a slip of the keyboard.
         activation: What follows each hidden layer; ``identity`` is nothing, as in the article.
 
     Raises:
-        ValueError: If a hidden layer has no unit or the activation is unknown.
+        ValueError: If a hidden layer has no unit, the parameters are too many, or the activation is unknown.
 
     Example:
         >>> import torch
@@ -45,6 +49,11 @@ class MLP(nn.Module):
         if activation not in _ACTIVATIONS:
             raise ValueError(f"activation must be one of {', '.join(_ACTIVATIONS)}, got {activation!r}")
         sizes = (28 * 28, *hidden_sizes)
+        parameters = sum((inputs + 1) * outputs for inputs, outputs in pairwise((*sizes, 10)))
+        if parameters > _MOST_PARAMETERS:
+            raise ValueError(
+                f"hidden_sizes {list(hidden_sizes)} make {parameters:,} parameters, more than {_MOST_PARAMETERS:,}"
+            )
         hidden: list[nn.Module] = []
         for inputs, outputs in pairwise(sizes):
             hidden += [nn.Linear(inputs, outputs), _ACTIVATIONS[activation]()]

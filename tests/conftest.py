@@ -71,3 +71,7 @@ def cli(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 
     monkeypatch.chdir(tmp_path)
     return run
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fuzz_cases", default="50", help="how many hostile inputs to try, in all")

@@ -75,15 +75,11 @@ def assert_same_run(run: Path, other: Path) -> None:
     ],
     ids=["averaged weights and distortions", "validation within the epoch", "max_steps", "no validation"],
 )  # fmt: skip
-@pytest.mark.parametrize("by", [signal.SIGTERM, None], ids=["signal", "kill"])
-def test_a_continued_run_is_the_run_that_never_stopped(
-    cli: CLI, tmp_path: Path, options: tuple[str, ...], by: signal.Signals | None
-) -> None:
-    Stop.by = by
-    every_ten = ("--trainer.callbacks+=mnist_lit.callbacks.RunCheckpoint", "--trainer.callbacks.every_n_train_steps=10")
-    command = (*SHORT, *options, *every_ten, STOP)
+def test_a_continued_run_is_the_run_that_never_stopped(cli: CLI, tmp_path: Path, options: tuple[str, ...]) -> None:
+    often = ("--trainer.callbacks+=mnist_lit.callbacks.RunCheckpoint", "--trainer.callbacks.every_n_train_steps=4")
+    command = (*SHORT, *options, *often, STOP)
     assert cli(*command).status == 0
-    for Stop.at in 20, 31, 59:
+    for Stop.at, Stop.by in (20, signal.SIGTERM), (31, None), (42, None), (59, signal.SIGTERM):
         try:
             assert cli(*command).status == 143
         except ZeroDivisionError:
@@ -96,19 +92,22 @@ def test_a_continued_run_is_the_run_that_never_stopped(
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_and_says_how_to_continue(cli: CLI, tmp_path: Path, signum: signal.Signals, status: int) -> None:
+    (tmp_path / "here").mkdir()
+    os.chdir(tmp_path / "here")
     handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     Stop.at, Stop.by = 40, signum
-    stopped = cli(*SHORT, "--model.lr=0.1", STOP)
+    elsewhere = tmp_path / "elsewhere"
+    stopped = cli(*SHORT, "--model.lr=0.1", STOP, f"--trainer.default_root_dir={elsewhere}")
     assert stopped.status == status
     assert handlers == [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     said, command = stopped.err.splitlines()
-    assert said == f"stopped by {signum.name}; saved {tmp_path}/lightning_logs/version_0/checkpoints/last.ckpt"
-    assert read_checkpoint(tmp_path / "lightning_logs/version_0/checkpoints/last.ckpt")["global_step"] == 40
+    assert said == f"stopped by {signum.name}; saved {elsewhere}/lightning_logs/version_0/checkpoints/last.ckpt"
+    assert read_checkpoint(elsewhere / "lightning_logs/version_0/checkpoints/last.ckpt")["global_step"] == 40
     Stop.at = 0
     continued = cli(*command.removeprefix("Continue: python -m mnist_lit ").split())
     assert (continued.status, continued.err) == (0, "")
     assert continued.out.splitlines()[0].startswith("Epoch 2: [30/30]")
-    assert "Run: lightning_logs/version_0\n" in continued.out
+    assert "Run: ../elsewhere/lightning_logs/version_0\n" in continued.out
 
 
 def test_an_epoch_that_max_steps_cut_short_is_finished(cli: CLI, tmp_path: Path) -> None:
@@ -120,9 +119,24 @@ def test_an_epoch_that_max_steps_cut_short_is_finished(cli: CLI, tmp_path: Path)
     assert same(one["state_dict"], two["state_dict"])
     assert_one_sentence(
         cli(*command, "--ckpt_path=best", "--trainer.max_steps=200", "--trainer.max_epochs=-1"),
-        "max_steps",
-        "last.ckpt",
+        "give max_epochs in place of max_steps",
     )
+
+
+def test_the_end_of_a_run_is_saved_whatever_ends_it(cli: CLI, tmp_path: Path) -> None:
+    early = (
+        "--trainer.callbacks+=EarlyStopping",
+        "--trainer.callbacks.monitor=val_acc",
+        "--trainer.callbacks.mode=max",
+    )
+    for options, steps in [
+        (("--trainer.max_steps=1000",), 90),
+        (("--trainer.max_steps=60",), 60),
+        (("--trainer.max_steps=1000", *early, "--trainer.callbacks.stopping_threshold=0"), 30),
+        ((*early, "--trainer.callbacks.stopping_threshold=0", "--trainer.min_epochs=2"), 60),
+    ]:
+        assert cli(*SHORT, *options).status == 0
+        assert read_checkpoint(folder(tmp_path) / "checkpoints" / "last.ckpt")["global_step"] == steps
 
 
 def test_killed_at_random_moments_a_run_ends_as_if_never_stopped(
@@ -135,9 +149,9 @@ def test_killed_at_random_moments_a_run_ends_as_if_never_stopped(
 
     killer = kill_and_continue.Killer(data_dir)
     killer.run(tmp_path / "left alone", kills=0, random_=Random())
-    result = killer.run(tmp_path / "killed", kills=4, random_=Random(1))
-    assert result.kills >= 3
-    assert result.continuations >= 2
+    result = killer.run(tmp_path / "killed", kills=3, random_=Random(1))
+    assert result.kills >= 2
+    assert result.continuations >= 1
     assert result.damaged == 0
     assert result.oldest <= kill_and_continue.INTERVAL
     assert kill_and_continue.same(folder(tmp_path / "killed"), folder(tmp_path / "left alone"))
@@ -199,6 +213,9 @@ def test_the_plugin_by_itself_writes_whole_files_and_reads_no_programs(tmp_path:
         plugin.save_checkpoint({"weights": torch.zeros(3_000)}, path)
     assert list(path.parent.iterdir()) == [path]
     assert torch.equal(plugin.load_checkpoint(path)["weights"], torch.ones(3))
+    with pytest.raises(ValueError, match=r"model\.ckpt was not saved.*pathlib"):
+        AtomicCheckpointIO().save_checkpoint({"state of a callback": Path("/")}, path)
+    assert list(path.parent.iterdir()) == [path]
     torch.save(Path, path)
     with pytest.raises(Exception, match="Weights only"):
         plugin.load_checkpoint(path, weights_only=False)
@@ -221,7 +238,7 @@ def test_paths_in_a_checkpoint_are_not_followed(cli: CLI, tmp_path: Path) -> Non
     checkpoint["datamodule_hyper_parameters"]["data_dir"] = str(victim.parent)
     torch.save(checkpoint, last)
     before = victim.read_bytes()
-    assert cli(*SHORT, "--model.schedule=constant", "--ckpt_path=last").status in (0, 1)
+    assert cli(*SHORT, "--model.schedule=constant", "--ckpt_path=last").status == 0
     assert [path.read_bytes() for path in victim.parent.iterdir()] == [before]
 
 
@@ -244,7 +261,7 @@ def test_a_checkpoint_of_a_giant_network_takes_no_memory(tmp_path: Path, cli: CL
     cli(*SHORT, "--trainer.max_epochs=1")
     last = tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt"
     checkpoint = torch.load(last)
-    checkpoint["hyper_parameters"]["hidden_sizes"] = (60_000, 60_000)
+    checkpoint["hyper_parameters"]["hidden_sizes"] = (6_000, 6_000)  # 160 MB
     torch.save(checkpoint, tmp_path / "giant.ckpt")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert_one_sentence(cli("test", "--ckpt_path=giant.ckpt"), "giant.ckpt", "not a checkpoint of mnist_lit")

@@ -85,23 +85,38 @@ def test_every_test_image_is_counted_once(cli: CLI, tmp_path: Path, data_dir: Pa
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
 
 
-def test_when_a_process_is_killed_the_other_stops_and_the_run_goes_on_with_one(
-    cli: CLI, tmp_path: Path, data_dir: Path
-) -> None:
-    recipe = ("--trainer.max_epochs=2", "--data.batch_size=500", *CALM)
-    run = processes("fit", *recipe, *TWO, data_dir=data_dir, cwd=tmp_path)
+def test_two_processes_are_stopped_killed_and_continued_by_one(cli: CLI, tmp_path: Path, data_dir: Path) -> None:
+    recipe = ("fit", "--trainer.max_epochs=3", "--data.batch_size=500", *CALM)
+    run = processes(*recipe, *TWO, data_dir=data_dir, cwd=tmp_path)
     last = tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt"
-    while not last.exists():
-        assert run.poll() is None
-        time.sleep(0.01)
+
+    def wait_for_epoch(number: int) -> None:
+        while not last.exists() or read_checkpoint(last)["global_step"] < 110 * number:
+            assert run.poll() is None
+            time.sleep(0.01)
+
+    wait_for_epoch(1)
+    run.send_signal(signal.SIGTERM)
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == 143
+    assert err.startswith("stopped by SIGTERM; saved ")
+    assert "\nContinue: python -m mnist_lit fit --config lightning_logs/version_0/config.yaml " in err
+
+    run = processes(*recipe, *TWO, "--ckpt_path=last", data_dir=data_dir, cwd=tmp_path)
+    wait_for_epoch(2)
     (child,) = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
     os.kill(int(child), signal.SIGKILL)
     _, err = run.communicate(timeout=60)
     assert run.returncode != 0
     assert err.startswith("error: another process of this run has ended; continue with: python -m mnist_lit fit ")
     assert err.count("\n") == 1
-    continued = cli("fit", *recipe, "--ckpt_path=last")
+
+    continued = cli(*recipe, "--ckpt_path=last")
     assert (continued.status, continued.err) == (0, "")
-    uninterrupted = cli("fit", *recipe)
-    losses = [float(out.split("Epoch 2: [110/110], Loss: ")[1][:6]) for out in (continued.out, uninterrupted.out)]
-    assert losses[0] == pytest.approx(losses[1], abs=1e-3)
+    assert "Run: lightning_logs/version_0\n" in continued.out
+    cli(*recipe)
+    ones, twos = (curves(tmp_path / "lightning_logs" / f"version_{n}") for n in (0, 1))
+    assert ones.keys() == twos.keys()
+    for tag, points in ones.items():
+        assert [step for step, _ in points] == [step for step, _ in twos[tag]]
+        assert [value for _, value in points] == pytest.approx([value for _, value in twos[tag]], abs=1e-3)

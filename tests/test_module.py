@@ -79,6 +79,7 @@ class RateRecorder(MNISTClassifier):
     """Keeps the learning rate of every step."""
 
     def on_train_start(self) -> None:
+        super().on_train_start()
         self.rates: list[float] = []
 
     def on_train_batch_start(self, *_: object) -> None:

@@ -1,0 +1,146 @@
+"""Hostile input: whatever a user or a damaged disk gives, a command ends well or says in one sentence why not.
+
+python -m pytest tests/test_fuzz.py --fuzz_cases 1000
+"""
+
+import resource
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import CLI
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mnist_lit.datamodule import _MD5
+
+ROOT = Path(__file__).parent.parent
+ONE_STEP = ("--trainer.max_steps=1", "--trainer.limit_val_batches=1")
+
+numbers = st.one_of(
+    st.integers(-(10**20), 10**20),
+    st.integers(-2, 200),
+    st.floats(),
+    st.floats(0, 1),
+).map(str)
+junk = st.one_of(
+    st.sampled_from(
+        ["", " ", "null", "true", "nan", "[]", "{}", "[[[", "{a: b", "!!python/name:os.system", "&a [*a]", "🖋"]
+    ),
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20),
+)
+sizes = st.lists(st.integers(0, 10**9) | st.integers(1, 100), max_size=4).map(str)
+values = st.one_of(numbers, sizes, junk)
+names = st.sampled_from(
+    [
+        *("model.hidden_sizes", "model.activation", "model.nesterov", "model.schedule"),
+        *("model.lr", "model.momentum", "model.weight_decay"),
+        *(f"data.{name}" for name in ("batch_size", "val_size", "seed", "augment_rotation", "augment_shift")),
+        *(f"data.augment_{name}" for name in ("scale", "shear", "elastic", "elastic_sigma")),
+        *(f"trainer.{name}" for name in ("max_epochs", "limit_train_batches", "gradient_clip_val", "precision")),
+        *(f"trainer.{name}" for name in ("log_every_n_steps", "val_check_interval", "callbacks", "logger")),
+        *("seed_everything", "ckpt_path", "config", "colour"),
+    ]
+)  # fmt: skip
+options = st.dictionaries(names, values, min_size=1, max_size=3)
+
+
+@pytest.fixture(scope="session")
+def cases(request: pytest.FixtureRequest) -> int:
+    return int(request.config.getoption("fuzz_cases")) // 4
+
+
+def others(files: Path) -> set[Path]:
+    """Return the files that no run should touch; without a logger Lightning keeps checkpoints beside lightning_logs."""
+    return {path for path in files.rglob("*") if not {"lightning_logs", "checkpoints"} & set(path.parts)}
+
+
+def ends_well(cli: CLI, *command: str, files: Path) -> None:
+    """Run a command and assert that it ends well or says why not, soon, in little memory, and leaves no other files."""
+    before = others(files)
+    start = time.perf_counter()
+    result = cli(*command)
+    assert time.perf_counter() - start < 60
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 2_000_000  # kilobytes
+    assert before == others(files)
+    if result.status:
+        errors = [line for line in result.err.splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1, result
+        assert len(errors[0]) > 20
+    assert "Traceback" not in result.err
+    shutil.rmtree(files / "lightning_logs", ignore_errors=True)
+
+
+def fuzz(cases: int) -> settings:
+    """Return hypothesis' settings: the cases are the same each time, so that a failure is not gone the next time."""
+    ours = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    return settings(max_examples=cases, deadline=None, derandomize=True, database=None, suppress_health_check=ours)
+
+
+def test_hostile_options(cli: CLI, tmp_path: Path, cases: int) -> None:
+    @fuzz(cases)
+    @given(options)
+    def try_options(given_options: dict[str, str]) -> None:
+        ends_well(
+            cli, "fit", *(f"--{name}={value}" for name, value in given_options.items()), *ONE_STEP, files=tmp_path
+        )
+
+    try_options()
+
+
+def test_hostile_configs(cli: CLI, tmp_path: Path, cases: int) -> None:
+    recipes = [path.read_bytes() for path in sorted((ROOT / "configs").glob("*.yaml")) if path.stem != "ddp"]
+    assert len(recipes) == 3
+
+    @fuzz(cases)
+    @given(st.sampled_from(recipes), st.integers(0, 1000), st.binary(max_size=10), st.integers(0, 10))
+    def try_config(recipe: bytes, position: int, inserted: bytes, removed: int) -> None:
+        position %= len(recipe)
+        config = tmp_path / "hostile.yaml"
+        config.write_bytes(recipe[:position] + inserted + recipe[position + removed :])
+        ends_well(cli, "fit", "--config=hostile.yaml", *ONE_STEP, files=tmp_path)
+
+    try_config()
+
+
+def damaged(content: bytes, damage: Any) -> bytes:
+    """Return ``content`` cut or with a bit flipped."""
+    kind, position = damage
+    position %= len(content)
+    if kind == "cut":
+        return content[:position]
+    return content[:position] + bytes([content[position] ^ 1 << kind]) + content[position + 1 :]
+
+
+damages = st.tuples(st.one_of(st.just("cut"), st.integers(0, 7)), st.integers(0, 10**8))
+
+
+def test_damaged_checkpoints(cli: CLI, tmp_path: Path, cases: int) -> None:
+    cli("fit", *ONE_STEP)
+    whole = (tmp_path / "lightning_logs/version_0/checkpoints/last.ckpt").read_bytes()
+    commands = st.sampled_from([("fit", "--trainer.max_steps=2"), ("validate",), ("test",), ("predict",)])
+
+    @fuzz(cases)
+    @given(commands, damages)
+    def try_checkpoint(command: tuple[str, ...], damage: Any) -> None:
+        (tmp_path / "damaged.ckpt").write_bytes(damaged(whole, damage))
+        ends_well(cli, *command, "--ckpt_path=damaged.ckpt", files=tmp_path)
+
+    try_checkpoint()
+
+
+def test_damaged_images(cli: CLI, tmp_path: Path, data_dir: Path, cases: int) -> None:
+    raw = tmp_path / "data" / "MNIST" / "raw"
+    shutil.copytree(data_dir / "MNIST" / "raw", raw)
+
+    @fuzz(cases)
+    @given(st.sampled_from(sorted(_MD5)), damages)
+    def try_images(name: str, damage: Any) -> None:
+        whole = (raw / name).read_bytes()
+        (raw / name).write_bytes(damaged(whole, damage))
+        ends_well(cli, "test", "--ckpt_path=pretrained", f"--data.data_dir={tmp_path}/data", files=tmp_path)
+        assert (raw / name).read_bytes() == whole
+
+    try_images()
