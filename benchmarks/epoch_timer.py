@@ -37,9 +37,11 @@ class EpochTimer(Callback):
         if not trainer.sanity_checking:
             self._validated += time.perf_counter() - self._validation_start
 
-    def on_train_end(self, *_: Any) -> None:
-        """Write the seconds down."""
+    def on_train_end(self, trainer: Trainer, *_: Any) -> None:
+        """Write the seconds down, of several processes the first one's."""
         self._end(time.perf_counter())
+        if not trainer.is_global_zero:
+            return
         self.output.write_text(json.dumps({"epochs": self.epochs, "validation": self.validation}))
 
     def _end(self, now: float) -> None:
