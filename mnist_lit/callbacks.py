@@ -27,7 +27,7 @@ class TrainingInterruptedError(Exception):
     """
 
     def __init__(self, signum: int, path: str) -> None:
-        super().__init__(f"stopped by {signal.Signals(signum).name}; saved {path}")
+        super().__init__(f"stopped by {signal.Signals(signum).name}; saved {os.path.relpath(path)}")
         self.signum = signum
         self.path = path
 

@@ -15,9 +15,9 @@ from typing import Any, cast
 import torch
 from jsonargparse import ArgumentError, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -28,6 +28,17 @@ from mnist_lit.checkpoint import AtomicCheckpointIO, find_checkpoint, read_check
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.logger import RunLogger
 from mnist_lit.module import MNISTClassifier
+
+
+class SaveConfigAtFirstStep(SaveConfigCallback):
+    """Saves ``config.yaml`` when training begins, so that a continuation that is refused changes nothing."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Do nothing yet."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Save, the first time."""
+        super().setup(trainer, pl_module, "fit")
 
 
 class MNISTCLI(LightningCLI):
@@ -71,8 +82,8 @@ class MNISTCLI(LightningCLI):
                 # None is --data.seed where a config.yaml says that it was left out
                 if option in given and config[option] not in (None, value):
                     raise ValueError(
-                        f"--{option} is {config[option]}, but {path} was trained with {value}: leave the option out, "
-                        "or name another checkpoint with --ckpt_path"
+                        f"--{option} is {config[option]}, but {path} was trained with {value}: leave out the option, "
+                        "or the --config that has it, or name another checkpoint with --ckpt_path"
                     )
                 config[option] = value
         config.ckpt_path, self._checkpoint_path = str(path), path
@@ -104,7 +115,7 @@ class MNISTCLI(LightningCLI):
             if config.logger not in (False, []):
                 callbacks.append(TensorBoardSummary())
             if config.enable_checkpointing is not False:
-                self._checkpoints = next((theirs for theirs in theirs if isinstance(theirs, RunCheckpoint)), None)
+                self._checkpoints = next((each for each in theirs if isinstance(each, RunCheckpoint)), None)
                 if self._checkpoints is None:
                     self._checkpoints = RunCheckpoint()
                     callbacks.append(self._checkpoints)
@@ -157,6 +168,9 @@ class MNISTCLI(LightningCLI):
                     f"{self.trainer.max_epochs}"
                 )
         except BaseException as error:
+            bar = self.trainer.progress_bar_callback
+            if isinstance(error, TrainingInterruptedError) and isinstance(bar, TQDMProgressBar):
+                bar.train_progress_bar.close()  # else it is drawn once more, behind what is said
             if self._logger and self._logger.new_run_dir and self.trainer.global_step <= first_step:
                 shutil.rmtree(self._logger.new_run_dir, ignore_errors=True)
             # torch has a class for the errors of one of its backends, but none for those of gloo.
@@ -246,6 +260,7 @@ def main() -> None:
         MNISTCLI(
             MNISTClassifier,
             MNISTDataModule,
+            save_config_callback=SaveConfigAtFirstStep,
             save_config_kwargs={"overwrite": True},  # by the run itself, when it is continued
             seed_everything_default=0,
             trainer_defaults={"max_epochs": 10, "devices": 1},  # several devices have nothing to gain here

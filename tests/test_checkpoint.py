@@ -101,13 +101,22 @@ def test_a_signal_saves_and_says_how_to_continue(cli: CLI, tmp_path: Path, signu
     assert stopped.status == status
     assert handlers == [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     said, command = stopped.err.splitlines()
-    assert said == f"stopped by {signum.name}; saved {elsewhere}/lightning_logs/version_0/checkpoints/last.ckpt"
+    assert said == f"stopped by {signum.name}; saved ../elsewhere/lightning_logs/version_0/checkpoints/last.ckpt"
     assert read_checkpoint(elsewhere / "lightning_logs/version_0/checkpoints/last.ckpt")["global_step"] == 40
     Stop.at = 0
     continued = cli(*command.removeprefix("Continue: python -m mnist_lit ").split())
     assert (continued.status, continued.err) == (0, "")
     assert continued.out.splitlines()[0].startswith("Epoch 2: [30/30]")
     assert "Run: ../elsewhere/lightning_logs/version_0\n" in continued.out
+
+
+def test_a_continuation_that_is_refused_changes_nothing(cli: CLI, tmp_path: Path) -> None:
+    cli(*SHORT, "--trainer.max_epochs=1")
+    run = tmp_path / "lightning_logs" / "version_0"
+    kept = [path for path in sorted(run.rglob("*")) if path.is_file() and "tfevents" not in path.name]
+    before = [path.read_bytes() for path in kept]
+    assert_one_sentence(cli(*SHORT, "--ckpt_path=last"), "one_cycle", "30 steps", "90")
+    assert before == [path.read_bytes() for path in kept]
 
 
 def test_an_epoch_that_max_steps_cut_short_is_finished(cli: CLI, tmp_path: Path) -> None:
