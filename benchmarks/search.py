@@ -115,7 +115,7 @@ def main() -> None:
     """Try the changes and print a row for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("changes", nargs="*", default=CHANGES, help="each a list of NAME=VALUE; '' is none")
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--networks", type=int, default=4, help="initial weights to start from")
     arguments = parser.parse_args()
 

@@ -300,5 +300,9 @@ def main() -> None:
         message, status = str(error), 1
     else:
         return
+    finally:
+        # Lightning does so for NCCL alone; gloo's threads, if still there when the process ends, may abort it.
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
     print("error:", " ".join(message.split()), file=sys.stderr)
     sys.exit(status)
