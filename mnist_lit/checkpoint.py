@@ -1,6 +1,5 @@
-"""Checkpoints as files: found, read without running anything, written whole or not at all."""
+"""Checkpoints as files: found, read without running anything, written."""
 
-import os
 import pickle
 import re
 import zipfile
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
+from mnist_lit.files import replacing
 from mnist_lit.module import PRETRAINED, MNISTClassifier
 
 
@@ -30,30 +30,19 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             ValueError: If it holds more than tensors and plain values, the state of a user's callback for one.
         """
         path = Path(path)
-        unfinished = path.with_name(f".{path.name}.unfinished")  # replaced by the next one if this process is killed
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with unfinished.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            if not self._checked:
-                self.load_checkpoint(unfinished)
-                self._checked = True
-            unfinished.replace(path)
+            with replacing(path) as unfinished:
+                with unfinished.open("wb") as file:
+                    torch.save(checkpoint, file)
+                if not self._checked:
+                    self.load_checkpoint(unfinished)
+                    self._checked = True
         except pickle.UnpicklingError as error:
-            unfinished.unlink(missing_ok=True)
             kind = re.search(r"GLOBAL (\S+)", str(error))
             raise ValueError(
                 f"{path} was not saved: it could not be read again, since something in it is a "
                 f"{kind[1] if kind else 'program'}, where tensors and plain values alone are allowed"
             ) from error
-        except (OSError, RuntimeError) as error:  # RuntimeError: torch's zip writer was cut short
-            unfinished.unlink(missing_ok=True)
-            cause = error if isinstance(error, OSError) else error.__context__
-            if not isinstance(cause, OSError):
-                raise
-            raise OSError(cause.errno, cause.strerror, str(path)) from error
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = lambda storage, _: storage, weights_only: bool | None = True
@@ -90,7 +79,7 @@ def find_checkpoint(name: str, root: Path) -> Path:
                 return path
     raise ValueError(
         f"there is no checkpoint in {root / 'lightning_logs'}: train first with 'python -m mnist_lit fit', "
-        "or name a checkpoint with --ckpt_path"
+        "or name a checkpoint with --ckpt_path, 'pretrained' for the one that comes with the package"
     )
 
 

@@ -1,6 +1,5 @@
 """The command line: LightningCLI, with this project's defaults."""
 
-import csv
 import logging
 import os
 import shlex
@@ -25,9 +24,11 @@ from torch import Tensor
 
 from mnist_lit.callbacks import EpochLines, RunCheckpoint, TensorBoardSummary, TrainingInterruptedError
 from mnist_lit.checkpoint import AtomicCheckpointIO, find_checkpoint, read_checkpoint
-from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.datamodule import MNISTDataModule, TensorBatches
+from mnist_lit.files import replacing
 from mnist_lit.logger import RunLogger
 from mnist_lit.module import MNISTClassifier
+from mnist_lit.predict import find_pictures, format_csv, format_table, read_digits
 
 
 class SaveConfigAtFirstStep(SaveConfigCallback):
@@ -48,6 +49,23 @@ class MNISTCLI(LightningCLI):
     _checkpoint_path: Path | None = None
     _logger: RunLogger | None = None  # of a training run, unless the user chose another
     _checkpoints: RunCheckpoint | None = None  # likewise
+
+    def setup_parser(self, *args: Any, **kwargs: Any) -> None:
+        """Add what ``predict`` takes besides the options of the trainer's method."""
+        super().setup_parser(*args, **kwargs)
+        predict = self._parser("predict")
+        predict.add_argument(
+            "--images",
+            type=Path,
+            nargs="+",
+            help="Your own pictures of a digit each, in place of the test images: files, and folders of them.",
+        )
+        predict.add_argument(
+            "--output", type=Path | None, help="CSV file for the predictions and all ten probabilities."
+        )
+        predict.add_argument(
+            "--show", type=Path | None, help="Folder for a picture of each of --images beside what the network sees."
+        )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, then find the checkpoint and take from it what it was trained with.
@@ -210,14 +228,42 @@ class MNISTCLI(LightningCLI):
             print(f"Accuracy of the network on the {images} test images: {accuracy:.2f} %")
 
     def predict(self, **kwargs: Any) -> None:
-        """Print the digit of each test image and its probability as CSV."""
-        predictions = cast(list[Tensor] | None, self.trainer.predict(**kwargs))
-        if not predictions or not self.trainer.is_global_zero:  # with --return_predictions false there are none
+        """Say which digit is in each of the user's pictures, or else in each test image.
+
+        Raises:
+            ValueError: If there is ``--show`` without ``--images``.
+            SystemExit: With status 1 if there was no digit in a picture, when all others have been predicted.
+        """
+        options = self.config_init.predict
+        if options.show and not options.images:
+            raise ValueError("--show needs --images: it shows your own pictures")
+        digits: dict[Path, Tensor] = {}
+        failures: dict[Path, str] = {}
+        predictions: list[Tensor] | None = None
+        if options.images:
+            digits, failures = read_digits(find_pictures(options.images), options.show)
+        if digits:
+            images = torch.cat(list(digits.values())).mul(255).round().byte()
+            batches = TensorBatches(images, torch.zeros(len(images)), self.datamodule.batch_size)
+            kwargs |= {"dataloaders": batches, "datamodule": None}
+        if not failures or digits:
+            predictions = cast(list[Tensor] | None, self.trainer.predict(**kwargs))
+        if not self.trainer.is_global_zero:
             return
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(("image", "digit", "probability"))
-        for image, (probability, digit) in enumerate(zip(*torch.cat(predictions).max(dim=1), strict=True)):
-            writer.writerow((image, int(digit), f"{probability:.4f}"))
+        if predictions:  # with --return_predictions false there are none
+            probabilities = torch.cat(predictions)
+            text = format_csv(list(digits), probabilities)
+            if options.output:
+                with replacing(Path(options.output)) as unfinished:
+                    unfinished.write_text(text)
+            if options.images:
+                print(format_table(list(digits), probabilities))
+            elif not options.output:
+                print(text, end="")
+        for path, reason in failures.items():
+            print(f"error: {path}: {reason}", file=sys.stderr)
+        if failures:
+            sys.exit(1)
 
 
 def _is_first_process() -> bool:
@@ -293,7 +339,7 @@ def main() -> None:
         message, status = str(error), 1
     except OSError as error:
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-        hint = "data go to --data.data_dir, runs to --trainer.default_root_dir"
+        hint = "data go to --data.data_dir, runs to --trainer.default_root_dir, results to --output"
         message, status = f"{where}{error.strerror or error} ({hint})", 1
     except (ValueError, MisconfigurationException) as error:
         # What Lightning and this package raise for a value. Anything else is a defect: it keeps its traceback.

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mnist_lit import MNISTDataModule
 from mnist_lit.cli import main
+
+torch.set_num_threads(1)  # as the command line does
 
 
 @dataclass

@@ -1,0 +1,33 @@
+"""Files that are written whole or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give the name of a file to write beside ``path``, and move it to ``path`` when it is written.
+
+    The name of ``path`` never stands for half a file, and what was there stays if the writing fails. What a process
+    leaves unfinished that is killed, the next one overwrites. Folders are made where they are missing.
+
+    Raises:
+        OSError: If it cannot be written, on a full disk for one; it names ``path``.
+    """
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield unfinished
+        with unfinished.open("rb+") as file:
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except (OSError, RuntimeError) as error:
+        cause = error if isinstance(error, OSError) else error.__context__  # torch's zip writer was cut short
+        if not isinstance(cause, OSError):
+            raise
+        raise OSError(cause.errno, cause.strerror or str(cause), str(path)) from error
+    finally:
+        with suppress(OSError):
+            unfinished.unlink()

@@ -1,0 +1,90 @@
+"""Predictions: of one's own pictures, and as a table or CSV."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor
+
+from mnist_lit.preprocess import preprocess, read_picture
+
+_SHOWN_SIZE = 280  # pixels
+
+
+def find_pictures(paths: Iterable[Path]) -> list[Path]:
+    """Return the files among ``paths`` and in the folders among them, hidden ones left out, each once.
+
+    Raises:
+        ValueError: If there is no file.
+    """
+    pictures: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.is_file())
+            pictures += (
+                file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts)
+            )
+        else:
+            pictures.append(path)
+    if not pictures:
+        raise ValueError(f"there are no files in {', '.join(map(str, paths))}")
+    return list(dict.fromkeys(pictures))
+
+
+def read_digits(pictures: Iterable[Path], show: Path | None = None) -> tuple[dict[Path, Tensor], dict[Path, str]]:
+    """Return the digits, float32 ``(1, 28, 28)``, and what is wrong with the pictures that have none.
+
+    Args:
+        pictures: Files.
+        show: Folder for a picture of each of them beside what the network sees.
+    """
+    digits: dict[Path, Tensor] = {}
+    failures: dict[Path, str] = {}
+    for number, path in enumerate(pictures, start=1):
+        try:
+            picture = read_picture(path)
+            digits[path] = preprocess(picture)
+        except OSError as error:
+            failures[path] = error.strerror or str(error)
+        except ValueError as error:
+            failures[path] = str(error)
+        else:
+            if show:
+                show.mkdir(parents=True, exist_ok=True)
+                _side_by_side(picture, digits[path]).save(show / f"{number:03}_{path.stem}.png")
+    return digits, failures
+
+
+def _side_by_side(picture: Image.Image, digit: Tensor) -> Image.Image:
+    seen = Image.fromarray((digit[0] * 255).byte().numpy()).resize((_SHOWN_SIZE, _SHOWN_SIZE), Image.Resampling.NEAREST)
+    picture.thumbnail((_SHOWN_SIZE, _SHOWN_SIZE))
+    both = Image.new("RGB", (2 * _SHOWN_SIZE + 10, _SHOWN_SIZE), "grey")
+    both.paste(picture, ((_SHOWN_SIZE - picture.width) // 2, (_SHOWN_SIZE - picture.height) // 2))
+    both.paste(seen, (_SHOWN_SIZE + 10, 0))
+    return both
+
+
+def format_csv(paths: Sequence[Path], probabilities: Tensor) -> str:
+    """Return a line for each picture or test image: its digit, how probable that is, and all ten probabilities.
+
+    Args:
+        paths: The pictures; none for the test images, which are numbered from 0.
+        probabilities: Float ``(N, 10)``.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("path" if paths else "image", "digit", "probability", *(f"p{digit}" for digit in range(10))))
+    for name, row in zip(paths or range(len(probabilities)), probabilities, strict=True):
+        writer.writerow((name, int(row.argmax()), *(f"{float(p):.4f}" for p in (row.max(), *row))))
+    return text.getvalue()
+
+
+def format_table(paths: Sequence[Path], probabilities: Tensor) -> str:
+    """Return a table for the screen: each picture's path and digit, and how probable that is, from ``(N, 10)``."""
+    width = max(len(str(path)) for path in [*paths, "picture"])
+    lines = [f"{'picture':{width}}  digit  probability"]
+    for path, row in zip(paths, probabilities, strict=True):
+        lines.append(f"{path!s:{width}}  {int(row.argmax()):5}  {100 * float(row.max()):9.2f} %")
+    return "\n".join(lines)

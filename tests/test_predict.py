@@ -1,0 +1,106 @@
+import csv
+from pathlib import Path
+
+import numpy as np
+import photos
+import pytest
+from conftest import CLI, assert_one_sentence
+from PIL import Image
+
+from mnist_lit import MNISTDataModule
+
+
+@pytest.fixture
+def folder(data_dir: Path, tmp_path: Path) -> Path:
+    """Return a folder of three photos of digits, named after them, in two folders."""
+    datamodule = MNISTDataModule(data_dir)
+    datamodule.setup("test")
+    images, labels = next(iter(datamodule.test_dataloader()))
+    random = np.random.default_rng(0)
+    for index, name in enumerate(["first.jpg", "more/second.png", "third.bmp"]):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        photos.rough((images[index, 0] * 255).byte(), random).save(path)
+    assert labels[:3].tolist() == [7, 2, 1]
+    return tmp_path / "photos"
+
+
+PRETRAINED = ("predict", "--ckpt_path=pretrained")
+
+
+def test_pictures_and_folders_of_pictures_are_predicted(cli: CLI, folder: Path, tmp_path: Path) -> None:
+    (folder / ".hidden").touch()
+    files = ("photos/third.bmp", "photos")
+    result = cli(*PRETRAINED, "--images", *files, "--output=new/predictions.csv", "--show=seen")
+    assert result.status == 0
+    lines = [line.split() for line in result.out.splitlines()]
+    assert [(line[0], line[1]) for line in lines[1:]] == [
+        ("photos/third.bmp", "1"),
+        ("photos/first.jpg", "7"),
+        ("photos/more/second.png", "2"),
+    ]
+    with Path("new/predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["path"], row["digit"]) for row in rows] == [(line[0], line[1]) for line in lines[1:]]
+    for row in rows:
+        probabilities = [float(row[f"p{digit}"]) for digit in range(10)]
+        assert sum(probabilities) == pytest.approx(1, abs=0.001)
+        assert float(row["probability"]) == max(probabilities) == probabilities[int(row["digit"])]
+    shown = [Image.open(path) for path in sorted(Path("seen").iterdir())]
+    assert len(shown) == 3
+    # On the right, white ink on black in a field of 28x28.
+    for picture in shown:
+        seen = np.asarray(picture.convert("L"))[:, -280:].reshape(28, 10, 28, 10)
+        assert seen.max() == 255
+        assert (seen == seen[:, :1, :, :1]).all()
+        assert 0.03 < (seen > 127).mean() < 0.3
+
+
+def test_what_is_no_digit_is_named_and_the_others_are_predicted(cli: CLI, folder: Path) -> None:
+    (folder / "notes.txt").write_text("seven\n")
+    (folder / "empty.png").touch()
+    whole = (folder / "first.jpg").read_bytes()
+    (folder / "half.jpg").write_bytes(whole[: len(whole) // 2])
+    Image.new("L", (300, 200), 255).save(folder / "blank.png")
+    Image.new("1", (30_000, 30_000)).save(folder / "bomb.png")
+    result = cli(*PRETRAINED, "--images", "photos", "missing.png", "--output=predictions.csv")
+    assert result.status == 1
+    errors = result.err.splitlines()[1:]  # the first line says which checkpoint
+    for name, reason in [
+        ("photos/blank.png", "no ink"),
+        ("photos/bomb.png", "too large"),
+        ("photos/empty.png", "empty"),
+        ("photos/half.jpg", "damaged"),
+        ("photos/notes.txt", "not a picture"),
+        ("missing.png", "No such file"),
+    ]:
+        error = errors.pop(0)
+        assert error.startswith(f"error: {name}: ")
+        assert reason in error
+    assert errors == []
+    assert [line.split()[1] for line in result.out.splitlines()[1:]] == ["7", "2", "1"]
+    assert len(Path("predictions.csv").read_text().splitlines()) == 4
+
+
+def test_without_any_digit_nothing_is_written(cli: CLI, tmp_path: Path) -> None:
+    result = cli(*PRETRAINED, "--images=missing.png", "--output=predictions.csv", "--show=seen")
+    assert (result.status, result.out) == (1, "")
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "file").touch()
+    result = cli(*PRETRAINED, "--images=nothing")
+    assert (result.status, result.err.splitlines()[1:]) == (1, ["error: there are no files in nothing"])
+    assert_one_sentence(cli("predict", "--images=missing.png"), "no checkpoint", "pretrained")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "nothing"]
+
+
+def test_the_predictions_of_the_test_images_go_to_a_file(cli: CLI) -> None:
+    result = cli(*PRETRAINED, "--output=predictions.csv")
+    assert (result.status, result.out) == (0, "")
+    lines = Path("predictions.csv").read_text().splitlines()
+    assert lines[0].startswith("image,digit,probability,p0,")
+    assert len(lines) == 10_001
+    assert lines[1].startswith("0,7,")
+    (Path("folder")).mkdir()
+    failed = cli(*PRETRAINED, "--output=folder")
+    assert failed.status == 1
+    assert failed.err.splitlines()[1].startswith("error: folder: ")

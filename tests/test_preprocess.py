@@ -1,0 +1,165 @@
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import photos
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from mnist_lit import MNISTClassifier, MNISTDataModule
+from mnist_lit.preprocess import NoDigitError, preprocess, read_picture
+
+Digits = tuple[Tensor, Tensor]
+
+
+@pytest.fixture(scope="module")
+def digits(data_dir: Path) -> Digits:
+    datamodule = MNISTDataModule(data_dir, batch_size=60)
+    datamodule.setup("test")
+    images, labels = next(iter(datamodule.test_dataloader()))
+    return (images * 255).byte()[:, 0], labels
+
+
+def accuracy(pictures: list[Image.Image], labels: Tensor) -> float:
+    model = MNISTClassifier.from_pretrained()
+    return 100 * float((model(torch.stack([*map(preprocess, pictures)])).argmax(dim=1) == labels).float().mean())
+
+
+# One of 60 pictures is 1.7 points.
+@pytest.mark.parametrize(
+    ("kind", "least"),
+    [("clean", 98), ("rough", 96), ("harsh", 93), ("low resolution", 96), ("thin pen", 96), ("thick pen", 94)],
+)
+def test_pictures_that_mnist_did_not_make_are_read(digits: Digits, kind: str, least: float) -> None:
+    images, labels = digits
+    random = np.random.default_rng(1)
+    assert accuracy([photos.KINDS[kind](image, random) for image in images], labels) > least
+
+
+def test_mnists_own_digits_stay_much_as_they_are(digits: Digits) -> None:
+    seen = torch.stack([preprocess(Image.fromarray(image.numpy())) for image in digits[0]])
+    assert float((seen[:, 0] - digits[0] / 255).abs().mean()) < 0.04
+    assert float(seen.amax(dim=(1, 2, 3)).min()) == 1
+
+
+def test_the_ink_fills_a_box_of_20_pixels_about_its_centre_of_mass(digits: Digits) -> None:
+    random = np.random.default_rng(0)
+    for image in digits[0][:30]:
+        seen = preprocess(photos.rough(image, random))
+        assert (seen.shape, seen.dtype) == ((1, 28, 28), torch.float32)
+        rows, columns = (seen[0] > 0).any(dim=1).nonzero(), (seen[0] > 0).any(dim=0).nonzero()
+        assert max(rows[-1] - rows[0], columns[-1] - columns[0]) in (18, 19)
+        places = torch.arange(28) + 0.5
+        for dim in 1, 2:
+            centre = float((seen.sum(dim=dim)[0] * places).sum() / seen.sum())
+            assert 13 < centre < 15.01 or min(rows[0], columns[0]) == 0
+
+
+INK_AND_PAPER = [("black", "white"), ("white", "black"), ("red", "green"), ("navy", "lightyellow"), ("#888", "#aaa")]
+
+
+@pytest.mark.parametrize(("ink", "paper"), INK_AND_PAPER)
+def test_ink_is_told_from_paper_whatever_their_colours(digits: Digits, ink: str, paper: str) -> None:
+    images, labels = digits[0][:30], digits[1][:30]
+    pictures = []
+    for image in images:
+        picture = Image.new("RGB", (120, 90), paper)
+        large = Image.fromarray(image.numpy()).resize((84, 84), Image.Resampling.BICUBIC)
+        picture.paste(Image.new("RGB", (84, 84), ink), (30, 3), large)
+        pictures.append(picture)
+    assert accuracy(pictures, labels) > 96
+
+
+def _saved(picture: Image.Image, kind: str, tmp_path: Path) -> Path:
+    """Save a grey picture as a file of the given kind."""
+    path = tmp_path / kind
+    grey = np.asarray(picture)
+    if kind == "16 bit.png":
+        Image.fromarray((grey.astype(np.uint16) + 100) * 3).save(path)  # of 65535 levels it uses few
+    elif kind == "float.tiff":
+        Image.fromarray(grey.astype(np.float32) * 0.01).save(path)
+    elif kind == "palette.gif":
+        picture.convert("RGB").convert("P", palette=Image.Palette.ADAPTIVE).save(path)
+    elif kind == "black on transparent.png":
+        Image.merge("LA", (Image.new("L", picture.size, 0), Image.fromarray(255 - grey))).save(path)
+    elif kind == "white on transparent.png":
+        Image.merge("LA", (Image.new("L", picture.size, 255), Image.fromarray(255 - grey))).convert("RGBA").save(path)
+    elif kind == "rotated.jpg":
+        exif = Image.Exif()
+        exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+        picture.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
+    elif kind == "one bit.png":
+        picture.convert("1").save(path)
+    elif kind == "cmyk.tiff":
+        picture.convert("CMYK").save(path)
+    else:
+        picture.save(path)
+    return path
+
+
+GREY = ["grey.png", "grey.jpg", "grey.bmp", "grey.gif", "grey.webp", "grey.tiff"]
+OTHERS = ["16 bit.png", "float.tiff", "palette.gif", "one bit.png", "cmyk.tiff", "rotated.jpg"]
+TRANSPARENT = ["black on transparent.png", "white on transparent.png"]
+
+
+@pytest.mark.parametrize("kind", GREY + OTHERS + TRANSPARENT)
+def test_every_kind_of_file_is_read(digits: Digits, tmp_path: Path, kind: str) -> None:
+    images, labels = digits[0][:20], digits[1][:20]
+    pictures = []
+    for image in images:
+        large = Image.fromarray(255 - image.numpy()).resize((140, 140), Image.Resampling.BICUBIC)
+        pictures.append(read_picture(_saved(large, kind, tmp_path)))
+    assert accuracy(pictures, labels) > 94  # test image 18, a 3 with a gap, may be read wrong
+
+
+def test_a_digit_is_found_wherever_it_is_in_a_large_photo(digits: Digits) -> None:
+    images, labels = digits[0][:10], digits[1][:10]
+    random = np.random.default_rng(0)
+    pictures = []
+    for image in images:
+        photo = Image.fromarray(random.normal(210, 8, size=(1200, 1600)).clip(0, 255).astype(np.uint8))
+        small = Image.fromarray(image.numpy()).resize((90, 90), Image.Resampling.BICUBIC)
+        photo.paste(40, (int(random.integers(1500)), int(random.integers(1100))), small)
+        pictures.append(photo)
+    assert accuracy(pictures, labels) == 100
+
+
+def _blank(size: tuple[int, int]) -> Image.Image:
+    return Image.new("RGB", size, "beige")
+
+
+def _noise() -> Image.Image:
+    noise = np.random.default_rng(0).normal(200, 12, size=(600, 800, 3))
+    return Image.fromarray((noise - np.linspace(0, 80, 800)[:, None]).clip(0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: _blank((1, 1)), lambda: _blank((300, 200)), lambda: _blank((5000, 3)), _noise],
+    ids=["one pixel", "blank", "strip", "unevenly lit, noisy paper"],
+)
+def test_without_ink_there_is_no_digit(make: Callable[[], Image.Image]) -> None:
+    with pytest.raises(NoDigitError, match="there is no ink in it"):
+        preprocess(make())
+
+
+def test_files_that_are_no_pictures_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    picture = io.BytesIO()
+    ImageDraw.Draw(image := _blank((200, 200))).line([(90, 20), (100, 180)], fill="black", width=15)
+    image.save(picture, "PNG")
+    for content, reason in [
+        (b"", "empty"),
+        (b"seven\n", "not a picture"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture"),
+        (picture.getvalue()[:300], "damaged"),
+    ]:
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=reason):
+            read_picture(path)
+    Image.new("1", (30_000, 30_000)).save(path, "PNG")
+    with pytest.raises(ValueError, match="too large"):
+        read_picture(path)
