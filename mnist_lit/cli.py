@@ -29,6 +29,7 @@ from mnist_lit.files import replacing
 from mnist_lit.logger import RunLogger
 from mnist_lit.module import MNISTClassifier
 from mnist_lit.predict import find_pictures, format_csv, format_table, read_digits
+from mnist_lit.trainer import MNISTTrainer
 
 
 class SaveConfigAtFirstStep(SaveConfigCallback):
@@ -49,6 +50,12 @@ class MNISTCLI(LightningCLI):
     _checkpoint_path: Path | None = None
     _logger: RunLogger | None = None  # of a training run, unless the user chose another
     _checkpoints: RunCheckpoint | None = None  # likewise
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Return Lightning's subcommands and ours, each with the arguments that are no options."""
+        ours = {name: {"model", "datamodule"} for name in ("export",)}
+        return LightningCLI.subcommands() | ours
 
     def setup_parser(self, *args: Any, **kwargs: Any) -> None:
         """Add what ``predict`` takes besides the options of the trainer's method."""
@@ -306,6 +313,7 @@ def main() -> None:
         MNISTCLI(
             MNISTClassifier,
             MNISTDataModule,
+            trainer_class=MNISTTrainer,
             save_config_callback=SaveConfigAtFirstStep,
             save_config_kwargs={"overwrite": True},  # by the run itself, when it is continued
             seed_everything_default=0,

@@ -1,0 +1,116 @@
+"""The network as a file that is used without this package: ONNX, or torch.export's pt2."""
+
+import copy
+import io
+import json
+import logging
+import warnings
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.export import Dim, ExportedProgram
+
+from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.files import replacing
+from mnist_lit.module import MNISTClassifier
+
+Format = Literal["onnx", "pt2"]
+
+
+def export(
+    model: MNISTClassifier,
+    datamodule: MNISTDataModule,
+    format: Format,  # noqa: A002 - it is the option's name
+    output: Path,
+) -> None:
+    """Write the network of ``model`` for use without this package, and print what was written.
+
+    The file takes ``images``, float32 ``(N, 1, 28, 28)`` with pixels in [0, 1], for any N, and gives ``logits``,
+    float32 ``(N, 10)``. With it go the versions of ``mnist_lit`` and ``torch``, the hyperparameters as ``recipe``,
+    ``test_accuracy``, ``input`` and ``output``: in ONNX as ``metadata_props``, whose values are text or JSON; in pt2 as
+    the extra file ``metadata.json``, for which ``torch.export.load`` is given ``extra_files={"metadata.json": ""}``.
+
+    Args:
+        model: The model, which stays as it is.
+        datamodule: Gives the test images.
+        format: ``onnx`` or ``pt2``.
+        output: The file, whose name ends in the format's; an older one is replaced.
+
+    Raises:
+        ValueError: If a package of the extra ``export`` is missing, the file is not named so, or it gives other logits
+            than the network when it is read again; what was at ``output`` is as it was.
+        OSError: If the file cannot be written.
+    """
+    if output.suffix != f".{format}":  # torch.export.load wants it of a pt2
+        raise ValueError(f"--output {output}: the name of the file must end in .{format}")
+    datamodule.prepare_data()
+    datamodule.setup("test")
+    images, labels = map(torch.cat, zip(*datamodule.test_dataloader(), strict=True))
+    network = copy.deepcopy(model.network).cpu().float().eval().requires_grad_(False)
+    logits = network(images)
+    accuracy = float((logits.argmax(dim=1) == labels).double().mean())
+    metadata = {
+        "mnist_lit": version("mnist_lit"),
+        "torch": torch.__version__,
+        "recipe": dict(model.hparams),
+        "test_accuracy": accuracy,
+        "input": "images: float32 (N, 1, 28, 28), pixels from 0 to 1, white ink on black",
+        "output": "logits: float32 (N, 10), of the digits 0 to 9",
+    }
+    content = _serialize(network, format, metadata)
+    with replacing(output) as unfinished:
+        unfinished.write_bytes(content)
+        difference = float((_run(unfinished, format, images) - logits).abs().max())
+        # Relative: the pretrained network's logits reach 29, where rounding alone makes 1e-5. Not `>`, for NaN.
+        if not difference <= 1e-5 * max(1.0, float(logits.abs().max())):
+            raise ValueError(f"{output} was not written: its logits would be {difference:.1g} off the checkpoint's")
+    print(
+        f"Wrote {output}: {len(content) / 1000:,.0f} KB, test accuracy {100 * accuracy:.2f} %, "
+        f"logits within {difference:.1g} of the checkpoint's"
+    )
+
+
+def _serialize(network: torch.nn.Module, format: Format, metadata: dict[str, Any]) -> bytes:  # noqa: A002
+    if format == "onnx":
+        try:
+            for name in "onnx", "onnxscript", "onnxruntime":
+                import_module(name)
+        except ImportError as error:
+            raise ValueError(f"--format onnx needs the package {error.name}: pip install -e '.[export]'") from error
+    example = (torch.zeros(2, 1, 28, 28),)
+    program: ExportedProgram = torch.export.export(network, example, dynamic_shapes=({0: Dim("batch")},))
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # it names folders of this machine
+    if format == "pt2":
+        buffer = io.BytesIO()
+        torch.export.save(program, buffer, extra_files={"metadata.json": json.dumps(metadata, indent=2)})
+        return buffer.getvalue()
+    # torch 2.9 warns that some of torchvision's operators, none of which are used here, have no annotations.
+    logging.getLogger("torch.onnx._internal.exporter._schemas").setLevel(logging.ERROR)
+    onnx_program = torch.onnx.export(
+        program,
+        input_names=["images"],
+        output_names=["logits"],
+        dynamic_shapes=({0: "batch"},),  # the program's own, by name
+        dynamo=True,
+        verbose=False,
+    )
+    assert onnx_program is not None  # which it is without dynamo
+    text = {name: value if isinstance(value, str) else json.dumps(value) for name, value in metadata.items()}
+    onnx_program.model.metadata_props.update(text)
+    content: bytes = onnx_program.model_proto.SerializeToString()
+    return content
+
+
+def _run(path: Path, format: Format, images: Tensor) -> Tensor:  # noqa: A002
+    if format == "onnx":
+        session = import_module("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
+        return torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
+    with path.open("rb") as file, warnings.catch_warnings():  # of a path that does not end in .pt2 torch would warn
+        warnings.filterwarnings("ignore", "The given buffer is not writable")  # torch 2.9, of what it read itself
+        logits: Tensor = torch.export.load(file).module()(images).detach()
+    return logits

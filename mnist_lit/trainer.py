@@ -1,0 +1,37 @@
+"""The Trainer, with the commands that use a trained network."""
+
+from pathlib import Path
+from typing import Literal
+
+from lightning.pytorch import Trainer
+
+from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.module import MNISTClassifier
+
+# What a command alone needs is imported by it: most of it comes with an extra, and takes its time.
+
+
+class MNISTTrainer(Trainer):
+    """Lightning's Trainer; ``LightningCLI`` makes a subcommand of each of the methods added to it."""
+
+    def export(
+        self,
+        model: MNISTClassifier,
+        datamodule: MNISTDataModule,
+        format: Literal["onnx", "pt2"],  # noqa: A002 - it is the option's name
+        output: Path,
+        ckpt_path: str | None = None,
+    ) -> None:
+        """Write the network for use without this package: pixels in [0, 1] in, logits out.
+
+        Args:
+            model: The network.
+            datamodule: The test images, on which what was written is compared with the network.
+            format: ``onnx``, for ONNX Runtime and many others, or ``pt2``, for PyTorch (torch.export).
+            output: The file to write.
+            ckpt_path: The checkpoint of the network: a file, ``best`` or ``last`` of the newest run, or ``pretrained``;
+                by default ``best``.
+        """
+        from mnist_lit.export import export
+
+        export(model, datamodule, format, output)

@@ -1,0 +1,296 @@
+import json
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+from conftest import CLI, Result, assert_one_sentence
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mnist_lit import MNISTClassifier, MNISTDataModule
+from mnist_lit.export import Format, export
+from mnist_lit.module import PRETRAINED
+from mnist_lit.network import Activation
+
+FORMATS: list[Any] = ["onnx", "pt2"]
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def datamodule(data_dir: Path) -> MNISTDataModule:
+    datamodule = MNISTDataModule(data_dir)
+    datamodule.setup("test")
+    return datamodule
+
+
+@pytest.fixture(scope="module")
+def images(datamodule: MNISTDataModule) -> Tensor:
+    return torch.cat([images for images, _ in datamodule.test_dataloader()])
+
+
+@pytest.fixture(scope="module")
+def labels(datamodule: MNISTDataModule) -> Tensor:
+    return torch.cat([labels for _, labels in datamodule.test_dataloader()])
+
+
+def need(format: Format) -> None:  # noqa: A002
+    if format == "onnx":
+        for package in "onnx", "onnxscript", "onnxruntime":
+            pytest.importorskip(package, reason=f"{package} comes with the extra 'export'")
+
+
+def run_cli(cli: CLI, format: Format, output: str | None = None) -> Result:  # noqa: A002
+    result = cli("export", "--ckpt_path=pretrained", f"--format={format}", f"--output={output or f'digits.{format}'}")
+    said = f"Checkpoint: {PRETRAINED}\n"
+    assert result.err.startswith(said)
+    return replace(result, err=result.err.removeprefix(said))
+
+
+def run_file(path: Path, images: Tensor) -> Tensor:
+    logits: Tensor
+    if path.suffix == ".pt2":
+        logits = torch.export.load(path).module()(images)
+    else:
+        session = pytest.importorskip("onnxruntime").InferenceSession(path)
+        logits = torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+    return logits.detach()
+
+
+def metadata(path: Path) -> dict[str, Any]:
+    if path.suffix == ".pt2":
+        files = {"metadata.json": ""}
+        torch.export.load(path, extra_files=files)
+        return dict(json.loads(files["metadata.json"]))
+    text = pytest.importorskip("onnxruntime").InferenceSession(path).get_modelmeta().custom_metadata_map
+    return {key: json.loads(value) if key in ("recipe", "test_accuracy") else value for key, value in text.items()}
+
+
+def same(logits: Tensor, others: Tensor) -> bool:
+    """Return whether they are the same but for rounding, which grows with the largest logit."""
+    return torch.allclose(logits, others, rtol=0, atol=1e-5 * max(1.0, float(others.abs().max())))
+
+
+ELSEWHERE = {
+    ".onnx": """
+import sys
+sys.modules |= dict.fromkeys(["mnist_lit", "lightning", "torch"])  # None: they cannot be imported
+import numpy as np
+import onnxruntime
+session = onnxruntime.InferenceSession("digits.onnx")
+np.save("logits.npy", session.run(["logits"], {"images": np.load("images.npy")})[0])
+""",
+    ".pt2": """
+import sys
+sys.modules |= dict.fromkeys(["mnist_lit", "lightning", "torchvision", "onnx"])
+import numpy as np
+import torch
+network = torch.export.load("digits.pt2").module()
+np.save("logits.npy", network(torch.from_numpy(np.load("images.npy"))).detach().numpy())
+""",
+}
+
+
+@pytest.fixture(scope="module", params=FORMATS)
+def file(request: pytest.FixtureRequest, datamodule: MNISTDataModule, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a file with the pretrained network."""
+    need(request.param)
+    path = tmp_path_factory.mktemp("export") / f"digits.{request.param}"
+    export(MNISTClassifier.from_pretrained(), datamodule, request.param, path)
+    return path
+
+
+def test_a_program_without_this_package_gets_the_accuracy_and_the_logits_of_the_checkpoint(
+    file: Path, images: Tensor, labels: Tensor, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "images.npy", images.numpy())
+    shutil.copy(file, tmp_path)
+    subprocess.run([sys.executable, "-c", ELSEWHERE[file.suffix]], cwd=tmp_path, check=True)
+    logits = torch.from_numpy(np.load(tmp_path / "logits.npy"))
+    with torch.no_grad():
+        expected = MNISTClassifier.from_pretrained()(images)
+    assert same(logits, expected)
+    right = int((logits.argmax(dim=1) == labels).sum())
+    assert right == int((expected.argmax(dim=1) == labels).sum())
+    assert metadata(file)["test_accuracy"] == right / 10_000
+
+
+def test_the_command_line_writes_the_same_file_and_says_so(cli: CLI, file: Path, tmp_path: Path) -> None:
+    result = run_cli(cli, "onnx" if file.suffix == ".onnx" else "pt2")
+    assert (result.status, result.err) == (0, "")
+    said = re.fullmatch(
+        rf"Wrote {file.name}: (\d+) KB, test accuracy 99.40 %, logits within (\S+) of the checkpoint's\n", result.out
+    )
+    assert said
+    assert int(said[1]) == pytest.approx(file.stat().st_size / 1000, abs=0.5)
+    assert float(said[2]) <= 1e-4
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]  # the weights are in it
+    assert (tmp_path / file.name).read_bytes() == file.read_bytes()
+
+
+SIZES = [(), (32,), (16, 8, 4), (1,), (64, 64), (20, 30), (40,)]
+
+
+@pytest.mark.parametrize(
+    ("activation", "hidden_sizes", "format"),
+    [*zip(get_args(Activation), SIZES, ["onnx"] * 7, strict=True), ("gelu", (16, 8, 4), "pt2")],
+)
+def test_every_network_is_exported_as_it_is(
+    datamodule: MNISTDataModule,
+    images: Tensor,
+    tmp_path: Path,
+    activation: Activation,
+    hidden_sizes: tuple[int, ...],
+    format: Format,  # noqa: A002
+) -> None:
+    need(format)
+    model, path = MNISTClassifier(hidden_sizes, activation), tmp_path / f"digits.{format}"
+    export(model, datamodule, format, path)
+    with torch.no_grad():
+        assert same(run_file(path, images), model(images))
+    recipe = metadata(path)["recipe"]
+    assert (recipe["activation"], recipe["hidden_sizes"]) == (activation, list(hidden_sizes))
+
+
+@pytest.mark.parametrize("batch_size", [0, 1, 2, 7, 1000])
+def test_a_file_takes_batches_of_any_size(file: Path, images: Tensor, batch_size: int) -> None:
+    logits = run_file(file, images[:batch_size])
+    assert logits.shape == (batch_size, 10)
+    assert logits.dtype == torch.float32
+    with torch.no_grad():
+        expected = MNISTClassifier.from_pretrained()(images[:1000])
+    assert same(torch.cat([logits, expected[batch_size:]]), expected)
+
+
+def test_a_file_says_what_it_holds(file: Path) -> None:
+    assert metadata(file) == {
+        "mnist_lit": "0.1.0",
+        "torch": torch.__version__,
+        "recipe": {
+            "hidden_sizes": [128, 64],
+            "activation": "silu",
+            "lr": 0.1,
+            "momentum": 0.9,
+            "nesterov": True,
+            "weight_decay": 5e-05,
+            "schedule": "one_cycle",
+        },
+        "test_accuracy": 0.994,
+        "input": "images: float32 (N, 1, 28, 28), pixels from 0 to 1, white ink on black",
+        "output": "logits: float32 (N, 10), of the digits 0 to 9",
+    }
+
+
+@pytest.mark.parametrize("file", ["onnx"], indirect=True)
+def test_an_onnx_files_input_and_output_have_names_and_shapes(file: Path) -> None:
+    session = pytest.importorskip("onnxruntime").InferenceSession(file)
+    (taken,), (given,) = session.get_inputs(), session.get_outputs()
+    assert (taken.name, taken.type, taken.shape) == ("images", "tensor(float)", ["batch", 1, 28, 28])
+    assert (given.name, given.type, given.shape) == ("logits", "tensor(float)", ["batch", 10])
+    pytest.importorskip("onnx").checker.check_model(file, full_check=True)
+
+
+def test_a_file_does_not_tell_where_it_was_made(file: Path) -> None:
+    contents = [file.read_bytes()]
+    if zipfile.is_zipfile(file):
+        contents = [zipfile.ZipFile(file).read(name) for name in zipfile.ZipFile(file).namelist()]
+    for folder in ROOT, sys.prefix, file.parent:
+        assert not any(str(folder).encode() in content for content in contents)
+
+
+def test_a_model_can_be_exported_in_the_midst_of_its_training(datamodule: MNISTDataModule, tmp_path: Path) -> None:
+    model = MNISTClassifier()
+    before = {name: weights.clone() for name, weights in model.state_dict().items()}
+    export(model, datamodule, "pt2", tmp_path / "digits.pt2")
+    assert all(module.training for module in model.modules())
+    assert all(weights.requires_grad for weights in model.parameters())
+    assert all(torch.equal(weights, before[name]) for name, weights in model.state_dict().items())
+
+
+class MonteCarloDropout(nn.Module):
+    """Dropout at test time too (Gal and Ghahramani 2016): other logits at each call."""
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return F.dropout(hidden, training=True)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_file_that_gives_other_logits_than_the_network_is_not_kept(
+    datamodule: MNISTDataModule,
+    tmp_path: Path,
+    format: Format,  # noqa: A002
+) -> None:
+    need(format)
+    path = tmp_path / f"digits.{format}"
+    path.write_text("an older one")
+    model = MNISTClassifier.from_pretrained()
+    model.network.layers.insert(1, MonteCarloDropout())
+    with pytest.raises(ValueError, match=r"was not written: its logits would be .* off the checkpoint's"):
+        export(model, datamodule, format, path)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {path.name: "an older one"}
+
+
+def test_a_network_whose_training_diverged_is_not_exported(datamodule: MNISTDataModule, tmp_path: Path) -> None:
+    model = MNISTClassifier()
+    nn.init.constant_(model.network.layers[-1].get_parameter("bias"), torch.nan)
+    with pytest.raises(ValueError, match="its logits would be nan off the checkpoint's"):
+        export(model, datamodule, "pt2", tmp_path / "digits.pt2")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_of_large_logits_is_exported_though_rounding_grows_with_them(
+    datamodule: MNISTDataModule, tmp_path: Path
+) -> None:
+    need("onnx")
+    model = MNISTClassifier.from_pretrained()
+    for weights in model.network.layers[-1].parameters():
+        weights.data *= 10
+    export(model, datamodule, "onnx", tmp_path / "digits.onnx")
+    assert (tmp_path / "digits.onnx").exists()
+
+
+def test_an_older_file_is_replaced_whole_or_not_at_all(
+    cli: CLI, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    path = tmp_path / "digits.pt2"
+    path.write_text("an older one")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    request.addfinalizer(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # no file may be larger, as on a disk that is full
+    assert_one_sentence(run_cli(cli, "pt2"), "digits.pt2: File too large")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {path.name: "an older one"}
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert run_cli(cli, "pt2").status == 0
+    assert path.stat().st_size > 400_000
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_place_that_cannot_be_written_is_named(cli: CLI, tmp_path: Path) -> None:
+    (tmp_path / "folder.pt2").mkdir()
+    (tmp_path / "file").touch()
+    before = sorted(tmp_path.rglob("*"))
+    assert_one_sentence(run_cli(cli, "pt2", "file/digits.pt2"), "file", "--output")
+    assert_one_sentence(run_cli(cli, "pt2", "folder.pt2"), "folder.pt2: Is a directory", "--output")
+    assert_one_sentence(run_cli(cli, "pt2", "digits.onnx"), "--output digits.onnx", "must end in .pt2")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_without_the_extra_packages_there_is_pt2_alone(
+    cli: CLI, datamodule: MNISTDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = MNISTClassifier()
+    for package in "onnxruntime", "onnxscript", "onnx":  # one, two, all three are missing
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(ValueError, match="needs the package onnx"):
+            export(model, datamodule, "onnx", tmp_path / "digits.onnx")
+    assert_one_sentence(run_cli(cli, "onnx"), "needs the package onnx: pip install -e '.[export]'")
+    assert list(tmp_path.iterdir()) == []
+    export(model, datamodule, "pt2", tmp_path / "digits.pt2")
