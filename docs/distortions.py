@@ -8,13 +8,11 @@ The digits are training images.
 import argparse
 from pathlib import Path
 
-import torch
 import yaml
-from torchvision.utils import make_grid, save_image
+from torchvision.utils import save_image
 
 from mnist_lit import MNISTDataModule
-
-ROWS = 7
+from mnist_lit.figures import draw_distortions
 
 
 def main() -> None:
@@ -25,16 +23,12 @@ def main() -> None:
     arguments = parser.parse_args()
 
     datamodule = MNISTDataModule(**yaml.safe_load(arguments.config.read_text())["data"])
-    if datamodule.distortion is None:
-        parser.error(f"{arguments.config} distorts nothing: it sets no --data.augment_... option")
     datamodule.prepare_data()
     datamodule.setup("fit")
-    images, labels = next(iter(datamodule.train_dataloader()))
-    digits = torch.stack([images[labels == digit][0] for digit in range(10)])
-    generator = torch.Generator().manual_seed(0)
-    rows = [digits, *(datamodule.distortion(digits, generator) for _ in range(ROWS - 1))]
-    picture = make_grid(torch.cat(rows), nrow=10, padding=1, pad_value=0.4)
-    save_image(picture.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2), arguments.output)
+    picture = draw_distortions(datamodule)
+    if picture is None:
+        parser.error(f"{arguments.config} distorts nothing: it sets no --data.augment_... option")
+    save_image(picture, arguments.output)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,17 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, ProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
+from torchmetrics.utilities.distributed import gather_all_tensors
+
+from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.figures import draw_confusion_matrix, draw_distortions, draw_first_layer, draw_mistakes
+from mnist_lit.network import MLP
+
+_PROJECTED = 1000  # images
 
 
 class TrainingInterruptedError(Exception):
@@ -245,6 +254,107 @@ class TensorBoardSummary(LearningRateMonitor):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the state of the run that is continued."""
         self.best_val_acc = state_dict["best_val_acc"]
+
+
+class EvaluationFigures(Callback):
+    """Shows in TensorBoard what a network gets right, what it mistakes, and how.
+
+    After each validation and after a test: the accuracy of each digit's images, and the expected calibration error
+    (Guo et al. 2017), how far the probabilities of the guesses are from the part of them that is right. At the end of
+    the training and of ``trainer.validate`` and ``trainer.test``, since it takes a third of a second: the confusion
+    matrix, the most confident mistakes, and what the first layer looks for. Before the training: the digits as they are
+    distorted. After a test: the last hidden layer of 1,000 images, for the projector.
+
+    Attributes:
+        logits: What the network answered in the last validation or test, float ``(N, 10)``.
+        labels: The digits, int64 ``(N,)``.
+        mistakes: The images that it got wrong, float ``(M, 1, 28, 28)``, in their order.
+    """
+
+    def __init__(self) -> None:
+        self.logits = self.labels = self.mistakes = torch.empty(0)
+        self._outputs: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._images: list[Tensor] = []  # the first ones of a test
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show distorted digits."""
+        datamodule = getattr(trainer, "datamodule", None)
+        picture = draw_distortions(datamodule) if isinstance(datamodule, MNISTDataModule) else None
+        for logger in _tensorboard_loggers(trainer):
+            if picture is not None:
+                logger.experiment.add_image("distorted_training_digits", picture, trainer.global_step)
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: int
+    ) -> None:
+        """Keep what the network answered."""
+        images, labels = batch
+        self._outputs.append((outputs, labels, images[outputs.argmax(dim=1) != labels]))
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: int
+    ) -> None:
+        """Keep what the network answered, and the first images."""
+        self.on_validation_batch_end(trainer, pl_module, outputs, batch)
+        if batch_idx * len(batch[0]) < _PROJECTED:
+            self._images.append(batch[0])
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the figures, and show the pictures if there is no training."""
+        self._gather(trainer)
+        if trainer.sanity_checking:
+            return
+        self._log_scores(trainer, "val")
+        if trainer.state.fn == "validate":
+            self._show(trainer, pl_module, "val")
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the pictures."""
+        self._show(trainer, pl_module, "val")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the figures and show the pictures, and the last hidden layer in the projector."""
+        self._gather(trainer)
+        self._log_scores(trainer, "test")
+        self._show(trainer, pl_module, "test")
+        images = torch.cat(self._images)[:_PROJECTED]
+        labels = self.labels[: len(images)]
+        self._images.clear()
+        network = pl_module.get_submodule("network")
+        for logger in _tensorboard_loggers(trainer):
+            if isinstance(network, MLP):
+                hidden = network.last_hidden(images)
+                logger.experiment.add_embedding(hidden, labels.tolist(), images, tag="last_hidden_layer")
+
+    def _gather(self, trainer: Trainer) -> None:
+        shares = [torch.cat(outputs) for outputs in zip(*self._outputs, strict=True)]
+        if trainer.world_size > 1:
+            shares = [torch.cat(gather_all_tensors(share)) for share in shares]
+        self.logits, self.labels, self.mistakes = shares[0].float(), shares[1], shares[2].float()
+        self._outputs.clear()
+
+    def _log_scores(self, trainer: Trainer, stage: str) -> None:
+        by_digit = multiclass_accuracy(self.logits, self.labels, num_classes=10, average="none")
+        scores = {f"{stage}_acc_by_digit/{digit}": float(acc) for digit, acc in enumerate(by_digit)}
+        scores[f"{stage}_calibration_error"] = float(multiclass_calibration_error(self.logits, self.labels, 10))
+        step = max(trainer.global_step - 1, 0)  # where Lightning logs val_acc
+        for logger in trainer.loggers:
+            logger.log_metrics(scores, step)
+
+    def _show(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        step = max(trainer.global_step - 1, 0)
+        network = pl_module.get_submodule("network")
+        for logger in _tensorboard_loggers(trainer):
+            writer = logger.experiment
+            if isinstance(network, MLP):
+                writer.add_image("first_layer", draw_first_layer(network), step)
+            if len(self.logits):
+                wrong = self.logits.argmax(dim=1) != self.labels
+                mistakes = draw_mistakes(self.mistakes, self.logits[wrong].softmax(dim=1), self.labels[wrong])
+                writer.add_image(f"{stage}_mistakes", mistakes, step)
+                confusion = draw_confusion_matrix(self.logits, self.labels)
+                if confusion is not None:
+                    writer.add_figure(f"{stage}_confusion_matrix", confusion, step)
 
 
 def _tensorboard_loggers(trainer: Trainer) -> list[TensorBoardLogger]:

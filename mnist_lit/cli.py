@@ -17,12 +17,19 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
-from mnist_lit.callbacks import EpochLines, RunCheckpoint, TensorBoardSummary, TrainingInterruptedError
+from mnist_lit.callbacks import (
+    EpochLines,
+    EvaluationFigures,
+    RunCheckpoint,
+    TensorBoardSummary,
+    TrainingInterruptedError,
+)
 from mnist_lit.checkpoint import AtomicCheckpointIO, find_checkpoint, read_checkpoint
 from mnist_lit.datamodule import MNISTDataModule, TensorBatches
 from mnist_lit.files import replacing
@@ -126,7 +133,8 @@ class MNISTCLI(LightningCLI):
         if self._checkpoint is not None and self.subcommand != "fit":
             # Given its own ckpt_path, the trainer would warn that the training run's callbacks are missing.
             self.model.load_state_dict(self._checkpoint["state_dict"])
-            self.config_init[self.subcommand].ckpt_path = None
+            if self.subcommand in LightningCLI.subcommands():
+                self.config_init[self.subcommand].ckpt_path = None
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer, with a logger, checkpoints and progress where the user did not choose otherwise."""
@@ -138,7 +146,7 @@ class MNISTCLI(LightningCLI):
             if config.logger in (None, True):
                 self._logger = kwargs["logger"] = self._run_logger(Path(config.default_root_dir or ".").absolute())
             if config.logger not in (False, []):
-                callbacks.append(TensorBoardSummary())
+                callbacks += TensorBoardSummary(), EvaluationFigures()
             if config.enable_checkpointing is not False:
                 self._checkpoints = next((each for each in theirs if isinstance(each, RunCheckpoint)), None)
                 if self._checkpoints is None:
@@ -147,6 +155,11 @@ class MNISTCLI(LightningCLI):
                 plugins = config.plugins if isinstance(config.plugins, list) else [config.plugins or ()]
                 if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
                     kwargs["plugins"] = [*filter(None, plugins), AtomicCheckpointIO()]
+        elif self.subcommand in ("validate", "test") and not config.barebones:
+            if config.logger in (None, True):
+                kwargs["logger"] = self._evaluation_logger(Path(config.default_root_dir or ".").absolute())
+            if config.logger not in (False, []):
+                callbacks.append(EvaluationFigures())
         elif config.logger is None:
             kwargs["logger"] = False
         if not config.barebones:
@@ -176,6 +189,17 @@ class MNISTCLI(LightningCLI):
                 warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
                 return RunLogger(root, version=run_dir.name, step=self._checkpoint["global_step"])
         return RunLogger(root)
+
+    def _evaluation_logger(self, root: Path) -> TensorBoardLogger:
+        # In a folder of its own: of two files of events TensorBoard follows the newer one, of a run under way no more.
+        assert self._checkpoint_path is not None
+        run_dir = self._checkpoint_path.resolve().parent.parent
+        is_run = run_dir.parent == root.resolve() / "lightning_logs"
+        name = f"lightning_logs/{run_dir.name if is_run else self._checkpoint_path.stem}"
+        logger = TensorBoardLogger(root, name, version=self.subcommand, default_hp_metric=False)
+        if _is_first_process():
+            shutil.rmtree(logger.log_dir, ignore_errors=True)
+        return logger
 
     def fit(self, **kwargs: Any) -> None:
         """Train; a run that ends before its first step leaves no folder behind.
@@ -227,8 +251,15 @@ class MNISTCLI(LightningCLI):
         if self.datamodule.val_size == 0:
             raise ValueError("this checkpoint's run held out no validation images (val_size 0): test it instead")
 
+    def after_validate(self) -> None:
+        """Say where the pictures are."""
+        logger = self.trainer.logger
+        if self.trainer.is_global_zero and isinstance(logger, TensorBoardLogger):
+            print(f"Pictures: tensorboard --logdir {shlex.quote(os.path.relpath(logger.log_dir))}")
+
     def after_test(self) -> None:
-        """Print the article's line."""
+        """Say where the pictures are, and print the article's line."""
+        self.after_validate()
         if self.trainer.is_global_zero and "test_acc" in self.trainer.callback_metrics:
             images = min(10_000, int(sum(self.trainer.num_test_batches)) * self.datamodule.batch_size)
             accuracy = 100 * self.trainer.callback_metrics["test_acc"]

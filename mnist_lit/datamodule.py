@@ -265,6 +265,11 @@ class MNISTDataModule(LightningDataModule):
         """Return the batches of the test images, in their order, to every process the whole of them."""
         return TensorBatches(*self._test, self.batch_size)
 
+    def sample_digits(self) -> Tensor:
+        """Return a training image of each digit, undistorted, float32 ``(10, 1, 28, 28)``; fewer if there are few."""
+        images, labels = next(iter(TensorBatches(*self._train, 1000)))
+        return torch.cat([images[labels == digit][:1] for digit in range(10)])
+
     @property
     def _share(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)

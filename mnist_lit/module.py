@@ -176,27 +176,29 @@ class MNISTClassifier(LightningModule):
         """Keep the training metrics until the training starts."""
         self._resumed_metrics = checkpoint.get("train_metrics")
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Keep the logits of the batch for the end of the epoch."""
-        self._evaluate(batch, batch_idx)
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the logits of the batch, and keep them for the end of the epoch."""
+        return self._evaluate(batch, batch_idx)
 
     def on_validation_epoch_end(self) -> None:
         """Log ``val_loss`` and ``val_acc``."""
         self._log_evaluation("val", self.val_acc)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Keep the logits of the batch for the end of the epoch."""
-        self._evaluate(batch, batch_idx)
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the logits of the batch, and keep them for the end of the epoch."""
+        return self._evaluate(batch, batch_idx)
 
     def on_test_epoch_end(self) -> None:
         """Log ``test_loss`` and ``test_acc``."""
         self._log_evaluation("test", self.test_acc)
 
-    def _evaluate(self, batch: Batch, batch_idx: int) -> None:
+    def _evaluate(self, batch: Batch, batch_idx: int) -> Tensor:
         if batch_idx == 0:
             self._eval_outputs.clear()
         images, labels = batch
-        self._eval_outputs.append((self(images), labels))
+        logits: Tensor = self(images)
+        self._eval_outputs.append((logits, labels))
+        return logits
 
     def _log_evaluation(self, stage: str, accuracy: MulticlassAccuracy) -> None:
         logits, labels = map(torch.cat, zip(*self._eval_outputs, strict=True))

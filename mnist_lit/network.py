@@ -59,6 +59,11 @@ class MLP(nn.Module):
             hidden += [nn.Linear(inputs, outputs), _ACTIVATIONS[activation]()]
         self.layers = nn.Sequential(nn.Flatten(), *hidden, nn.Linear(sizes[-1], 10))
 
+    def last_hidden(self, images: Tensor) -> Tensor:
+        """Return what the last hidden layer gives for ``images``, float ``(N, units)``; without one, their pixels."""
+        hidden: Tensor = self.layers[:-1](images)
+        return hidden
+
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits, float ``(N, 10)``, of float ``images`` ``(N, 1, 28, 28)`` with pixels in [0, 1]."""
         logits: Tensor = self.layers(images)

@@ -1,0 +1,160 @@
+"""Pictures of a network: how it learned and from what, what it looks for, what it mistakes, how sure it is."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torchmetrics.classification import MulticlassConfusionMatrix
+from torchvision.transforms.v2.functional import to_image, to_pil_image
+from torchvision.utils import make_grid
+
+from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.network import MLP
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def signed_colours(values: Tensor) -> Tensor:
+    """Return values as colours: red above 0, blue below, white at 0, as strong as the greatest allows.
+
+    Args:
+        values: Float ``(..., H, W)``; each image has its own greatest value.
+
+    Returns:
+        RGB, float ``(..., 3, H, W)`` in [0, 1].
+    """
+    values = values / values.abs().amax(dim=(-2, -1), keepdim=True).clamp(min=1e-9)
+    above, below = values.clamp(min=0), -values.clamp(max=0)
+    return 1 - torch.stack((below, above + below, above), dim=-3)
+
+
+def draw_first_layer(network: MLP) -> Tensor:
+    """Return the weights of each unit of the first layer as an image: red where it looks for ink, blue for none.
+
+    Returns:
+        RGB, float ``(3, H, W)`` in [0, 1]: 16 units a row.
+    """
+    weights = next(network.parameters()).detach().float().cpu().view(-1, 28, 28)
+    picture: Tensor = make_grid(signed_colours(weights), nrow=16, padding=1, pad_value=0.5)
+    return picture
+
+
+def draw_mistakes(images: Tensor, probabilities: Tensor, labels: Tensor, count: int = 32) -> Tensor:
+    """Return the mistakes in which the network was most confident, each with its label, the guess and its probability.
+
+    Args:
+        images: Float ``(N, 1, 28, 28)`` with pixels in [0, 1], of mistakes alone.
+        probabilities: Float ``(N, 10)``.
+        labels: int64 ``(N,)``.
+        count: How many to draw at most.
+
+    Returns:
+        RGB, uint8 ``(3, H, W)``: eight mistakes a row.
+    """
+    confidence, guesses = probabilities.max(dim=1)
+    order = confidence.argsort(descending=True)[:count].tolist()
+    columns, size, line = 8, 4 * 28 + 4, 18
+    picture = Image.new("RGB", (columns * size, max(1, -(-len(order) // columns)) * (size + line)), "white")
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(12)
+    for place, mistake in enumerate(order):
+        x, y = place % columns * size, place // columns * (size + line)
+        digit = to_pil_image(images[mistake].cpu()).resize((size - 4, size - 4), Image.Resampling.NEAREST)
+        picture.paste(digit, (x + 2, y + line))
+        caption = f"{labels[mistake]} read as {guesses[mistake]}: {100 * float(confidence[mistake]):.0f} %"
+        draw.text((x + 4, y + 2), caption, fill="black", font=font)
+    pixels: Tensor = to_image(picture)
+    return pixels
+
+
+def draw_distortions(datamodule: MNISTDataModule, rows: int = 7) -> Tensor | None:
+    """Return a training digit of each kind, and below it as the network sees it in training: each time anew.
+
+    Args:
+        datamodule: Set up for ``fit``.
+        rows: Number of rows, the undistorted digits among them.
+
+    Returns:
+        Float ``(3, H, W)`` in [0, 1], twice as large as the images; None if nothing is distorted.
+    """
+    if datamodule.distortion is None:
+        return None
+    digits = datamodule.sample_digits()
+    generator = torch.Generator().manual_seed(0)
+    grid = torch.cat([digits, *(datamodule.distortion(digits, generator) for _ in range(rows - 1))])
+    picture: Tensor = make_grid(grid, nrow=len(digits), padding=1, pad_value=0.4)
+    return picture.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
+
+
+def draw_confusion_matrix(logits: Tensor, labels: Tensor) -> "Figure | None":
+    """Return torchmetrics' plot of how often each digit, a row, was read as which; None without matplotlib.
+
+    Args:
+        logits: Float ``(N, 10)``.
+        labels: int64 ``(N,)``.
+    """
+    if find_spec("matplotlib") is None:
+        return None
+    from matplotlib.figure import Figure
+
+    confusion = MulticlassConfusionMatrix(num_classes=10)
+    confusion.update(logits.cpu(), labels.cpu())
+    # Not one of pyplot's figures, which stay in memory until they are closed.
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    confusion.plot(ax=figure.add_subplot(), cmap="Blues")
+    return figure
+
+
+def draw_reliability(logits: Tensor, labels: Tensor) -> "Figure":
+    """Return a reliability diagram (Guo et al. 2017): of the guesses made with some probability, how many are right.
+
+    Args:
+        logits: Float ``(N, 10)``.
+        labels: int64 ``(N,)``.
+    """
+    from matplotlib.figure import Figure
+
+    probabilities, guesses = logits.softmax(dim=1).max(dim=1)
+    bins = torch.bucketize(probabilities, torch.linspace(0.1, 0.9, 9))
+    figure = Figure(figsize=(6, 5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], linestyle="--", color="grey", label="perfectly calibrated")
+    for each in bins.unique().tolist():
+        right = (guesses == labels)[bins == each].float()
+        axes.bar(each / 10 + 0.05, float(right.mean()), width=0.09, color="tab:blue")
+        axes.text(each / 10 + 0.05, float(right.mean()), f"{len(right)}", ha="center", va="bottom")
+    axes.set(xlabel="probability of the guess", ylabel="part that is right", xlim=(0, 1), ylim=(0, 1.08))
+    axes.legend(loc="upper left")
+    return figure
+
+
+_CURVES = {
+    "loss (cross-entropy)": {"train_loss": "training", "val_loss": "validation"},
+    "accuracy": {"train_acc": "training", "val_acc": "validation"},
+    "learning rate": {"lr": ""},
+}
+
+
+def draw_curves(run_dir: Path) -> "Figure":
+    """Return the curves of a run, as TensorBoard shows them: loss, accuracy and learning rate.
+
+    Args:
+        run_dir: Folder of the run.
+    """
+    from matplotlib.figure import Figure
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run_dir), size_guidance={"scalars": 0}).Reload()
+    figure = Figure(figsize=(12, 3), layout="constrained")
+    for axes, (title, tags) in zip(figure.subplots(1, len(_CURVES)), _CURVES.items(), strict=True):
+        for tag, label in tags.items():
+            points = events.Scalars(tag) if tag in events.Tags()["scalars"] else []
+            axes.plot([point.step for point in points], [point.value for point in points], label=label)
+        axes.set(title=title, xlabel="step")
+        axes.grid(alpha=0.3)
+        if len(tags) > 1:
+            axes.legend()
+    return figure

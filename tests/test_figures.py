@@ -1,0 +1,109 @@
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import CLI, curves
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from mnist_lit import MLP, MNISTClassifier, MNISTDataModule
+from mnist_lit.figures import draw_first_layer, draw_mistakes, signed_colours
+
+QUICK = ("fit", "--trainer.max_epochs=2", "--trainer.limit_train_batches=60")
+RUN = Path("lightning_logs/version_0")
+
+
+def images(run: Path) -> dict[str, list[int]]:
+    """Return the steps of each picture that TensorBoard shows."""
+    events = EventAccumulator(str(run), size_guidance={"images": 0}).Reload()
+    return {tag: [event.step for event in events.Images(tag)] for tag in events.Tags()["images"]}
+
+
+@pytest.fixture(scope="module")
+def test_images(data_dir: Path) -> tuple[Tensor, Tensor]:
+    datamodule = MNISTDataModule(data_dir, batch_size=10_000)
+    datamodule.setup("test")
+    return next(iter(datamodule.test_dataloader()))
+
+
+def test_tensorboard_shows_what_a_run_learned_and_mistook(cli: CLI, test_images: tuple[Tensor, Tensor]) -> None:
+    pytest.importorskip("matplotlib", reason="torchmetrics' plots come with the extra 'plots'")
+    assert cli(*QUICK, "--data.augment_rotation=10").status == 0
+    assert images(RUN) == {
+        "distorted_training_digits": [0],
+        "first_layer": [119],
+        "val_confusion_matrix": [119],
+        "val_mistakes": [119],
+    }
+    points = curves(RUN)
+    by_digit = [points[f"val_acc_by_digit/{digit}"] for digit in range(10)]
+    for epoch, (step, val_acc) in enumerate(points["val_acc"]):
+        assert {digit[epoch][0] for digit in by_digit} == {step}
+        assert min(digit[epoch][1] for digit in by_digit) < val_acc < max(digit[epoch][1] for digit in by_digit)
+
+    tested = cli("test")
+    assert "\nPictures: tensorboard --logdir lightning_logs/version_0/test\n" in tested.out
+    assert set(images(RUN / "test")) == {"first_layer", "test_confusion_matrix", "test_mistakes"}
+    model = MNISTClassifier.load_from_checkpoint(RUN / "checkpoints" / "best.ckpt").eval()
+    with torch.inference_mode():
+        logits, labels = model(test_images[0]), test_images[1]
+        hidden = model.network.last_hidden(test_images[0][:1000])
+    right = (logits.argmax(dim=1) == labels).float()
+    points = curves(RUN / "test")
+    for digit in range(10):
+        expected = float(right[labels == digit].mean())
+        assert points[f"test_acc_by_digit/{digit}"][0][1] == pytest.approx(expected, abs=1e-6)
+    expected = float(multiclass_calibration_error(logits, labels, num_classes=10))
+    assert points["test_calibration_error"][0][1] == pytest.approx(expected, abs=1e-5)
+    projected = next((RUN / "test").rglob("tensors.tsv"))
+    rows = [[float(value) for value in line.split("\t")] for line in projected.read_text().splitlines()]
+    assert torch.allclose(torch.tensor(rows), hidden, atol=1e-4)
+    assert projected.with_name("metadata.tsv").read_text().split() == [str(int(label)) for label in labels[:1000]]
+
+    # A second test takes the place of the first; a validation has its own.
+    again = cli("test")
+    assert (again.out, again.err) == (tested.out, tested.err)
+    assert len(list((RUN / "test").glob("events*"))) == 1
+    assert cli("validate").out.endswith("version_0/validate\n")
+    assert set(images(RUN / "validate")) == {"first_layer", "val_confusion_matrix", "val_mistakes"}
+
+
+def test_a_test_of_a_checkpoint_that_no_run_has_gets_a_folder_of_its_own(cli: CLI) -> None:
+    assert "tensorboard --logdir lightning_logs/pretrained/test\n" in cli("test", "--ckpt_path=pretrained").out
+    assert "test_mistakes" in images(Path("lightning_logs/pretrained/test"))
+    assert "no checkpoint" in cli("test").err
+    assert "Pictures" not in cli("test", "--ckpt_path=pretrained", "--trainer.logger=false").out
+
+
+def test_a_run_without_validation_shows_what_its_first_layer_looks_for(cli: CLI) -> None:
+    assert cli(*QUICK, "--data.val_size=0").status == 0
+    assert images(RUN) == {"first_layer": [119]}
+
+
+def test_the_most_confident_mistakes_come_first(test_images: tuple[Tensor, Tensor]) -> None:
+    some, labels = test_images[0][:3], test_images[1][:3]
+    probabilities = torch.full((3, 10), 0.01)
+    probabilities[[0, 1, 2], [3, 4, 5]] = torch.tensor([0.5, 0.9, 0.7])
+    picture = draw_mistakes(some, probabilities, labels, count=2).float() / 255
+    assert picture.shape == (3, 134, 8 * 116)
+    for place, mistake in enumerate((1, 2)):
+        shown = picture[0, 18:130, 116 * place + 2 : 116 * place + 114]
+        assert torch.allclose(shown, some[mistake, 0].repeat_interleave(4, 0).repeat_interleave(4, 1), atol=0.004)
+        assert float(picture[0, :18, 116 * place : 116 * place + 116].min()) < 0.5  # a line of text
+    assert float(picture[:, :, 2 * 116 :].min()) == 1  # no third one
+
+
+def test_weights_are_red_where_a_unit_looks_for_ink() -> None:
+    network = MLP()
+    weights = network.layers[1].get_parameter("weight")
+    with torch.no_grad():
+        weights.zero_()
+        weights[0, 0], weights[0, 783], weights[17, 0] = 2.0, -2.0, -0.1
+    picture = draw_first_layer(network)
+    assert picture.shape == (3, 8 * 29 + 1, 16 * 29 + 1)
+    assert picture[:, 1, 1].tolist() == [1, 0, 0]  # unit 0, its first pixel
+    assert picture[:, 28, 28].tolist() == [0, 0, 1]  # and its last
+    assert picture[:, 2, 2].tolist() == [1, 1, 1]
+    assert picture[:, 30, 30].tolist() == [0, 0, 1]  # unit 17: each has a scale of its own
+    assert signed_colours(torch.zeros(28, 28)).min() == 1
