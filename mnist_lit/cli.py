@@ -61,7 +61,7 @@ class MNISTCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Return Lightning's subcommands and ours, each with the arguments that are no options."""
-        ours = {name: {"model", "datamodule"} for name in ("export",)}
+        ours = {name: {"model", "datamodule"} for name in ("report", "export")}
         return LightningCLI.subcommands() | ours
 
     def setup_parser(self, *args: Any, **kwargs: Any) -> None:

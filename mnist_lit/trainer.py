@@ -14,6 +14,26 @@ from mnist_lit.module import MNISTClassifier
 class MNISTTrainer(Trainer):
     """Lightning's Trainer; ``LightningCLI`` makes a subcommand of each of the methods added to it."""
 
+    def report(
+        self,
+        model: MNISTClassifier,
+        datamodule: MNISTDataModule,
+        ckpt_path: str | None = None,
+        output: Path = Path("report.html"),
+    ) -> None:
+        """Test the network and write one HTML file with its figures, curves and pictures, to send to others.
+
+        Args:
+            model: The network.
+            datamodule: The test images.
+            ckpt_path: The checkpoint of the network: a file, ``best`` or ``last`` of the newest run, or ``pretrained``;
+                by default ``best``.
+            output: The file to write.
+        """
+        from mnist_lit.report import write_report
+
+        write_report(model, datamodule, Path(str(ckpt_path)), output)
+
     def export(
         self,
         model: MNISTClassifier,

@@ -1,0 +1,49 @@
+import re
+from base64 import b64decode
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from conftest import CLI, assert_one_sentence
+from PIL import Image
+
+pytest.importorskip("matplotlib", reason="the report's charts come with the extra 'plots'")
+
+
+def test_a_report_holds_the_figures_and_pictures_of_a_run(cli: CLI, tmp_path: Path) -> None:
+    options = ("--trainer.max_epochs=2", "--trainer.limit_train_batches=60", "--data.augment_rotation=7.5")
+    cli("fit", *options, "--model.activation=gelu")
+    said = cli("report")
+    assert said.status == 0
+    accuracy = re.search(r"Wrote report.html: \d+ KB, test accuracy ([\d.]+) %", said.out)
+    assert accuracy
+    assert f": {accuracy[1]} %" in cli("test").out
+    page = Path("report.html").read_text(encoding="utf-8")
+    assert f"{accuracy[1]} %</span> of the 10,000 test images" in page
+    for name, value in ("activation", "gelu"), ("augment_rotation", "7.5"), ("batch_size", "100"), ("epochs", "2"):
+        assert f"<th>{name}</th><td>{value}</td>" in page
+    mistakes = re.search(r"Of ([\d,]+) in all", page)
+    assert mistakes
+    assert int(mistakes[1]) == round(10_000 - 100 * float(accuracy[1]))
+    # Curves, distortions, first layer, confusion matrix, mistakes, calibration; and nothing from elsewhere.
+    pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
+    assert len(pictures) == 6
+    assert all(min(Image.open(BytesIO(b64decode(picture))).size) > 100 for picture in pictures)
+    assert not re.search(r"(src|href)=\"(?!data:)|https?://", page)
+
+
+def test_a_report_on_the_network_of_the_package_has_no_run(cli: CLI) -> None:
+    said = cli("report", "--ckpt_path=pretrained", "--output=new/pretrained.html")
+    assert (said.status, said.out.split(": ")[0]) == (0, "Wrote new/pretrained.html")
+    page = Path("new/pretrained.html").read_text(encoding="utf-8")
+    assert page.count("<img") == 5
+    assert "How it learned<" not in page
+
+
+def test_a_report_that_cannot_be_written_is_one_sentence(cli: CLI, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    assert_one_sentence(cli("report"), "no checkpoint")
+    failed = cli("report", "--ckpt_path=pretrained", "--output=folder")
+    assert (failed.status, failed.out) == (1, "")
+    assert failed.err.splitlines()[1].startswith("error: folder: Is a directory")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
