@@ -23,19 +23,14 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
-from mnist_lit.callbacks import (
-    EpochLines,
-    EvaluationFigures,
-    RunCheckpoint,
-    TensorBoardSummary,
-    TrainingInterruptedError,
-)
+from mnist_lit.callbacks import EpochLines, RunCheckpoint, TrainingInterruptedError
 from mnist_lit.checkpoint import AtomicCheckpointIO, find_checkpoint, read_checkpoint
 from mnist_lit.datamodule import MNISTDataModule, TensorBatches
 from mnist_lit.files import replacing
 from mnist_lit.logger import RunLogger
 from mnist_lit.module import MNISTClassifier
 from mnist_lit.predict import find_pictures, format_csv, format_table, read_digits
+from mnist_lit.summary import TensorBoardSummary
 from mnist_lit.trainer import MNISTTrainer
 
 
@@ -61,7 +56,7 @@ class MNISTCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Return Lightning's subcommands and ours, each with the arguments that are no options."""
-        ours = {name: {"model", "datamodule"} for name in ("report", "export")}
+        ours = {name: {"model", "datamodule"} for name in ("report", "demo", "export")}
         return LightningCLI.subcommands() | ours
 
     def setup_parser(self, *args: Any, **kwargs: Any) -> None:
@@ -146,7 +141,7 @@ class MNISTCLI(LightningCLI):
             if config.logger in (None, True):
                 self._logger = kwargs["logger"] = self._run_logger(Path(config.default_root_dir or ".").absolute())
             if config.logger not in (False, []):
-                callbacks += TensorBoardSummary(), EvaluationFigures()
+                callbacks.append(TensorBoardSummary())
             if config.enable_checkpointing is not False:
                 self._checkpoints = next((each for each in theirs if isinstance(each, RunCheckpoint)), None)
                 if self._checkpoints is None:
@@ -159,7 +154,7 @@ class MNISTCLI(LightningCLI):
             if config.logger in (None, True):
                 kwargs["logger"] = self._evaluation_logger(Path(config.default_root_dir or ".").absolute())
             if config.logger not in (False, []):
-                callbacks.append(EvaluationFigures())
+                callbacks.append(TensorBoardSummary())
         elif config.logger is None:
             kwargs["logger"] = False
         if not config.barebones:

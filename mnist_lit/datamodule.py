@@ -177,8 +177,9 @@ class MNISTDataModule(LightningDataModule):
         self.save_hyperparameters(ignore="data_dir")
 
     @property
-    def _raw_dir(self) -> Path:
-        return self.data_dir / "MNIST" / "raw"  # torchvision's layout
+    def raw_dir(self) -> Path:
+        """Folder of the files, in torchvision's layout."""
+        return self.data_dir / "MNIST" / "raw"
 
     def prepare_data(self) -> None:
         """Lay MNIST's files into ``data_dir`` where one is missing or altered.
@@ -186,9 +187,9 @@ class MNISTDataModule(LightningDataModule):
         Raises:
             OSError: If ``data_dir`` cannot be written.
         """
-        if all(check_integrity(self._raw_dir / name, md5) for name, md5 in _MD5.items()):
+        if all(check_integrity(self.raw_dir / name, md5) for name, md5 in _MD5.items()):
             return
-        self._raw_dir.mkdir(parents=True, exist_ok=True)
+        self.raw_dir.mkdir(parents=True, exist_ok=True)
         # Unpacked aside and moved in whole, so that a second process starting now never reads half a file.
         with TemporaryDirectory(dir=self.data_dir) as root:
             unpacked = Path(root, "MNIST", "raw")
@@ -197,7 +198,7 @@ class MNISTDataModule(LightningDataModule):
                 (unpacked / name).write_bytes((files(__package__) / "mnist" / name).read_bytes())
             MNIST(root, download=True)  # verifies and unpacks them
             for name in _MD5:
-                (unpacked / name).replace(self._raw_dir / name)
+                (unpacked / name).replace(self.raw_dir / name)
 
     def setup(self, stage: str) -> None:
         """Read the images that ``stage`` (``fit``, ``validate``, ``test`` or ``predict``) needs."""
@@ -212,8 +213,8 @@ class MNISTDataModule(LightningDataModule):
 
     def _read(self, prefix: str) -> tuple[Tensor, Tensor]:
         # Not MNIST(...).data, which prefers the unverified files of torchvision before 0.9 where it finds them.
-        images = read_image_file(self._raw_dir / f"{prefix}-images-idx3-ubyte")
-        return images, read_label_file(self._raw_dir / f"{prefix}-labels-idx1-ubyte")
+        images = read_image_file(self.raw_dir / f"{prefix}-images-idx3-ubyte")
+        return images, read_label_file(self.raw_dir / f"{prefix}-labels-idx1-ubyte")
 
     def train_dataloader(self) -> TensorBatches:
         """Return the batches of the training images, shuffled anew each epoch, of each this process's share.

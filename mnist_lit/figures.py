@@ -102,8 +102,8 @@ def draw_confusion_matrix(logits: Tensor, labels: Tensor) -> "Figure | None":
 
     confusion = MulticlassConfusionMatrix(num_classes=10)
     confusion.update(logits.cpu(), labels.cpu())
-    # Not one of pyplot's figures, which stay in memory until they are closed.
-    figure = Figure(figsize=(7, 6), layout="constrained")
+    # Not one of pyplot's figures, which stay in memory until they are closed. A layout would take 60 of 240 ms.
+    figure = Figure(figsize=(7, 7), dpi=80)
     confusion.plot(ax=figure.add_subplot(), cmap="Blues")
     return figure
 

@@ -151,5 +151,5 @@ def _image(picture: "Tensor | Figure") -> str:
         to_pil_image(picture).save(file, "PNG")
     else:
         kind = "chart"
-        picture.savefig(file, dpi=100)
+        picture.savefig(file)
     return f'<img class="{kind}" alt="" src="data:image/png;base64,{b64encode(file.getvalue()).decode()}">'

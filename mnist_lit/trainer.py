@@ -34,6 +34,26 @@ class MNISTTrainer(Trainer):
 
         write_report(model, datamodule, Path(str(ckpt_path)), output)
 
+    def demo(
+        self,
+        model: MNISTClassifier,
+        datamodule: MNISTDataModule,
+        ckpt_path: str | None = None,
+        port: int = 7860,
+    ) -> None:
+        """Open a page to draw digits on, and see what the network makes of them.
+
+        Args:
+            model: The network.
+            datamodule: Not used.
+            ckpt_path: The checkpoint of the network: a file, ``best`` or ``last`` of the newest run, or ``pretrained``;
+                by default ``best``.
+            port: Port of the page, which is served on 127.0.0.1 alone.
+        """
+        from mnist_lit.demo import serve
+
+        serve(model, port)
+
     def export(
         self,
         model: MNISTClassifier,

@@ -1,0 +1,166 @@
+"""A page to draw digits on, and to see what the network makes of them."""
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2.functional import to_pil_image
+
+from mnist_lit.figures import signed_colours
+from mnist_lit.module import MNISTClassifier
+from mnist_lit.preprocess import NoDigitError, preprocess
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+_CANVAS = 280, 280  # pixels
+_PEN = 12  # pixels, its radius: a digit that fills the canvas has strokes about as wide as MNIST's
+_PICTURE = 224, 224  # pixels, 8 for each of the network's along each side
+
+_TITLE = "### What speaks for {}\nRed pixels speak for it, blue ones against it: pixel times gradient of its logit."
+
+# At the start and after each clearing Gradio's pad waits for a click on its brush.
+_JS = """() => new MutationObserver(() => {
+    if (document.querySelector("#pad .empty")) document.querySelector("#pad [aria-label=Brush]")?.click()
+}).observe(document.body, {childList: true, subtree: true})"""
+
+_CSS = """
+img { image-rendering: pixelated }
+/* There is one pen, and the whole canvas is in view: no tools for either. */
+#pad :is(.toolbar-wrap, .zoom-number, .separator, [title^=Zoom], [title=Pan]) { display: none }
+"""
+
+
+def input_x_gradient(model: MNISTClassifier, image: Tensor) -> Tensor:
+    """Return how much each pixel speaks for the network's guess: the pixel times the gradient of the guess's logit.
+
+    Gradient * input, of Shrikumar, Greenside, Shcherbina and Kundaje, "Not just a black box: learning important
+    features through propagating activation differences" (2016). Of a network without activations (``identity``) it is
+    exactly weight * pixel of the one linear map that its layers make: with the bias, the contributions add up to the
+    logit.
+
+    Args:
+        model: The network.
+        image: Float ``(1, 28, 28)`` with pixels in [0, 1].
+
+    Returns:
+        Float ``(1, 28, 28)``: positive where a pixel speaks for the guess, negative where it speaks against it.
+
+    Example:
+        >>> model = MNISTClassifier(activation="identity")
+        >>> input_x_gradient(model, torch.zeros(1, 28, 28)).abs().max()
+        tensor(0.)
+    """
+    pixels = image.detach().clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(model(pixels[None]).max(), pixels)
+    return image * gradient
+
+
+def build_demo(model: MNISTClassifier) -> "gr.Blocks":
+    """Return the page, on which ``model`` guesses, on the CPU.
+
+    Raises:
+        ValueError: If Gradio is not installed.
+    """
+    try:
+        import gradio as gr
+    except ModuleNotFoundError as error:
+        raise ValueError("the demo needs Gradio, which is not installed: pip install -e '.[demo]'") from error
+
+    no_guess = None, None, _TITLE.format("the guess"), None
+
+    def guess(
+        drawing: "dict[str, Image.Image | None]",
+    ) -> tuple[dict[str, float] | None, Image.Image | None, str, Image.Image | None]:
+        try:
+            image = preprocess(drawing["composite"] or Image.new("L", _CANVAS, "white"))
+        except NoDigitError:
+            return no_guess
+        with torch.no_grad():
+            probabilities = model(image[None]).softmax(dim=1)[0].tolist()
+        colours = signed_colours(input_x_gradient(model, image)[0])
+        digit = max(range(10), key=probabilities.__getitem__)
+        return (
+            {str(label): probability for label, probability in enumerate(probabilities)},
+            to_pil_image(image).resize(_PICTURE, Image.Resampling.NEAREST),
+            _TITLE.format(digit),
+            to_pil_image(colours).resize(_PICTURE, Image.Resampling.NEAREST),
+        )
+
+    demo = gr.Blocks(title="mnist_lit", analytics_enabled=False, delete_cache=(3600, 3600))
+    with demo:
+        gr.Markdown("# Which digit is it?\nDraw one, and see what the network takes it for. The bin clears the canvas.")
+        with gr.Row():
+            pad = gr.Sketchpad(
+                label="Draw here",
+                type="pil",
+                image_mode="L",
+                height=400,
+                min_width=400,
+                scale=0,  # a fixed width, or Gradio fits the canvas to one that it has while the page is laid out
+                canvas_size=_CANVAS,
+                fixed_canvas=True,
+                brush=gr.Brush(_PEN, colors=["#000000"]),
+                layers=False,
+                buttons=[],
+                elem_id="pad",
+            )
+            probabilities = gr.Label(label="Probabilities", min_width=200)
+            with gr.Column(min_width=280):
+                gr.Markdown("### What the network sees\nYour drawing in 28x28 pixels, scaled and centred like MNIST's.")
+                seen = gr.Image(format="png", show_label=False, buttons=[], elem_id="seen")
+                title = gr.Markdown(no_guess[2])
+                contributions = gr.Image(format="png", show_label=False, buttons=[], elem_id="contributions")
+        outputs = [probabilities, seen, title, contributions]
+        pad.change(guess, pad, outputs, show_progress="hidden", api_visibility="private")
+    return demo
+
+
+def launch(model: MNISTClassifier, port: int) -> "gr.Blocks":
+    """Start to serve the page on 127.0.0.1 alone, without a request to any other host, and return it.
+
+    Raises:
+        ValueError: If Gradio is not installed, or the port cannot be used.
+    """
+    if not 1 <= port <= 65535:
+        raise ValueError(f"port must be from 1 to 65535, got {port}")
+    demo = build_demo(model)
+    os.environ["no_proxy"] = "127.0.0.1"  # Gradio asks the page for a sign of life, through a proxy if there is one
+    try:
+        demo.launch(
+            server_name="127.0.0.1",
+            server_port=port,
+            share=False,
+            quiet=True,
+            prevent_thread_lock=True,
+            footer_links=[],
+            run_history=False,
+            css=_CSS,
+            js=_JS,
+        )
+    except OSError as error:  # Gradio's own names its options, not ours
+        raise ValueError(f"port {port} is in use or not for you to use: choose another with --port") from error
+    return demo
+
+
+def serve(model: MNISTClassifier, port: int) -> None:
+    """Serve the page until Ctrl-C.
+
+    Args:
+        model: The network that guesses, on the CPU.
+        port: From 1 to 65535.
+
+    Raises:
+        ValueError: If Gradio is not installed, or the port cannot be used.
+        KeyboardInterrupt: At the end.
+    """
+    demo = launch(model, port)
+    print(f"Draw a digit at {demo.local_url} (Ctrl-C ends this)", flush=True)
+    try:
+        while demo.is_running:
+            time.sleep(1)
+    finally:
+        demo.close(verbose=False)

@@ -1,0 +1,161 @@
+"""What TensorBoard shows beside the curves: charts, hyperparameters, and pictures of the network and its mistakes."""
+
+import warnings
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
+from torchmetrics.utilities.distributed import gather_all_tensors
+
+from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.figures import draw_confusion_matrix, draw_distortions, draw_first_layer, draw_mistakes
+from mnist_lit.network import MLP
+
+_PROJECTED = 1000  # images
+
+
+class TensorBoardSummary(LearningRateMonitor):
+    """Adds to TensorBoard's curves what explains them.
+
+    - The learning rate as a curve, with other loggers too; Custom Scalars with a chart of training and validation
+      together for the loss and one for the accuracy; Graphs with the network; HParams with the hyperparameters and
+      ``best_val_acc``, the highest ``val_acc`` so far.
+    - After each validation and test the accuracy of each digit's images, and the expected calibration error (Guo et al.
+      2017): how far the probabilities of the guesses are from the part of them that is right.
+    - Before the training the digits as they are distorted. At its end, and after ``trainer.validate`` and
+      ``trainer.test``, the confusion matrix, if matplotlib is installed, the most confident mistakes, and what the
+      first layer looks for: all three take a third of a second.
+    - After a test the last hidden layer of 1,000 images in the projector.
+    """
+
+    # One callback for all, since Lightning calls each one six times a step.
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.best_val_acc = 0.0
+        self._logged_hparams = False
+        self._outputs: list[tuple[Tensor, Tensor, Tensor]] = []  # logits, labels and mistaken images of each batch
+        self._logits = self._labels = self._mistakes = torch.empty(0)  # the same of the whole of them
+        self._images: list[Tensor] = []  # the first ones of a test
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lay out the charts, draw the network and show distorted digits."""
+        super().on_train_start(trainer)
+        network = pl_module.get_submodule("network")
+        charts = {name: ["Multiline", [f"train_{name}$", f"val_{name}$"]] for name in ("loss", "acc")}
+        datamodule = getattr(trainer, "datamodule", None)
+        distortions = draw_distortions(datamodule) if isinstance(datamodule, MNISTDataModule) else None
+        for logger in _tensorboard_loggers(trainer):
+            if getattr(logger, "new_run_dir", True) is None:  # a run that is continued: they are there
+                continue
+            logger.experiment.add_custom_scalars({"train and validation": charts})
+            if distortions is not None:
+                logger.experiment.add_image("distorted_training_digits", distortions)
+            with warnings.catch_warnings():
+                # TensorBoard's graphs are made with torch.jit.trace, which torch 2.15 has deprecated.
+                warnings.filterwarnings("ignore", r"`torch\.jit\.trace", FutureWarning)
+                logger.experiment.add_graph(network, next(network.parameters()).new_zeros(1, 1, 28, 28))
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: int
+    ) -> None:
+        """Keep what the network answered."""
+        images, labels = batch
+        self._outputs.append((outputs, labels, images[outputs.argmax(dim=1) != labels]))
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: int
+    ) -> None:
+        """Keep what the network answered, and the first images."""
+        self.on_validation_batch_end(trainer, pl_module, outputs, batch)
+        if batch_idx * len(batch[0]) < _PROJECTED:
+            self._images.append(batch[0])
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the scores, in a training also ``best_val_acc`` and the hyperparameters; else show the pictures."""
+        self._gather(trainer)
+        if trainer.sanity_checking:
+            return
+        self._log_scores(trainer, "val")
+        if trainer.state.fn == "fit":
+            self._log_best(trainer, pl_module)
+        else:
+            self._show(trainer, pl_module, "val")
+
+    def _log_best(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        step = trainer.global_step - 1  # where Lightning logs val_acc
+        self.best_val_acc = max(self.best_val_acc, float(trainer.callback_metrics["val_acc"]))
+        for logger in _tensorboard_loggers(trainer):
+            metric = {"best_val_acc": self.best_val_acc}
+            if not self._logged_hparams:
+                datamodule = getattr(trainer, "datamodule", None)
+                hparams = {**pl_module.hparams, **(datamodule.hparams if datamodule else {})}
+                hparams["max_epochs"] = trainer.max_epochs
+                logger.log_hyperparams(hparams, metric, step=step)
+            else:
+                logger.log_metrics(metric, step=step)
+        self._logged_hparams = True
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the pictures."""
+        self._show(trainer, pl_module, "val")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the figures and show the pictures, and the last hidden layer in the projector."""
+        self._gather(trainer)
+        self._log_scores(trainer, "test")
+        self._show(trainer, pl_module, "test")
+        images = torch.cat(self._images)[:_PROJECTED]
+        labels = self._labels[: len(images)]
+        self._images.clear()
+        network = pl_module.get_submodule("network")
+        for logger in _tensorboard_loggers(trainer):
+            if isinstance(network, MLP):
+                hidden = network.last_hidden(images)
+                logger.experiment.add_embedding(hidden, labels.tolist(), images, tag="last_hidden_layer")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a continued run needs."""
+        return {"best_val_acc": self.best_val_acc}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the state of the run that is continued."""
+        self.best_val_acc = state_dict["best_val_acc"]
+
+    def _gather(self, trainer: Trainer) -> None:
+        shares = [torch.cat(outputs) for outputs in zip(*self._outputs, strict=True)]
+        if trainer.world_size > 1:
+            shares = [torch.cat(gather_all_tensors(share)) for share in shares]
+        self._logits, self._labels, self._mistakes = shares[0].float(), shares[1], shares[2].float()
+        self._outputs.clear()
+
+    def _log_scores(self, trainer: Trainer, stage: str) -> None:
+        by_digit = multiclass_accuracy(self._logits, self._labels, num_classes=10, average="none")
+        scores = {f"{stage}_acc_by_digit/{digit}": float(acc) for digit, acc in enumerate(by_digit)}
+        scores[f"{stage}_calibration_error"] = float(multiclass_calibration_error(self._logits, self._labels, 10))
+        step = max(trainer.global_step - 1, 0)  # where Lightning logs val_acc
+        for logger in trainer.loggers:
+            logger.log_metrics(scores, step)
+
+    def _show(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        step = max(trainer.global_step - 1, 0)
+        network = pl_module.get_submodule("network")
+        for logger in _tensorboard_loggers(trainer):
+            writer = logger.experiment
+            if isinstance(network, MLP):
+                writer.add_image("first_layer", draw_first_layer(network), step)
+            if len(self._logits):
+                wrong = self._logits.argmax(dim=1) != self._labels
+                mistakes = draw_mistakes(self._mistakes, self._logits[wrong].softmax(dim=1), self._labels[wrong])
+                writer.add_image(f"{stage}_mistakes", mistakes, step)
+                confusion = draw_confusion_matrix(self._logits, self._labels)
+                if confusion is not None:
+                    writer.add_figure(f"{stage}_confusion_matrix", confusion, step)
+
+
+def _tensorboard_loggers(trainer: Trainer) -> list[TensorBoardLogger]:
+    return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]

@@ -1,0 +1,301 @@
+import io
+import json
+import math
+import os
+import shutil
+import signal
+import socket
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+import torch
+from conftest import CLI
+from PIL import Image
+from torch import Tensor
+
+from mnist_lit import MNISTClassifier, MNISTDataModule
+from mnist_lit.demo import input_x_gradient, launch
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+
+Stroke = list[tuple[float, float]]  # points in a canvas that reaches from 0 to 1, y downwards
+
+
+def arc(x: float, y: float, radius_x: float, radius_y: float, start: float, end: float) -> Stroke:
+    """Return a part of an ellipse, between two angles in degrees, 0 at the right, 90 at the bottom."""
+    angles = [math.radians(start + (end - start) * step / 10) for step in range(11)]
+    return [(x + radius_x * math.cos(angle), y + radius_y * math.sin(angle)) for angle in angles]
+
+
+DIGITS: dict[int, list[Stroke]] = {
+    0: [arc(0.5, 0.5, 0.2, 0.3, -90, 270)],
+    1: [[(0.5, 0.2), (0.5, 0.8)]],
+    2: [[*arc(0.5, 0.36, 0.19, 0.17, -170, 30), (0.3, 0.8), (0.72, 0.8)]],
+    3: [arc(0.47, 0.34, 0.2, 0.15, -150, 90) + arc(0.47, 0.65, 0.22, 0.16, -90, 150)],
+    4: [[(0.35, 0.2), (0.3, 0.55), (0.7, 0.55)], [(0.65, 0.2), (0.65, 0.85)]],
+    5: [[(0.66, 0.2), (0.36, 0.2), (0.34, 0.48), *arc(0.48, 0.62, 0.2, 0.2, -120, 140)]],
+    7: [[(0.28, 0.22), (0.7, 0.22), (0.45, 0.82)]],
+    8: [arc(0.5, 0.35, 0.15, 0.15, 90, -270) + arc(0.5, 0.66, 0.18, 0.16, -90, 270)],
+    9: [[*arc(0.5, 0.36, 0.17, 0.16, 0, -360), (0.66, 0.5), (0.6, 0.82)]],
+}
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port: int = server.getsockname()[1]
+        return port
+
+
+class Page:
+    """The page in a browser, as a person sees it."""
+
+    def __init__(self, driver: "Chrome", url: str) -> None:
+        self.driver = driver
+        driver.get(url)
+        self.wait("return document.querySelector('#pad canvas') && !document.querySelector('#pad .empty')")
+
+    def wait(self, script: str) -> Any:
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        return WebDriverWait(self.driver, 60, 0.05).until(lambda driver: driver.execute_script(script), script)
+
+    def draw(self, strokes: list[Stroke], pointer: str = "mouse") -> None:
+        from selenium.webdriver.common.actions.action_builder import ActionBuilder
+        from selenium.webdriver.common.actions.pointer_input import PointerInput
+
+        canvas = self.driver.find_element("css selector", "#pad canvas")
+        for stroke in strokes:
+            device: Any = PointerInput(pointer, pointer)  # type: ignore[no-untyped-call]
+            points = [{"x": round((x - 0.5) * 280), "y": round((y - 0.5) * 280)} for x, y in stroke]
+            device.create_pointer_move(duration=10, origin=canvas, **points[0])
+            device.create_pointer_down(button=0)
+            for point in points[1:]:
+                device.create_pointer_move(duration=10, origin=canvas, **point)
+            device.create_pointer_up(button=0)
+            ActionBuilder(self.driver, mouse=device, duration=10).perform()
+
+    def clear(self) -> None:
+        self.driver.find_element("css selector", "#pad [aria-label='Clear canvas']").click()
+        self.wait("return !document.querySelector('[data-testid=label-output-value], #seen img, #contributions img')")
+
+    def wait_for_guess(self, digit: int) -> None:
+        self.wait(f"return document.querySelector('[data-testid=label-output-value]')?.innerText == '{digit}'")
+        self.wait(f"return document.body.innerText.includes('What speaks for {digit}\\n')")
+        self.wait("return [...document.querySelectorAll('img')].filter(image => image.naturalWidth).length == 2")
+
+    def probabilities(self) -> dict[str, float]:
+        meters = self.driver.find_elements("css selector", "meter")
+        return {str(meter.get_attribute("aria-label")): float(str(meter.get_attribute("value"))) for meter in meters}
+
+    def picture(self, name: str) -> Tensor:
+        """Return a picture's 28x28 pixels, uint8 (28, 28, 3), having seen that it is larger and not smoothed."""
+        image = self.driver.find_element("css selector", f"#{name} img")
+        assert image.value_of_css_property("image-rendering") == "pixelated"
+        with urllib.request.urlopen(str(image.get_attribute("src"))) as response:
+            pixels = torch.from_numpy(np.array(Image.open(io.BytesIO(response.read())).convert("RGB")))
+        assert pixels.shape == (224, 224, 3)
+        small = pixels[::8, ::8]
+        assert torch.equal(small.repeat_interleave(8, dim=0).repeat_interleave(8, dim=1), pixels)
+        return small
+
+    def hosts(self) -> set[str | None]:
+        """Return the hosts of all that the browser asked for since the last call, but for its own parts and data."""
+        messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]  # type: ignore[no-untyped-call]
+        urls = [message["params"]["request"]["url"] for message in messages if "request" in message["params"]]
+        return {urlsplit(url).hostname for url in urls if urlsplit(url).scheme not in ("data", "blob", "chrome")}
+
+
+@pytest.fixture(scope="module")
+def asked_hosts() -> set[str]:
+    """The hosts that this process asks for anything from now on, filled as it goes."""
+    hosts = set()
+
+    def note(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "socket.connect" and isinstance(arguments[1], tuple):
+            hosts.add(str(arguments[1][0]))
+        elif event == "socket.getaddrinfo":
+            hosts.add(str(arguments[0]))
+
+    sys.addaudithook(note)
+    return hosts
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Chrome"]:
+    pytest.importorskip("selenium", reason="the page needs selenium")
+    chromedriver = shutil.which("chromedriver")
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if not chromedriver or not chromium:
+        pytest.skip("the page needs Chromium and chromedriver")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for option in (
+        *("headless=new", "no-sandbox", "disable-quic", "no-first-run", "disable-background-networking"),
+        *("disable-component-update", "disable-sync", f"user-data-dir={tmp_path_factory.mktemp('chromium')}"),
+        # The pad draws with WebGL, which without a graphics card takes half a second for each movement of the pointer,
+        # or with these a tenth.
+        *("use-angle=swiftshader", "enable-unsafe-swiftshader", "force-device-scale-factor=0.5"),
+    ):
+        options.add_argument(f"--{option}")
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(chromedriver))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def url(asked_hosts: set[str]) -> Iterator[str]:
+    pytest.importorskip("gradio", reason="the demo needs Gradio")
+    torch.set_num_threads(1)  # as the command line does
+    demo = launch(MNISTClassifier.from_pretrained(), free_port())
+    assert demo.local_url
+    yield demo.local_url
+    demo.close(verbose=False)
+
+
+@pytest.fixture(scope="module")
+def page(driver: "Chrome", url: str) -> Page:
+    return Page(driver, url)
+
+
+def test_a_new_page_shows_no_guess_and_no_error(page: Page) -> None:
+    assert page.driver.title == "mnist_lit"
+    text = page.driver.find_element("tag name", "body").text
+    assert "What the network sees" in text
+    assert "What speaks for the guess" in text
+    assert "Error" not in text
+    assert page.probabilities() == {}
+
+
+@pytest.mark.parametrize("digit", [0, 1, 2, 3, 4, 7])  # others are drawn below
+def test_the_network_reads_the_digit_that_is_drawn_with_the_mouse(page: Page, digit: int) -> None:
+    page.clear()
+    page.draw(DIGITS[digit])
+    page.wait_for_guess(digit)
+    probabilities = page.probabilities()
+    assert sorted(probabilities) == list("0123456789")
+    assert sum(probabilities.values()) == pytest.approx(1, abs=1e-5)
+    assert max(probabilities, key=probabilities.__getitem__) == str(digit)
+
+
+def test_the_pictures_are_what_the_network_sees_and_what_speaks_for_its_guess(page: Page) -> None:
+    page.clear()
+    page.draw(DIGITS[5])
+    page.wait_for_guess(5)
+    image = page.picture("seen")[:, :, :1].permute(2, 0, 1) / 255
+    model = MNISTClassifier.from_pretrained()
+    probabilities = model(image[None]).softmax(dim=1)[0].tolist()
+    assert page.probabilities() == pytest.approx(
+        {str(digit): probability for digit, probability in enumerate(probabilities)}, abs=0.01
+    )
+    contributions = input_x_gradient(model, image)[0]
+    red, green, blue = page.picture("contributions").int().unbind(dim=2)
+    strong = contributions.abs() > 0.1 * contributions.abs().max()
+    assert strong.sum() > 10
+    assert torch.equal(red[strong] > blue[strong], contributions[strong] > 0)
+    assert (torch.stack((red, green, blue))[:, image[0] == 0] == 255).all()  # black pixels say nothing
+
+
+def test_clearing_removes_the_guess(page: Page) -> None:
+    page.clear()
+    page.draw(DIGITS[9])
+    page.wait_for_guess(9)
+    page.clear()
+    assert page.probabilities() == {}
+    assert "What speaks for the guess" in page.driver.find_element("tag name", "body").text
+
+
+def test_the_page_fits_a_phone_and_takes_a_finger(driver: "Chrome", url: str) -> None:
+    phone = {"width": 390, "height": 844, "deviceScaleFactor": 0.5, "mobile": True}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    try:
+        page = Page(driver, url)
+        assert driver.execute_script("return document.documentElement.scrollWidth") == 390
+        page.draw(DIGITS[8], "touch")
+        page.wait_for_guess(8)
+    finally:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+
+
+def test_nothing_is_asked_of_another_host(page: Page, asked_hosts: set[str]) -> None:
+    assert page.hosts() == {"127.0.0.1"}  # of the tests before this one too
+    assert asked_hosts <= {"127.0.0.1", "localhost", "::1"}  # the browser's own driver is at localhost
+
+
+def test_input_x_gradient_of_a_linear_network_is_weight_times_pixel(data_dir: Path) -> None:
+    model = MNISTClassifier(activation="identity")
+    *hidden, output = (layer for layer in model.network.layers if isinstance(layer, torch.nn.Linear))
+    weight: Tensor = output.weight
+    bias: Tensor = output.bias
+    for layer in reversed(hidden):
+        weight, bias = weight @ layer.weight, weight @ layer.bias + bias
+    datamodule = MNISTDataModule(data_dir)
+    datamodule.setup("test")
+    images, _ = next(iter(datamodule.test_dataloader()))
+    for image, logits in zip(images, model(images), strict=True):
+        contributions = input_x_gradient(model, image)
+        guess = logits.argmax()
+        torch.testing.assert_close(contributions, weight[guess].view(1, 28, 28) * image, rtol=0, atol=1e-5)
+        torch.testing.assert_close(contributions.sum() + bias[guess], logits[guess], rtol=0, atol=1e-5)
+
+
+def test_the_demo_says_its_address_and_ctrl_c_ends_it(
+    cli: CLI, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("gradio", reason="the demo needs Gradio")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # is not asked: nobody listens there
+    monkeypatch.setenv("no_proxy", "")
+    port = free_port()
+
+    def press_ctrl_c() -> None:
+        for _ in range(600):
+            time.sleep(0.05)
+            with socket.socket() as client:
+                if client.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+        time.sleep(1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=press_ctrl_c).start()
+    with pytest.raises(KeyboardInterrupt):
+        cli("demo", "--ckpt_path=pretrained", f"--port={port}")
+    assert capsys.readouterr().out == f"Draw a digit at http://127.0.0.1:{port}/ (Ctrl-C ends this)\n"
+    with socket.socket() as client:
+        assert client.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_a_port_that_cannot_be_used_is_one_sentence(cli: CLI) -> None:
+    pytest.importorskip("gradio", reason="the demo needs Gradio")
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        for option, words in (port, f"port {port} is in use"), (0, "from 1 to 65535"), (65536, "from 1 to 65535"):
+            result = cli("demo", "--ckpt_path=pretrained", f"--port={option}")
+            assert (result.status, result.out) == (1, "")
+            _, error = result.err.splitlines()  # the first line says which checkpoint it is
+            assert error.startswith("error: ")
+            assert words in error
+
+
+def test_without_gradio_a_sentence_says_what_to_install(cli: CLI, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    result = cli("demo", "--ckpt_path=pretrained")
+    assert (result.status, result.out) == (1, "")
+    assert result.err.splitlines()[1:] == [
+        "error: the demo needs Gradio, which is not installed: pip install -e '.[demo]'"
+    ]
