@@ -189,10 +189,12 @@ class MNISTCLI(LightningCLI):
         # In a folder of its own: of two files of events TensorBoard follows the newer one, of a run under way no more.
         assert self._checkpoint_path is not None
         run_dir = self._checkpoint_path.resolve().parent.parent
-        is_run = run_dir.parent == root.resolve() / "lightning_logs"
-        name = f"lightning_logs/{run_dir.name if is_run else self._checkpoint_path.stem}"
-        logger = TensorBoardLogger(root, name, version=self.subcommand, default_hp_metric=False)
-        if _is_first_process():
+        if run_dir.parent.name == "lightning_logs" and os.access(run_dir, os.W_OK):
+            logs, name = run_dir.parent, run_dir.name
+        else:
+            logs, name = root / "lightning_logs", self._checkpoint_path.stem
+        logger = TensorBoardLogger(logs, name, version=self.subcommand, default_hp_metric=False)
+        if _is_first_process() and not self.config[self.subcommand].trainer.fast_dev_run:
             shutil.rmtree(logger.log_dir, ignore_errors=True)
         return logger
 

@@ -54,7 +54,7 @@ class TensorBoardSummary(LearningRateMonitor):
                 continue
             logger.experiment.add_custom_scalars({"train and validation": charts})
             if distortions is not None:
-                logger.experiment.add_image("distorted_training_digits", distortions)
+                logger.experiment.add_image("pictures/distorted_training_digits", distortions)
             with warnings.catch_warnings():
                 # TensorBoard's graphs are made with torch.jit.trace, which torch 2.15 has deprecated.
                 warnings.filterwarnings("ignore", r"`torch\.jit\.trace", FutureWarning)
@@ -115,8 +115,8 @@ class TensorBoardSummary(LearningRateMonitor):
         network = pl_module.get_submodule("network")
         for logger in _tensorboard_loggers(trainer):
             if isinstance(network, MLP):
-                hidden = network.last_hidden(images)
-                logger.experiment.add_embedding(hidden, labels.tolist(), images, tag="last_hidden_layer")
+                hidden = network.last_hidden(images).float()
+                logger.experiment.add_embedding(hidden, labels.tolist(), images.float(), tag="last_hidden_layer")
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a continued run needs."""
@@ -147,14 +147,14 @@ class TensorBoardSummary(LearningRateMonitor):
         for logger in _tensorboard_loggers(trainer):
             writer = logger.experiment
             if isinstance(network, MLP):
-                writer.add_image("first_layer", draw_first_layer(network), step)
+                writer.add_image("pictures/first_layer", draw_first_layer(network), step)
             if len(self._logits):
                 wrong = self._logits.argmax(dim=1) != self._labels
                 mistakes = draw_mistakes(self._mistakes, self._logits[wrong].softmax(dim=1), self._labels[wrong])
-                writer.add_image(f"{stage}_mistakes", mistakes, step)
+                writer.add_image(f"pictures/{stage}_mistakes", mistakes, step)
                 confusion = draw_confusion_matrix(self._logits, self._labels)
                 if confusion is not None:
-                    writer.add_figure(f"{stage}_confusion_matrix", confusion, step)
+                    writer.add_figure(f"pictures/{stage}_confusion_matrix", confusion, step)
 
 
 def _tensorboard_loggers(trainer: Trainer) -> list[TensorBoardLogger]:

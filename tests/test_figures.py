@@ -17,7 +17,8 @@ RUN = Path("lightning_logs/version_0")
 def images(run: Path) -> dict[str, list[int]]:
     """Return the steps of each picture that TensorBoard shows."""
     events = EventAccumulator(str(run), size_guidance={"images": 0}).Reload()
-    return {tag: [event.step for event in events.Images(tag)] for tag in events.Tags()["images"]}
+    tags = {tag.removeprefix("pictures/"): tag for tag in events.Tags()["images"]}
+    return {name: [event.step for event in events.Images(tag)] for name, tag in tags.items()}
 
 
 @pytest.fixture(scope="module")
