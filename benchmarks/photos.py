@@ -117,7 +117,9 @@ def _picture(pixels: Floats) -> Image.Image:
 def _jpeg(pixels: Floats, random: Generator) -> Image.Image:
     file = io.BytesIO()
     _picture(pixels).save(file, "JPEG", quality=int(random.integers(40, 90)))
-    return Image.open(file)
+    picture = Image.open(file)
+    picture.load()
+    return picture
 
 
 def _enlarge(digit: Tensor) -> Tensor:

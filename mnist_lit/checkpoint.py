@@ -3,12 +3,14 @@
 import pickle
 import re
 import zipfile
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
+from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.files import replacing
 from mnist_lit.module import PRETRAINED, MNISTClassifier
 
@@ -96,6 +98,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         with torch.device("meta"):  # whatever sizes the file names, no memory is taken before they fit its weights
             MNISTClassifier(**checkpoint["hyper_parameters"]).load_state_dict(checkpoint["state_dict"], assign=True)
+        # Of a datamodule of the user's own there may be others.
+        hparams = checkpoint.get("datamodule_hyper_parameters", {})
+        hparams = {name: hparams[name] for name in signature(MNISTDataModule).parameters if name in hparams}
+        MNISTDataModule(**hparams)
+        checkpoint["datamodule_hyper_parameters"] = hparams
         return checkpoint
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error

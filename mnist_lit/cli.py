@@ -29,7 +29,7 @@ from mnist_lit.datamodule import MNISTDataModule, TensorBatches
 from mnist_lit.files import replacing
 from mnist_lit.logger import RunLogger
 from mnist_lit.module import MNISTClassifier
-from mnist_lit.predict import find_pictures, format_csv, format_table, read_digits
+from mnist_lit.predict import find_pictures, format_csv, format_table, printable, read_digits
 from mnist_lit.summary import TensorBoardSummary
 from mnist_lit.trainer import MNISTTrainer
 
@@ -190,13 +190,8 @@ class MNISTCLI(LightningCLI):
         assert self._checkpoint_path is not None
         run_dir = self._checkpoint_path.resolve().parent.parent
         if run_dir.parent.name == "lightning_logs" and os.access(run_dir, os.W_OK):
-            logs, name = run_dir.parent, run_dir.name
-        else:
-            logs, name = root / "lightning_logs", self._checkpoint_path.stem
-        logger = TensorBoardLogger(logs, name, version=self.subcommand, default_hp_metric=False)
-        if _is_first_process() and not self.config[self.subcommand].trainer.fast_dev_run:
-            shutil.rmtree(logger.log_dir, ignore_errors=True)
-        return logger
+            return TensorBoardLogger(run_dir, name=self.subcommand, default_hp_metric=False)
+        return TensorBoardLogger(root / "lightning_logs", name=self.subcommand, default_hp_metric=False)
 
     def fit(self, **kwargs: Any) -> None:
         """Train; a run that ends before its first step leaves no folder behind.
@@ -266,17 +261,20 @@ class MNISTCLI(LightningCLI):
         """Say which digit is in each of the user's pictures, or else in each test image.
 
         Raises:
-            ValueError: If there is ``--show`` without ``--images``.
+            ValueError: If the options contradict each other.
             SystemExit: With status 1 if there was no digit in a picture, when all others have been predicted.
         """
         options = self.config_init.predict
         if options.show and not options.images:
             raise ValueError("--show needs --images: it shows your own pictures")
+        if options.return_predictions is False and (options.images or options.output):
+            raise ValueError("--return_predictions false leaves nothing to write: leave it out")
         digits: dict[Path, Tensor] = {}
         failures: dict[Path, str] = {}
         predictions: list[Tensor] | None = None
         if options.images:
-            digits, failures = read_digits(find_pictures(options.images), options.show)
+            pictures = find_pictures(options.images, options.show)
+            digits, failures = read_digits(pictures, options.show if _is_first_process() else None)
         if digits:
             images = torch.cat(list(digits.values())).mul(255).round().byte()
             batches = TensorBatches(images, torch.zeros(len(images)), self.datamodule.batch_size)
@@ -287,16 +285,17 @@ class MNISTCLI(LightningCLI):
             return
         if predictions:  # with --return_predictions false there are none
             probabilities = torch.cat(predictions)
-            text = format_csv(list(digits), probabilities)
+            paths = list(digits)[: len(probabilities)]  # fewer with --trainer.limit_predict_batches
+            text = format_csv(paths, probabilities)
             if options.output:
-                with replacing(Path(options.output)) as unfinished:
-                    unfinished.write_text(text)
+                with replacing(options.output) as unfinished:
+                    unfinished.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
             if options.images:
-                print(format_table(list(digits), probabilities))
+                print(format_table(paths, probabilities))
             elif not options.output:
                 print(text, end="")
         for path, reason in failures.items():
-            print(f"error: {path}: {reason}", file=sys.stderr)
+            print(f"error: {printable(path)}: {reason}", file=sys.stderr)
         if failures:
             sys.exit(1)
 

@@ -128,7 +128,8 @@ def launch(model: MNISTClassifier, port: int) -> "gr.Blocks":
     if not 1 <= port <= 65535:
         raise ValueError(f"port must be from 1 to 65535, got {port}")
     demo = build_demo(model)
-    os.environ["no_proxy"] = "127.0.0.1"  # Gradio asks the page for a sign of life, through a proxy if there is one
+    # Gradio asks the page for a sign of life, through a proxy if there is one.
+    os.environ["no_proxy"] = ",".join(filter(None, (os.environ.get("no_proxy"), "127.0.0.1")))
     try:
         demo.launch(
             server_name="127.0.0.1",

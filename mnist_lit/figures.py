@@ -8,6 +8,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
+from torchmetrics.functional.classification import multiclass_calibration_error
 from torchvision.transforms.v2.functional import to_image, to_pil_image
 from torchvision.utils import make_grid
 
@@ -27,6 +28,7 @@ def signed_colours(values: Tensor) -> Tensor:
     Returns:
         RGB, float ``(..., 3, H, W)`` in [0, 1].
     """
+    values = values.nan_to_num()  # of a training that diverged
     values = values / values.abs().amax(dim=(-2, -1), keepdim=True).clamp(min=1e-9)
     above, below = values.clamp(min=0), -values.clamp(max=0)
     return 1 - torch.stack((below, above + below, above), dim=-3)
@@ -109,6 +111,18 @@ def draw_confusion_matrix(logits: Tensor, labels: Tensor) -> "Figure | None":
     return figure
 
 
+def calibration_error(logits: Tensor, labels: Tensor) -> float:
+    """Return the expected calibration error (Guo et al. 2017), in [0, 1], over ten bins of probability.
+
+    It is how far the probabilities of the guesses are, on average, from the part of them that is right.
+
+    Args:
+        logits: Float ``(N, 10)``.
+        labels: int64 ``(N,)``.
+    """
+    return float(multiclass_calibration_error(logits.softmax(dim=1), labels, num_classes=10, n_bins=10))
+
+
 def draw_reliability(logits: Tensor, labels: Tensor) -> "Figure":
     """Return a reliability diagram (Guo et al. 2017): of the guesses made with some probability, how many are right.
 
@@ -119,7 +133,7 @@ def draw_reliability(logits: Tensor, labels: Tensor) -> "Figure":
     from matplotlib.figure import Figure
 
     probabilities, guesses = logits.softmax(dim=1).max(dim=1)
-    bins = torch.bucketize(probabilities, torch.linspace(0.1, 0.9, 9))
+    bins = torch.bucketize(probabilities, torch.linspace(0.1, 0.9, 9))  # those of the calibration error
     figure = Figure(figsize=(6, 5), layout="constrained")
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], linestyle="--", color="grey", label="perfectly calibrated")

@@ -13,8 +13,8 @@ from mnist_lit.preprocess import preprocess, read_picture
 _SHOWN_SIZE = 280  # pixels
 
 
-def find_pictures(paths: Iterable[Path]) -> list[Path]:
-    """Return the files among ``paths`` and in the folders among them, hidden ones left out, each once.
+def find_pictures(paths: Iterable[Path], show: Path | None = None) -> list[Path]:
+    """Return the files among ``paths`` and in the folders among them, each once; no hidden ones, and none in ``show``.
 
     Raises:
         ValueError: If there is no file.
@@ -22,10 +22,11 @@ def find_pictures(paths: Iterable[Path]) -> list[Path]:
     pictures: list[Path] = []
     for path in paths:
         if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.is_file())
-            pictures += (
-                file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts)
-            )
+            for file in sorted(path.rglob("*")):
+                is_hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
+                is_shown = show is not None and show.resolve() in file.resolve().parents
+                if file.is_file() and not is_hidden and not is_shown:
+                    pictures.append(file)
         else:
             pictures.append(path)
     if not pictures:
@@ -83,8 +84,14 @@ def format_csv(paths: Sequence[Path], probabilities: Tensor) -> str:
 
 def format_table(paths: Sequence[Path], probabilities: Tensor) -> str:
     """Return a table for the screen: each picture's path and digit, and how probable that is, from ``(N, 10)``."""
-    width = max(len(str(path)) for path in [*paths, "picture"])
+    names = [printable(path) for path in paths]
+    width = max(map(len, ["picture", *names]))
     lines = [f"{'picture':{width}}  digit  probability"]
-    for path, row in zip(paths, probabilities, strict=True):
-        lines.append(f"{path!s:{width}}  {int(row.argmax()):5}  {100 * float(row.max()):9.2f} %")
+    for name, row in zip(names, probabilities, strict=True):
+        lines.append(f"{name:{width}}  {int(row.argmax()):5}  {100 * float(row.max()):9.2f} %")
     return "\n".join(lines)
+
+
+def printable(path: Path) -> str:
+    """Return a path for the screen: a name of a stranger's file may have what a terminal would obey."""
+    return str(path) if str(path).isprintable() else ascii(str(path))

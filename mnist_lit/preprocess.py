@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torchvision.transforms.v2.functional import gaussian_blur, resize
 
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
+_MOST = 4000  # pixels of the longer side that are kept of a large picture, for the memory that they take
 _SIZE = 128  # pixels of the longer side at which ink is told from paper
 _BOX, _FIELD = 20, 28  # pixels of MNIST's box for the ink, and of its image around it
 _FINE = 8  # times MNIST's size at which strokes are measured
@@ -82,14 +83,20 @@ def preprocess(image: Image.Image) -> Tensor:
         edges = [round(min(max(scale * edge, 0), end)) for edge, end in zip(box, image.size * 2, strict=True)]
         closer = image.crop((edges[0], edges[1], edges[2], edges[3]))
         if side > 0.4 * _SIZE or max(closer.size) >= max(image.size):
-            return _place(_normalize_strokes((ink * mask)[top:bottom, left:right]))
+            digit = (ink * mask)[top:bottom, left:right]
+            if digit.mean() < 0.01:
+                raise NoDigitError("there is no ink in it but for specks")
+            return _place(_normalize_strokes(digit))
         image = closer
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     image = ImageOps.exif_transpose(image)
+    if max(image.size) > _MOST:
+        size = [max(1, round(_MOST / max(image.size) * length)) for length in image.size]
+        image = image.resize((size[0], size[1]), Image.Resampling.NEAREST)  # works in each mode
     if image.mode[0] in "IF":  # of more than 8 bits Pillow's own convert would keep some and cut off the others
-        values = np.nan_to_num(np.asarray(image, dtype=np.float32))
+        values = np.nan_to_num(np.asarray(image, dtype=np.float32), posinf=0, neginf=0)
         span = max(float(np.ptp(values)), 1e-9)
         image = Image.fromarray(((values - values.min()) * (255 / span)).astype(np.uint8))
     if image.has_transparency_data:
@@ -107,7 +114,7 @@ def _bounds(mask: Tensor) -> tuple[int, int, int, int]:
 
 def _find_ink(image: Image.Image) -> tuple[Tensor, Tensor]:
     # How much each pixel is ink, from 0 to 1, and whether it belongs to the digit: both (height, width).
-    width, height = (round(_SIZE / max(image.size) * length) for length in image.size)
+    width, height = (round(_SIZE / max(*image.size, 1) * length) for length in image.size)
     if min(width, height) < 10:
         raise NoDigitError("there is no ink in it: it is a narrow strip")
     small = image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3)
@@ -130,7 +137,8 @@ def _find_ink(image: Image.Image) -> tuple[Tensor, Tensor]:
     weights = torch.zeros(labels.numel() + 1).index_add_(0, labels.flatten(), (blurred * core).flatten())
     weights[0] = 0
     mask = (weights > 0.08 * weights.max())[labels]  # specks left out
-    return (ink / ink[mask & core].median()).clamp(0, 1), mask
+    # Not below 0.01, which it is for single pixels that the blur has spread.
+    return (ink / ink[mask & core].median().clamp(min=0.01)).clamp(0, 1), mask
 
 
 def _fit_paper(pixels: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """A report on a network, as one HTML file that holds its pictures."""
 
+import copy
 import html
 import io
 from base64 import b64encode
@@ -12,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
+from torchmetrics.functional.classification import multiclass_accuracy
 from torchvision.transforms.v2.functional import to_pil_image
 
 from mnist_lit.checkpoint import read_checkpoint
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.figures import (
+    calibration_error,
     draw_confusion_matrix,
     draw_curves,
     draw_distortions,
@@ -27,6 +29,7 @@ from mnist_lit.figures import (
 )
 from mnist_lit.files import replacing
 from mnist_lit.module import MNISTClassifier
+from mnist_lit.network import MLP
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,14 +55,17 @@ footer {{ margin-top: 3em; color: #777 }}
 """
 
 
-def write_report(model: MNISTClassifier, datamodule: MNISTDataModule, checkpoint: Path, output: Path) -> None:
+def write_report(
+    model: MNISTClassifier, datamodule: MNISTDataModule, output: Path, checkpoint: Path | None = None
+) -> None:
     """Test the network and write what there is to see of it, and print where.
 
     Args:
         model: The network.
         datamodule: Gives the test images.
-        checkpoint: Its checkpoint: tells the recipe, and lies in the folder of its run, which has the curves.
         output: The HTML file; an older one is replaced.
+        checkpoint: The network's, which tells how its images were distorted, and lies in the folder of its run, which
+            has the curves.
 
     Raises:
         ValueError: If matplotlib is not installed.
@@ -70,27 +76,27 @@ def write_report(model: MNISTClassifier, datamodule: MNISTDataModule, checkpoint
     datamodule.prepare_data()
     datamodule.setup("test")
     images, labels = map(torch.cat, zip(*datamodule.test_dataloader(), strict=True))
+    network = copy.deepcopy(model.network).cpu().float().eval()
     with torch.inference_mode():
-        logits = model(images)
+        logits = network(images)
     wrong = logits.argmax(dim=1) != labels
     accuracy = 1 - float(wrong.double().mean())
     by_digit = multiclass_accuracy(logits, labels, num_classes=10, average="none")
-    calibration_error = float(multiclass_calibration_error(logits, labels, num_classes=10))
     confusion = draw_confusion_matrix(logits, labels)
     assert confusion is not None
 
-    content = read_checkpoint(checkpoint)
+    content = read_checkpoint(checkpoint) if checkpoint else {}
     data_hparams = content.get("datamodule_hyper_parameters", {})
     recipe = {**model.hparams, **data_hparams}
     if "epoch" in content:  # that of the package has the weights and hyperparameters alone
-        recipe["epochs"] = content["epoch"] + 1
+        recipe["epoch of the checkpoint"] = int(content["epoch"]) + 1
     sections = [
         f'<p><span class="figure">{100 * accuracy:.2f} %</span> of the {len(labels):,} test images of MNIST are read '
         f"right; the cross-entropy is {float(F.cross_entropy(logits, labels)):.4f}.</p>",
         _section("The recipe", _table(recipe)),
     ]
-    run_dir = checkpoint.resolve().parent.parent
-    if any(run_dir.glob("events.out.tfevents.*")):
+    run_dir = checkpoint.resolve().parent.parent if checkpoint else None
+    if run_dir and any(run_dir.glob("events.out.tfevents.*")):
         sections.append(_section("How it learned", _image(draw_curves(run_dir))))
     distorted = MNISTDataModule(datamodule.data_dir, **data_hparams)
     if distorted.distortion:
@@ -99,12 +105,10 @@ def write_report(model: MNISTClassifier, datamodule: MNISTDataModule, checkpoint
         assert picture is not None
         text = "Digits as they are, and below each as they are distorted in training, anew each time."
         sections.append(_section("What it learned from", _image(picture), text))
+    if isinstance(network, MLP):
+        text = "The weights of each unit of the first layer: red where it looks for ink, blue where for none."
+        sections.append(_section("What it looks for", _image(draw_first_layer(network)), text))
     sections += [
-        _section(
-            "What it looks for",
-            _image(draw_first_layer(model.network)),
-            "The weights of each unit of the first layer: red where it looks for ink, blue where for none.",
-        ),
         _section("What is read as what", _image(confusion)),
         _section(
             "The accuracy of each digit's images",
@@ -118,8 +122,8 @@ def write_report(model: MNISTClassifier, datamodule: MNISTDataModule, checkpoint
         _section(
             "Is it as sure as it is right?",
             _image(draw_reliability(logits, labels)),
-            f"The expected calibration error is {100 * calibration_error:.2f} % (Guo et al. 2017): so far are the "
-            "probabilities of its guesses from the part of them that is right. Above each bar: how many guesses.",
+            f"The expected calibration error is {100 * calibration_error(logits, labels):.2f} % (Guo et al. 2017): the "
+            "distance of the probabilities from the part of the guesses that is right. Above each bar: their number.",
         ),
     ]
     page = _PAGE.format(

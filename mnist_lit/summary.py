@@ -8,11 +8,17 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
+from torchmetrics.functional.classification import multiclass_accuracy
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from mnist_lit.datamodule import MNISTDataModule
-from mnist_lit.figures import draw_confusion_matrix, draw_distortions, draw_first_layer, draw_mistakes
+from mnist_lit.figures import (
+    calibration_error,
+    draw_confusion_matrix,
+    draw_distortions,
+    draw_first_layer,
+    draw_mistakes,
+)
 from mnist_lit.network import MLP
 
 _PROJECTED = 1000  # images
@@ -30,6 +36,8 @@ class TensorBoardSummary(LearningRateMonitor):
       ``trainer.test``, the confusion matrix, if matplotlib is installed, the most confident mistakes, and what the
       first layer looks for: all three take a third of a second.
     - After a test the last hidden layer of 1,000 images in the projector.
+
+    The module's ``validation_step`` and ``test_step`` must return the logits.
     """
 
     # One callback for all, since Lightning calls each one six times a step.
@@ -59,6 +67,15 @@ class TensorBoardSummary(LearningRateMonitor):
                 # TensorBoard's graphs are made with torch.jit.trace, which torch 2.15 has deprecated.
                 warnings.filterwarnings("ignore", r"`torch\.jit\.trace", FutureWarning)
                 logger.experiment.add_graph(network, next(network.parameters()).new_zeros(1, 1, 28, 28))
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget what an evaluation kept that was broken off."""
+        self._outputs.clear()
+        self._images.clear()
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget what an evaluation kept that was broken off."""
+        self.on_validation_start(trainer, pl_module)
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: int
@@ -111,7 +128,6 @@ class TensorBoardSummary(LearningRateMonitor):
         self._show(trainer, pl_module, "test")
         images = torch.cat(self._images)[:_PROJECTED]
         labels = self._labels[: len(images)]
-        self._images.clear()
         network = pl_module.get_submodule("network")
         for logger in _tensorboard_loggers(trainer):
             if isinstance(network, MLP):
@@ -135,8 +151,9 @@ class TensorBoardSummary(LearningRateMonitor):
 
     def _log_scores(self, trainer: Trainer, stage: str) -> None:
         by_digit = multiclass_accuracy(self._logits, self._labels, num_classes=10, average="none")
-        scores = {f"{stage}_acc_by_digit/{digit}": float(acc) for digit, acc in enumerate(by_digit)}
-        scores[f"{stage}_calibration_error"] = float(multiclass_calibration_error(self._logits, self._labels, 10))
+        digits = self._labels.unique().tolist()  # of a few images there may be none of a digit
+        scores = {f"{stage}_acc_by_digit/{digit}": float(by_digit[digit]) for digit in digits}
+        scores[f"{stage}_calibration_error"] = calibration_error(self._logits, self._labels)
         step = max(trainer.global_step - 1, 0)  # where Lightning logs val_acc
         for logger in trainer.loggers:
             logger.log_metrics(scores, step)

@@ -12,7 +12,11 @@ from mnist_lit.module import MNISTClassifier
 
 
 class MNISTTrainer(Trainer):
-    """Lightning's Trainer; ``LightningCLI`` makes a subcommand of each of the methods added to it."""
+    """Lightning's Trainer with the methods that ``LightningCLI`` makes subcommands of.
+
+    They run on the CPU, whatever the devices of the trainer. ``ckpt_path`` is for the command line, which gives a model
+    that has the checkpoint's weights.
+    """
 
     def report(
         self,
@@ -32,7 +36,7 @@ class MNISTTrainer(Trainer):
         """
         from mnist_lit.report import write_report
 
-        write_report(model, datamodule, Path(str(ckpt_path)), output)
+        write_report(model, datamodule, output, Path(ckpt_path) if ckpt_path else None)
 
     def demo(
         self,

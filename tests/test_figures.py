@@ -44,35 +44,34 @@ def test_tensorboard_shows_what_a_run_learned_and_mistook(cli: CLI, test_images:
         assert min(digit[epoch][1] for digit in by_digit) < val_acc < max(digit[epoch][1] for digit in by_digit)
 
     tested = cli("test")
-    assert "\nPictures: tensorboard --logdir lightning_logs/version_0/test\n" in tested.out
-    assert set(images(RUN / "test")) == {"first_layer", "test_confusion_matrix", "test_mistakes"}
+    assert "\nPictures: tensorboard --logdir lightning_logs/version_0/test/version_0\n" in tested.out
+    test_run = RUN / "test" / "version_0"
+    assert set(images(test_run)) == {"first_layer", "test_confusion_matrix", "test_mistakes"}
     model = MNISTClassifier.load_from_checkpoint(RUN / "checkpoints" / "best.ckpt").eval()
     with torch.inference_mode():
         logits, labels = model(test_images[0]), test_images[1]
         hidden = model.network.last_hidden(test_images[0][:1000])
     right = (logits.argmax(dim=1) == labels).float()
-    points = curves(RUN / "test")
+    points = curves(test_run)
     for digit in range(10):
         expected = float(right[labels == digit].mean())
         assert points[f"test_acc_by_digit/{digit}"][0][1] == pytest.approx(expected, abs=1e-6)
-    expected = float(multiclass_calibration_error(logits, labels, num_classes=10))
+    expected = float(multiclass_calibration_error(logits.softmax(dim=1), labels, num_classes=10, n_bins=10))
     assert points["test_calibration_error"][0][1] == pytest.approx(expected, abs=1e-5)
-    projected = next((RUN / "test").rglob("tensors.tsv"))
+    projected = next(test_run.rglob("tensors.tsv"))
     rows = [[float(value) for value in line.split("\t")] for line in projected.read_text().splitlines()]
     assert torch.allclose(torch.tensor(rows), hidden, atol=1e-4)
     assert projected.with_name("metadata.tsv").read_text().split() == [str(int(label)) for label in labels[:1000]]
 
-    # A second test takes the place of the first; a validation has its own.
-    again = cli("test")
-    assert (again.out, again.err) == (tested.out, tested.err)
-    assert len(list((RUN / "test").glob("events*"))) == 1
-    assert cli("validate").out.endswith("version_0/validate\n")
-    assert set(images(RUN / "validate")) == {"first_layer", "val_confusion_matrix", "val_mistakes"}
+    # Each test and validation has a folder of its own.
+    assert "version_0/test/version_1\n" in cli("test").out
+    assert cli("validate").out.endswith("version_0/validate/version_0\n")
+    assert set(images(RUN / "validate" / "version_0")) == {"first_layer", "val_confusion_matrix", "val_mistakes"}
 
 
 def test_a_test_of_a_checkpoint_that_no_run_has_gets_a_folder_of_its_own(cli: CLI) -> None:
-    assert "tensorboard --logdir lightning_logs/pretrained/test\n" in cli("test", "--ckpt_path=pretrained").out
-    assert "test_mistakes" in images(Path("lightning_logs/pretrained/test"))
+    assert "tensorboard --logdir lightning_logs/test/version_0\n" in cli("test", "--ckpt_path=pretrained").out
+    assert "test_mistakes" in images(Path("lightning_logs/test/version_0"))
     assert "no checkpoint" in cli("test").err
     assert "Pictures" not in cli("test", "--ckpt_path=pretrained", "--trainer.logger=false").out
 

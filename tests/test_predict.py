@@ -1,4 +1,5 @@
 import csv
+import os
 from pathlib import Path
 
 import numpy as np
@@ -104,3 +105,27 @@ def test_the_predictions_of_the_test_images_go_to_a_file(cli: CLI) -> None:
     failed = cli(*PRETRAINED, "--output=folder")
     assert failed.status == 1
     assert failed.err.splitlines()[1].startswith("error: folder: ")
+
+
+def test_output_can_be_a_device_and_names_can_be_strange(cli: CLI, folder: Path) -> None:
+    (folder / "first.jpg").rename(os.fsdecode(os.fsencode(folder) + b"/\xff\x1b[31m.jpg"))
+    result = cli(*PRETRAINED, "--images=photos", "--output=predictions.csv")
+    assert result.status == 0
+    assert r"'photos/\udcff\x1b[31m.jpg'      7" in result.out
+    assert Path("predictions.csv").read_bytes().count(b"/\xff\x1b[31m.jpg,7,") == 1
+    assert cli(*PRETRAINED, "--images=photos", "--output=/dev/null").status == 0
+    assert not Path("/dev/null").is_file()
+
+
+def test_what_was_shown_is_not_predicted_the_next_time(cli: CLI, folder: Path) -> None:
+    for _ in range(2):
+        result = cli(*PRETRAINED, "--images=photos", "--show=photos/seen")
+        assert len(result.out.splitlines()) == 1 + 3
+
+
+def test_options_of_the_trainer_limit_what_is_predicted(cli: CLI, folder: Path) -> None:
+    limited = cli(*PRETRAINED, "--images=photos", "--data.batch_size=2", "--trainer.limit_predict_batches=1")
+    assert (limited.status, len(limited.out.splitlines())) == (0, 1 + 2)
+    nothing = cli(*PRETRAINED, "--images=photos", "--return_predictions=false")
+    assert (nothing.status, nothing.out) == (1, "")
+    assert "--return_predictions" in nothing.err

@@ -131,6 +131,13 @@ def _blank(size: tuple[int, int]) -> Image.Image:
     return Image.new("RGB", size, "beige")
 
 
+def _dots() -> Image.Image:
+    dots = _blank((123, 135))
+    for place in (10, 20), (60, 70), (61, 120), (115, 15):
+        dots.putpixel(place, (0, 0, 0))
+    return dots
+
+
 def _noise() -> Image.Image:
     noise = np.random.default_rng(0).normal(200, 12, size=(600, 800, 3))
     return Image.fromarray((noise - np.linspace(0, 80, 800)[:, None]).clip(0, 255).astype(np.uint8))
@@ -138,12 +145,30 @@ def _noise() -> Image.Image:
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: _blank((1, 1)), lambda: _blank((300, 200)), lambda: _blank((5000, 3)), _noise],
-    ids=["one pixel", "blank", "strip", "unevenly lit, noisy paper"],
+    [lambda: _blank((1, 1)), lambda: _blank((300, 200)), lambda: _blank((5000, 3)), _dots, _noise],
+    ids=["one pixel", "blank", "strip", "four dots", "unevenly lit, noisy paper"],
 )
 def test_without_ink_there_is_no_digit(make: Callable[[], Image.Image]) -> None:
     with pytest.raises(NoDigitError, match="there is no ink in it"):
         preprocess(make())
+
+
+def test_whatever_is_in_a_picture_there_is_a_digit_or_none() -> None:
+    random = np.random.default_rng(0)
+    found = 0
+    for _ in range(300):
+        pixels = np.full(random.integers(1, 150, size=2), 255, dtype=np.uint8)
+        for _ in range(random.integers(0, 5)):
+            top, left, height, width = random.integers(0, 80, size=4)
+            pixels[top : top + height, left : left + width] = random.integers(256)
+        try:
+            seen = preprocess(Image.fromarray(pixels))
+        except NoDigitError:
+            continue
+        found += 1
+        assert seen.shape == (1, 28, 28)
+        assert (float(seen.min()), float(seen.max())) == (0, 1)
+    assert 50 < found < 250
 
 
 def test_files_that_are_no_pictures_are_refused(tmp_path: Path) -> None:

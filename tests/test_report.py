@@ -6,6 +6,10 @@ from pathlib import Path
 import pytest
 from conftest import CLI, assert_one_sentence
 from PIL import Image
+from torch import nn
+
+from mnist_lit import MNISTClassifier, MNISTDataModule
+from mnist_lit.report import write_report
 
 pytest.importorskip("matplotlib", reason="the report's charts come with the extra 'plots'")
 
@@ -20,7 +24,7 @@ def test_a_report_holds_the_figures_and_pictures_of_a_run(cli: CLI, tmp_path: Pa
     assert f": {accuracy[1]} %" in cli("test").out
     page = Path("report.html").read_text(encoding="utf-8")
     assert f"{accuracy[1]} %</span> of the 10,000 test images" in page
-    for name, value in ("activation", "gelu"), ("augment_rotation", "7.5"), ("batch_size", "100"), ("epochs", "2"):
+    for name, value in ("activation", "gelu"), ("augment_rotation", "7.5"), ("epoch of the checkpoint", "2"):
         assert f"<th>{name}</th><td>{value}</td>" in page
     mistakes = re.search(r"Of ([\d,]+) in all", page)
     assert mistakes
@@ -38,6 +42,17 @@ def test_a_report_on_the_network_of_the_package_has_no_run(cli: CLI) -> None:
     page = Path("new/pretrained.html").read_text(encoding="utf-8")
     assert page.count("<img") == 5
     assert "How it learned<" not in page
+
+
+def test_a_report_on_a_network_of_ones_own(data_dir: Path, tmp_path: Path) -> None:
+    model = MNISTClassifier()
+    model.network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(784, 10))  # type: ignore[assignment]
+    for name in "one.html", "two.html":
+        write_report(model, MNISTDataModule(data_dir), tmp_path / name)
+    # Dropout is off in a test, and stays on for the training.
+    assert (tmp_path / "one.html").read_text() == (tmp_path / "two.html").read_text()
+    assert model.training
+    assert "What it looks for" not in (tmp_path / "one.html").read_text()
 
 
 def test_a_report_that_cannot_be_written_is_one_sentence(cli: CLI, tmp_path: Path) -> None:
