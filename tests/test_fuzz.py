@@ -6,15 +6,20 @@ python -m pytest tests/test_fuzz.py --fuzz_cases 1000
 import resource
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import photos
 import pytest
 from conftest import CLI
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mnist_lit import MNISTDataModule
 from mnist_lit.datamodule import _MD5
+from mnist_lit.preprocess import preprocess, read_picture
 
 ROOT = Path(__file__).parent.parent
 ONE_STEP = ("--trainer.max_steps=1", "--trainer.limit_val_batches=1")
@@ -144,3 +149,25 @@ def test_damaged_images(cli: CLI, tmp_path: Path, data_dir: Path, cases: int) ->
         assert (raw / name).read_bytes() == whole
 
     try_images()
+
+
+def test_damaged_pictures(data_dir: Path, tmp_path: Path, cases: int) -> None:
+    datamodule = MNISTDataModule(data_dir)
+    datamodule.setup("test")
+    digit = (next(iter(datamodule.test_dataloader()))[0][0, 0] * 255).byte()
+    photo = photos.rough(digit, np.random.default_rng(0)).convert("RGB").resize((120, 120))
+    files = []
+    for kind in "png", "jpeg", "bmp", "gif", "webp", "tiff":
+        photo.save(tmp_path / "whole", kind)
+        files.append((tmp_path / "whole").read_bytes())
+    near_the_start = st.tuples(st.integers(0, 7), st.integers(0, 600))  # where a file says what it is
+
+    @fuzz(10 * cases)  # a hundredth of a second each
+    @given(st.sampled_from(files), damages | near_the_start)
+    def try_picture(whole: bytes, damage: Any) -> None:
+        path = tmp_path / "damaged"
+        path.write_bytes(damaged(whole, damage))
+        with suppress(ValueError):  # whatever is wrong with it, and nothing else
+            assert preprocess(read_picture(path)).shape == (1, 28, 28)
+
+    try_picture()
