@@ -14,6 +14,8 @@ from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.files import replacing
 from mnist_lit.module import PRETRAINED, MNISTClassifier
 
+_RUN_CHECKPOINTS = "checkpoints/best.ckpt", "checkpoints/last.ckpt"  # a run without validation has no best one
+
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its place and moves it there, so that its name never stands for half a file.
@@ -57,7 +59,8 @@ def find_checkpoint(name: str, root: Path) -> Path:
     """Return the checkpoint that ``--ckpt_path`` names.
 
     Args:
-        name: A file; ``best`` or ``last``, of the newest run that has one; or ``pretrained``, that of this package.
+        name: A file; the folder of a run, for its best or else its last one; ``best`` or ``last``, of the newest run
+            that has one; or ``pretrained``, that of this package.
         root: Where ``lightning_logs`` is.
 
     Raises:
@@ -67,6 +70,8 @@ def find_checkpoint(name: str, root: Path) -> Path:
         return PRETRAINED
     if name not in ("best", "last"):
         path = Path(name)
+        if path.is_dir():  # of a run
+            path = next((each for each in map(path.joinpath, _RUN_CHECKPOINTS) if each.is_file()), path)
         if not path.is_file():
             raise ValueError(
                 f"--ckpt_path {name}: there is no such file; 'best' and 'last' are the newest run's, "

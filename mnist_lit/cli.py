@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from jsonargparse import ArgumentError, Namespace
+from jsonargparse import SUPPRESS, ArgumentError, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
@@ -60,14 +61,19 @@ class MNISTCLI(LightningCLI):
         return LightningCLI.subcommands() | ours
 
     def setup_parser(self, *args: Any, **kwargs: Any) -> None:
-        """Add what ``predict`` takes besides the options of the trainer's method."""
+        """Add what ``predict`` takes besides the options of the trainer's method, and shorten the help of our own."""
         super().setup_parser(*args, **kwargs)
+        for subcommand in self.subcommands().keys() - LightningCLI.subcommands().keys():
+            for action in self._parser(subcommand)._actions:
+                # Some 150 options, few of which matter to them.
+                if action.dest.startswith(("trainer", "model", "data", "seed")) and action.dest != "data.data_dir":
+                    action.help = SUPPRESS
         predict = self._parser("predict")
         predict.add_argument(
             "--images",
             type=Path,
             nargs="+",
-            help="Your own pictures of a digit each, in place of the test images: files, and folders of them.",
+            help="Your own pictures of a digit each, in place of the test images: files and folders.",
         )
         predict.add_argument(
             "--output", type=Path | None, help="CSV file for the predictions and all ten probabilities."
@@ -267,13 +273,15 @@ class MNISTCLI(LightningCLI):
         options = self.config_init.predict
         if options.show and not options.images:
             raise ValueError("--show needs --images: it shows your own pictures")
+        if options.show and options.show.exists() and not options.show.is_dir():
+            raise ValueError(f"--show {options.show}: a file has that name, and a folder is needed")
         if options.return_predictions is False and (options.images or options.output):
             raise ValueError("--return_predictions false leaves nothing to write: leave it out")
         digits: dict[Path, Tensor] = {}
         failures: dict[Path, str] = {}
         predictions: list[Tensor] | None = None
         if options.images:
-            pictures = find_pictures(options.images, options.show)
+            pictures = find_pictures(options.images, options.output, options.show)
             digits, failures = read_digits(pictures, options.show if _is_first_process() else None)
         if digits:
             images = torch.cat(list(digits.values())).mul(255).round().byte()
@@ -290,6 +298,7 @@ class MNISTCLI(LightningCLI):
             if options.output:
                 with replacing(options.output) as unfinished:
                     unfinished.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
+                print(f"Wrote {options.output}", file=sys.stderr)
             if options.images:
                 print(format_table(paths, probabilities))
             elif not options.output:
@@ -366,7 +375,7 @@ def main() -> None:
             sys.exit(128 + signal.SIGINT)
         raise
     except ArgumentError as error:
-        message, status = str(error), 2
+        message, status = re.sub(r"\b(export|predict)\.(?=\w)", "--", str(error)), 2
     except BrokenPipeError:  # whoever reads the output, `head` for one, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

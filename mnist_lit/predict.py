@@ -13,20 +13,28 @@ from mnist_lit.preprocess import preprocess, read_picture
 _SHOWN_SIZE = 280  # pixels
 
 
-def find_pictures(paths: Iterable[Path], show: Path | None = None) -> list[Path]:
-    """Return the files among ``paths`` and in the folders among them, each once; no hidden ones, and none in ``show``.
+def find_pictures(paths: Iterable[Path], output: Path | None = None, show: Path | None = None) -> list[Path]:
+    """Return the files among ``paths`` and in the folders among them and below, each once, without hidden ones.
+
+    Args:
+        paths: Files and folders.
+        output: A file that is left out: what was written before.
+        show: A folder that is left out.
 
     Raises:
-        ValueError: If there is no file.
+        ValueError: If there is no file, or one of ``paths`` is ``output``.
     """
+    written = {path.resolve() for path in (output, show) if path}
     pictures: list[Path] = []
     for path in paths:
         if path.is_dir():
             for file in sorted(path.rglob("*")):
                 is_hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
-                is_shown = show is not None and show.resolve() in file.resolve().parents
-                if file.is_file() and not is_hidden and not is_shown:
+                is_written = not written.isdisjoint([file.resolve(), *file.resolve().parents])
+                if file.is_file() and not is_hidden and not is_written:
                     pictures.append(file)
+        elif path.resolve() in written:
+            raise ValueError(f"--output {path} is one of the pictures, which would be lost: name another file")
         else:
             pictures.append(path)
     if not pictures:

@@ -5,6 +5,7 @@ import html
 import io
 from base64 import b64encode
 from collections.abc import Mapping
+from datetime import date
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,7 +51,7 @@ footer {{ margin-top: 3em; color: #777 }}
 </style>
 <h1>{title}</h1>
 {sections}
-<footer>Made by mnist_lit {version} with PyTorch {torch}.</footer>
+<footer>Made by mnist_lit {version} with PyTorch {torch} on {today}{source}.</footer>
 </html>
 """
 
@@ -68,9 +69,11 @@ def write_report(
             has the curves.
 
     Raises:
-        ValueError: If matplotlib is not installed.
+        ValueError: If matplotlib is not installed, or the name of the file does not end in .html.
         OSError: If the file cannot be written.
     """
+    if output.suffix not in (".html", ".htm"):
+        raise ValueError(f"--output {output}: the name of the file must end in .html")
     if find_spec("matplotlib") is None:
         raise ValueError("the report needs matplotlib, which is not installed: pip install -e '.[plots]'")
     datamodule.prepare_data()
@@ -131,6 +134,8 @@ def write_report(
         sections="\n".join(sections),
         version=version("mnist_lit"),
         torch=torch.__version__,
+        today=date.today().isoformat(),
+        source=f" from {html.escape('/'.join(checkpoint.resolve().parts[-3:]))}" if checkpoint else "",
     )
     with replacing(output) as unfinished:
         unfinished.write_text(page, encoding="utf-8")

@@ -98,6 +98,7 @@ def test_best_and_last_are_the_newest_runs(cli: CLI, run: Path) -> None:
         (("--ckpt_path=best",), "lightning_logs/version_1/checkpoints/best.ckpt"),
         (("--ckpt_path=last",), "lightning_logs/version_1/checkpoints/last.ckpt"),
         (("--ckpt_path", run / "checkpoints/best.ckpt"), str(run / "checkpoints/best.ckpt")),
+        (("--ckpt_path=lightning_logs/version_0",), "lightning_logs/version_0/checkpoints/best.ckpt"),
     ]:
         result = cli("test", *options)
         assert (result.status, result.err) == (0, f"Checkpoint: {path}\n")
@@ -278,6 +279,15 @@ def test_flags_of_the_trainer_work(cli: CLI, flags: list[str]) -> None:
     assert (result.status, result.err) == (0, "")
 
 
+def test_the_help_of_a_command_of_our_own_is_short(cli: CLI) -> None:
+    for command, option in ("report", "--output"), ("demo", "--port"), ("export", "--format"):
+        said = cli(command, "--help")
+        assert said.status == 0
+        assert option in said.out
+        assert len(said.out.splitlines()) < 50
+    assert "--images" in cli("predict", "--help").out
+
+
 def test_print_config_prints_a_config_that_fit_accepts(cli: CLI, tmp_path: Path) -> None:
     printed = cli("fit", "--model.lr=0.05", "--print_config")
     assert printed.status == 0
@@ -304,6 +314,7 @@ def test_print_config_prints_a_config_that_fit_accepts(cli: CLI, tmp_path: Path)
         (["fit", "--trainer.val_check_interval=1000"], ["val_check_interval", "1000"]),
         (["fit", "--trainer.accelerator=abacus"], ["abacus"]),
         (["fit", "--config=no.yaml"], ["no.yaml"]),
+        (["export", "--format=onnx"], ["--output"]),
         (["fit", "--config=broken.yaml"], ["config", "line 2"]),
         (["fit", "--config=unknown.yaml"], ["model.colour"]),
         (["fit", "--trainer.default_root_dir=file"], ["file", "--trainer.default_root_dir"]),

@@ -66,7 +66,9 @@ def test_what_is_no_digit_is_named_and_the_others_are_predicted(cli: CLI, folder
     Image.new("1", (14_000, 14_000)).save(folder / "bomb.png")
     result = cli(*PRETRAINED, "--images", "photos", "missing.png", "--output=predictions.csv")
     assert result.status == 1
-    errors = result.err.splitlines()[1:]  # the first line says which checkpoint
+    errors = result.err.splitlines()
+    assert errors[1] == "Wrote predictions.csv"
+    errors = errors[2:]
     for name, reason in [
         ("photos/blank.png", "no ink"),
         ("photos/bomb.png", "too large"),
@@ -119,8 +121,13 @@ def test_output_can_be_a_device_and_names_can_be_strange(cli: CLI, folder: Path)
 
 def test_what_was_shown_is_not_predicted_the_next_time(cli: CLI, folder: Path) -> None:
     for _ in range(2):
-        result = cli(*PRETRAINED, "--images=photos", "--show=photos/seen")
-        assert len(result.out.splitlines()) == 1 + 3
+        result = cli(*PRETRAINED, "--images=photos", "--show=photos/seen", "--output=photos/predictions.csv")
+        assert (result.status, len(result.out.splitlines())) == (0, 1 + 3)
+    before = (folder / "third.bmp").read_bytes()
+    lost = cli(*PRETRAINED, "--images=photos/third.bmp", "--output=photos/../photos/third.bmp")
+    assert "third.bmp is one of the pictures" in lost.err
+    assert "a folder is needed" in cli(*PRETRAINED, "--images=photos", "--show=photos/third.bmp").err
+    assert (folder / "third.bmp").read_bytes() == before
 
 
 def test_options_of_the_trainer_limit_what_is_predicted(cli: CLI, folder: Path) -> None:

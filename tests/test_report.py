@@ -56,9 +56,13 @@ def test_a_report_on_a_network_of_ones_own(data_dir: Path, tmp_path: Path) -> No
 
 
 def test_a_report_that_cannot_be_written_is_one_sentence(cli: CLI, tmp_path: Path) -> None:
-    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder.html").mkdir()
     assert_one_sentence(cli("report"), "no checkpoint")
-    failed = cli("report", "--ckpt_path=pretrained", "--output=folder")
-    assert (failed.status, failed.out) == (1, "")
-    assert failed.err.splitlines()[1].startswith("error: folder: Is a directory")
-    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    for output, words in (
+        ("folder.html", "folder.html: Is a directory"),
+        ("report.txt", "--output report.txt: the name"),
+    ):
+        failed = cli("report", "--ckpt_path=pretrained", f"--output={output}")
+        assert (failed.status, failed.out) == (1, "")
+        assert failed.err.splitlines()[1].startswith(f"error: {words}")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.html"]
