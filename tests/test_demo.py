@@ -254,7 +254,10 @@ def test_input_x_gradient_of_a_linear_network_is_weight_times_pixel(data_dir: Pa
 
 
 def test_the_demo_says_its_address_and_ctrl_c_ends_it(
-    cli: CLI, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    cli: CLI,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     pytest.importorskip("gradio", reason="the demo needs Gradio")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # is not asked: nobody listens there
@@ -270,6 +273,8 @@ def test_the_demo_says_its_address_and_ctrl_c_ends_it(
         time.sleep(1)
         os.kill(os.getpid(), signal.SIGINT)
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     threading.Thread(target=press_ctrl_c).start()
     with pytest.raises(KeyboardInterrupt):
         cli("demo", "--ckpt_path=pretrained", f"--port={port}")
