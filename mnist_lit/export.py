@@ -24,7 +24,7 @@ Format = Literal["onnx", "pt2"]
 def export(
     model: MNISTClassifier,
     datamodule: MNISTDataModule,
-    format: Format,  # noqa: A002 - it is the option's name
+    format: Format,
     output: Path,
 ) -> None:
     """Write the network of ``model`` for use without this package, and print what was written.
@@ -74,7 +74,7 @@ def export(
     )
 
 
-def _serialize(network: torch.nn.Module, format: Format, metadata: dict[str, Any]) -> bytes:  # noqa: A002
+def _serialize(network: torch.nn.Module, format: Format, metadata: dict[str, Any]) -> bytes:
     if format == "onnx":
         try:
             for name in "onnx", "onnxscript", "onnxruntime":
@@ -106,7 +106,7 @@ def _serialize(network: torch.nn.Module, format: Format, metadata: dict[str, Any
     return content
 
 
-def _run(path: Path, format: Format, images: Tensor) -> Tensor:  # noqa: A002
+def _run(path: Path, format: Format, images: Tensor) -> Tensor:
     if format == "onnx":
         session = import_module("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
         return torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])

@@ -62,7 +62,7 @@ class MNISTTrainer(Trainer):
         self,
         model: MNISTClassifier,
         datamodule: MNISTDataModule,
-        format: Literal["onnx", "pt2"],  # noqa: A002 - it is the option's name
+        format: Literal["onnx", "pt2"],
         output: Path,
         ckpt_path: str | None = None,
     ) -> None:

@@ -75,7 +75,7 @@ class Page:
 
         canvas = self.driver.find_element("css selector", "#pad canvas")
         for stroke in strokes:
-            device: Any = PointerInput(pointer, pointer)  # type: ignore[no-untyped-call]
+            device: Any = PointerInput(pointer, pointer)
             points = [{"x": round((x - 0.5) * 280), "y": round((y - 0.5) * 280)} for x, y in stroke]
             device.create_pointer_move(duration=10, origin=canvas, **points[0])
             device.create_pointer_down(button=0)
@@ -110,7 +110,7 @@ class Page:
 
     def hosts(self) -> set[str | None]:
         """Return the hosts of all that the browser asked for since the last call, but for its own parts and data."""
-        messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]  # type: ignore[no-untyped-call]
+        messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         urls = [message["params"]["request"]["url"] for message in messages if "request" in message["params"]]
         return {urlsplit(url).hostname for url in urls if urlsplit(url).scheme not in ("data", "blob", "chrome")}
 

@@ -42,13 +42,13 @@ def labels(datamodule: MNISTDataModule) -> Tensor:
     return torch.cat([labels for _, labels in datamodule.test_dataloader()])
 
 
-def need(format: Format) -> None:  # noqa: A002
+def need(format: Format) -> None:
     if format == "onnx":
         for package in "onnx", "onnxscript", "onnxruntime":
             pytest.importorskip(package, reason=f"{package} comes with the extra 'export'")
 
 
-def run_cli(cli: CLI, format: Format, output: str | None = None) -> Result:  # noqa: A002
+def run_cli(cli: CLI, format: Format, output: str | None = None) -> Result:
     result = cli("export", "--ckpt_path=pretrained", f"--format={format}", f"--output={output or f'digits.{format}'}")
     said = f"Checkpoint: {PRETRAINED}\n"
     assert result.err.startswith(said)
@@ -149,7 +149,7 @@ def test_every_network_is_exported_as_it_is(
     tmp_path: Path,
     activation: Activation,
     hidden_sizes: tuple[int, ...],
-    format: Format,  # noqa: A002
+    format: Format,
 ) -> None:
     need(format)
     model, path = MNISTClassifier(hidden_sizes, activation), tmp_path / f"digits.{format}"
@@ -226,7 +226,7 @@ class MonteCarloDropout(nn.Module):
 def test_a_file_that_gives_other_logits_than_the_network_is_not_kept(
     datamodule: MNISTDataModule,
     tmp_path: Path,
-    format: Format,  # noqa: A002
+    format: Format,
 ) -> None:
     need(format)
     path = tmp_path / f"digits.{format}"
