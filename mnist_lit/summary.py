@@ -94,9 +94,9 @@ class TensorBoardSummary(LearningRateMonitor):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the scores, in a training also ``best_val_acc`` and the hyperparameters; else show the pictures."""
-        self._gather(trainer)
         if trainer.sanity_checking:
             return
+        self._gather(trainer)
         self._log_scores(trainer, "val")
         if trainer.state.fn == "fit":
             self._log_best(trainer, pl_module)

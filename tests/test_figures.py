@@ -79,6 +79,8 @@ def test_a_test_of_a_checkpoint_that_no_run_has_gets_a_folder_of_its_own(cli: CL
 def test_a_run_without_validation_shows_what_its_first_layer_looks_for(cli: CLI) -> None:
     assert cli(*QUICK, "--data.val_size=0").status == 0
     assert images(RUN) == {"first_layer": [119]}
+    assert cli("fit", "--trainer.max_steps=30").status == 0  # it ends before its first validation
+    assert images(RUN.with_name("version_1")) == {"first_layer": [29]}
 
 
 def test_the_most_confident_mistakes_come_first(test_images: tuple[Tensor, Tensor]) -> None:
