@@ -2,9 +2,10 @@
 
     python benchmarks/kill_and_continue.py --kills 100
 
-Each run has distorted images, the one-cycle learning rate and averaged weights, and is killed with SIGKILL, from which
-no process can save itself, until it is through. Afterwards its weights, both checkpoints and all curves are compared
-with those of a run that was left alone.
+Each run has the one-cycle learning rate and is of one of several kinds, with distorted images and averaged weights for
+one, or with validation within the epoch. It is killed with SIGKILL, from which no process can save itself, and is
+continued from the best or the last checkpoint, until it is through. Afterwards its weights, both checkpoints and all
+curves are compared with those of a run of its kind that was left alone.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
@@ -30,10 +32,23 @@ logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of each poi
 INTERVAL = 50
 OPTIONS = [
     *("--trainer.max_epochs=3", "--trainer.limit_train_batches=200", "--trainer.log_every_n_steps=20"),
-    *("--data.augment_rotation=10", "--data.augment_elastic=0.8"),
-    *("--trainer.callbacks+=EMAWeightAveraging", "--trainer.callbacks.decay=0.99"),
     *("--trainer.callbacks+=mnist_lit.callbacks.RunCheckpoint", f"--trainer.callbacks.every_n_train_steps={INTERVAL}"),
 ]
+KINDS = [
+    (
+        *("--data.augment_rotation=10", "--data.augment_elastic=1"),
+        *("--trainer.callbacks+=EMAWeightAveraging", "--trainer.callbacks.decay=0.9"),
+    ),
+    ("--trainer.val_check_interval=10", "--trainer.accumulate_grad_batches=5"),
+    ("--trainer.val_check_interval=12", "--trainer.check_val_every_n_epoch=null"),
+    ("--trainer.check_val_every_n_epoch=2",),
+    ("--trainer.max_steps=85", "--trainer.max_epochs=-1"),
+    ("--trainer.max_steps=90", "--trainer.max_epochs=-1", "--trainer.check_val_every_n_epoch=2"),
+    ("--trainer.max_steps=85", "--trainer.max_epochs=-1", "--trainer.val_check_interval=0.34"),
+    ("--data.val_size=0", "--data.batch_size=64"),
+    ("--data.val_size=0", "--trainer.max_steps=85", "--trainer.max_epochs=-1"),
+]
+"""Options of the kinds of run that are continued."""
 
 _step: "Synchronized[int]"
 
@@ -46,13 +61,13 @@ class StepCounter(Callback):
         _step.value = trainer.global_step
 
 
-def fit(root: Path, data_dir: Path, step: "Synchronized[int]", last: bool) -> None:
-    """Train, from the last checkpoint if ``last``: what the process that is killed does."""
+def fit(root: Path, data_dir: Path, options: Sequence[str], step: "Synchronized[int]", checkpoint: Path | None) -> None:
+    """Train, from ``checkpoint`` if it is given: what the process that is killed does."""
     global _step
     _step = step
     counter = f"--trainer.callbacks+={StepCounter.__module__}.{StepCounter.__name__}"
-    command = ["fit", *OPTIONS, counter, f"--trainer.default_root_dir={root}", f"--data.data_dir={data_dir}"]
-    sys.argv = ["mnist_lit", *command, *(["--ckpt_path=last"] if last else [])]
+    command = ["fit", *OPTIONS, *options, counter, f"--trainer.default_root_dir={root}", f"--data.data_dir={data_dir}"]
+    sys.argv = ["mnist_lit", *command, *([f"--ckpt_path={checkpoint}"] if checkpoint else [])]
     with Path(root, "output.txt").open("a") as output:
         sys.stdout = sys.stderr = output
         mnist_lit()
@@ -77,9 +92,9 @@ def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
 
 def same(run: Path, other: Path) -> bool:
     """Return whether two runs have the same weights, in both checkpoints, and the same curves."""
-    for name in "best", "last":
-        one, two = (read_checkpoint(path / "checkpoints" / f"{name}.ckpt") for path in (run, other))
-        for weights in "state_dict", "current_model_state":
+    for path in other.glob("checkpoints/*.ckpt"):
+        one, two = read_checkpoint(run / "checkpoints" / path.name), read_checkpoint(path)
+        for weights in {"state_dict", "current_model_state"} & two.keys():
             if not all(torch.equal(tensor, two[weights][key]) for key, tensor in one[weights].items()):
                 return False
     return curves(run) == curves(other)
@@ -93,15 +108,18 @@ class Killer:
         self.context.set_forkserver_preload(["mnist_lit.cli"])  # so that a training starts in a second and not in ten
         self.data_dir = data_dir
 
-    def run(self, root: Path, kills: int, random_: random.Random, longest: float = 4.0) -> Result:
+    def run(
+        self, root: Path, options: Sequence[str], kills: int, random_: random.Random, longest: float = 4.0
+    ) -> Result:
         """Train in ``root``, killed up to ``kills`` times, each within ``longest`` seconds of a start."""
         result = Result()
         root.mkdir(parents=True)
         step = self.context.Value("i", 0)
         while True:
-            last = any(root.glob("lightning_logs/*/checkpoints/last.ckpt"))
-            result.continuations += last
-            process = self.context.Process(target=fit, args=(root, self.data_dir, step, last))
+            checkpoints = sorted(root.glob("lightning_logs/*/checkpoints/*.ckpt"))
+            checkpoint = random_.choice(checkpoints) if checkpoints else None
+            result.continuations += checkpoint is not None
+            process = self.context.Process(target=fit, args=(root, self.data_dir, options, step, checkpoint))
             process.start()
             process.join(random_.uniform(0, longest) if result.kills < kills else None)
             if process.exitcode is not None:
@@ -111,12 +129,12 @@ class Killer:
             result.kills += 1
             for path in root.glob("lightning_logs/*/checkpoints/*.ckpt"):
                 try:
-                    checkpoint = read_checkpoint(path)
+                    content = read_checkpoint(path)
                 except ValueError:
                     result.damaged += 1
                     continue
                 if path.name == "last.ckpt":
-                    result.oldest = max(result.oldest, step.value - checkpoint["global_step"])
+                    result.oldest = max(result.oldest, step.value - content["global_step"])
         return result
 
 
@@ -136,14 +154,15 @@ def main() -> None:
         + "|"
     )
     with tempfile.TemporaryDirectory() as folder:
-        killer.run(Path(folder, "reference"), 0, random.Random())
-        reference = Path(folder, "reference/lightning_logs/version_0")
         number = 0
         while total.kills < arguments.kills:
-            root = Path(folder, f"run_{number}")
-            result = killer.run(root, arguments.kills_per_run, random.Random(number))
+            root, options = Path(folder, f"run_{number}"), KINDS[number % len(KINDS)]
+            reference = Path(folder, f"reference_{number % len(KINDS)}")
+            if not reference.exists():
+                killer.run(reference, options, 0, random.Random())
+            result = killer.run(root, options, arguments.kills_per_run, random.Random(number))
             run = max(root.glob("lightning_logs/*/checkpoints/last.ckpt")).parent.parent
-            result.equal = same(run, reference)
+            result.equal = same(run, reference / "lightning_logs" / "version_0")
             print(f"| {number} | {_row(result)}", flush=True)
             total.kills += result.kills
             total.continuations += result.continuations

@@ -6,6 +6,8 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from mnist_lit.errors import UserError
+
 _SIZE = 28  # pixels of an image along each side
 
 
@@ -18,13 +20,14 @@ class RandomDistortion(nn.Module):
     Args:
         rotation: Greatest angle in degrees, either way, from 0 to 180.
         shift: Greatest shift in pixels along each axis, either way, from 0 to 14.
-        scale: Greatest change of the size along each axis, either way, from 0 to less than 1: 0.1 is ten percent.
+        scale: Divide the size along each axis by a factor from ``1 - scale`` to ``1 + scale``, from 0 to less than 1:
+            0.1 makes sizes of 91 to 111 percent, 0.5 of 67 to 200.
         shear: Greatest slant, either way, from 0 to 1: the tangent of its angle.
         elastic: Standard deviation of the pixels' displacements along each axis, in pixels, from 0 to 14.
         elastic_sigma: Standard deviation in pixels of the Gaussian that smooths the displacements, from 1 to 28.
 
     Raises:
-        ValueError: If an argument is out of range.
+        UserError: If an argument is out of range.
 
     Example:
         >>> distort = RandomDistortion(rotation=10, elastic=0.8)
@@ -44,17 +47,17 @@ class RandomDistortion(nn.Module):
         super().__init__()
         # Written so that NaN is refused too.
         if not 0 <= rotation <= 180:
-            raise ValueError(f"rotation must be from 0 to 180 degrees, got {rotation}")
+            raise UserError(f"rotation must be from 0 to 180 degrees, got {rotation}")
         if not 0 <= shift <= _SIZE / 2:
-            raise ValueError(f"shift must be from 0 to {_SIZE // 2} pixels, got {shift}")
+            raise UserError(f"shift must be from 0 to {_SIZE // 2} pixels, got {shift}")
         if not 0 <= scale < 1:
-            raise ValueError(f"scale must be at least 0 and below 1, got {scale}")
+            raise UserError(f"scale must be at least 0 and below 1, got {scale}")
         if not 0 <= shear <= 1:
-            raise ValueError(f"shear must be from 0 to 1, got {shear}")
+            raise UserError(f"shear must be from 0 to 1, got {shear}")
         if not 0 <= elastic <= _SIZE / 2:
-            raise ValueError(f"elastic must be from 0 to {_SIZE // 2} pixels, got {elastic}")
+            raise UserError(f"elastic must be from 0 to {_SIZE // 2} pixels, got {elastic}")
         if not 1 <= elastic_sigma <= _SIZE:
-            raise ValueError(f"elastic_sigma must be from 1 to {_SIZE} pixels, got {elastic_sigma}")
+            raise UserError(f"elastic_sigma must be from 1 to {_SIZE} pixels, got {elastic_sigma}")
         self.rotation = rotation
         self.shift = shift
         self.scale = scale

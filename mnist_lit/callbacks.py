@@ -13,7 +13,10 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
+from torch import Tensor
+
+from mnist_lit.errors import UserError
 
 
 class TrainingInterruptedError(Exception):
@@ -30,45 +33,95 @@ class TrainingInterruptedError(Exception):
         self.path = path
 
 
-class RunCheckpoint(ModelCheckpoint):
+class RunCheckpoint(Checkpoint):
     """Keeps ``best.ckpt``, from the epoch of the highest ``val_acc``, and ``last.ckpt``, from the last steps.
 
-    A run that is continued from ``last.ckpt`` ends as if it had never stopped, unless something in it draws from
-    torch's global random numbers. On SIGINT (Ctrl-C) and SIGTERM ``last.ckpt`` is saved after the step under way, in a
-    run of several processes within ten steps, and ``TrainingInterruptedError`` is raised; a second signal ends the
-    process at once.
+    A run that is continued from either ends as if it had never stopped, unless something in it draws from torch's
+    global random numbers. On SIGINT (Ctrl-C) and SIGTERM ``last.ckpt`` is saved after the step under way, in a run of
+    several processes within ten steps, and ``TrainingInterruptedError`` is raised; a second signal ends the process at
+    once. Weights of a training that has diverged replace no checkpoint.
 
-    ModelCheckpoint's own ``save_last`` keeps the last one only of the epochs that are the best so far.
+    Not ModelCheckpoint, whose ``save_last`` keeps the last one only of the epochs that are the best so far, and which
+    cannot be continued exactly where validation is rare or the run has ``max_steps``.
 
     Args:
-        every_n_train_steps: Greatest number of steps that ``last.ckpt`` may be old, at least 1.
+        every_n_train_steps: Save ``last.ckpt`` at least this often, in steps; at least 1.
+
+    Attributes:
+        best_model_path: Path of ``best.ckpt``; empty if there is none.
+        best_model_score: Its ``val_acc``, in [0, 1].
+        last_model_path: Path of ``last.ckpt``; empty if there is none.
 
     Raises:
-        ValueError: If ``every_n_train_steps`` is below 1.
+        UserError: If ``every_n_train_steps`` is below 1; and when a training starts, if there are already checkpoints
+            of another run where its own would go, or if it cannot be continued from the checkpoint that was given.
     """
-
-    # ModelCheckpoint's key lists its settings, anew in each of its hooks in each step: 2 % of an epoch.
-    state_key = "RunCheckpoint"
 
     def __init__(self, every_n_train_steps: int = 500) -> None:
         if every_n_train_steps < 1:
-            raise ValueError(f"every_n_train_steps must be at least 1, got {every_n_train_steps}")
-        super().__init__(filename="best", monitor="val_acc", mode="max", enable_version_counter=False)
-        self._interval = every_n_train_steps  # not ModelCheckpoint's every_n_train_steps, which is of best.ckpt
-        self._due = False
-        self._last_step = 0
-        self._signum = self._agreed_signum = 0
+            raise UserError(f"every_n_train_steps must be at least 1, got {every_n_train_steps}")
+        self.every_n_train_steps = every_n_train_steps
+        self.best_model_path = self.last_model_path = ""
+        self.best_model_score: Tensor | None = None
+        self._folder: Path | None = None  # of the checkpoints; none where nothing is to be kept
+        self._is_ours = False  # whether what is in it is of this run
+        self._between_epochs = False  # whether the checkpoint that is continued was saved there
+        self._step = self._signum = self._agreed_signum = 0
+        self._accumulating = self._due = self._stop_is_due = self._validated = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Keep no best checkpoint where there will be no ``val_acc``."""
-        if stage == "fit" and not trainer.enable_validation:
-            self.monitor, self.save_top_k = None, 0
-        super().setup(trainer, pl_module, stage)
+        """Find the folder."""
+        if stage != "fit" or getattr(trainer, "fast_dev_run", False):
+            return
+        run_dir = Path(trainer.default_root_dir)
+        if logger := trainer.logger:
+            version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
+            run_dir = Path(logger.save_dir or run_dir, str(logger.name), version)
+        folder = Path(trainer.strategy.broadcast(run_dir.resolve() / "checkpoints"))
+        self._is_ours = folder == self._folder  # from an earlier fit of the same trainer
+        self._folder = folder
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take a checkpoint that was saved after the last batch of an epoch as one between this epoch and the next.
+
+        Whatever hook it was saved in: Lightning would do parts of the epoch's end again, or leave out an epoch.
+        """
+        continued = Path(trainer.ckpt_path or ".").resolve().parent
+        if self._folder and continued.name == "checkpoints" and continued.parent.parent == self._folder.parent.parent:
+            self._folder, self._is_ours = continued, True  # also with a logger that opens a new folder
+        if checkpoint["callbacks"].get(self.state_key, {}).get("accumulating"):
+            raise UserError(
+                f"{trainer.ckpt_path} was saved by a validation between two optimizer steps, and the gradients "
+                "accumulated so far are not in it: continue from last.ckpt"
+            )
+        fit_loop = checkpoint["loops"]["fit_loop"]
+        self._between_epochs = fit_loop["epoch_loop.batch_progress"]["is_last_batch"]
+        if not self._between_epochs:
+            return
+        epochs = fit_loop["epoch_progress"]
+        if epochs["current"]["processed"] < epochs["current"]["ready"]:  # saved by the validation
+            fit_loop["epoch_loop.state_dict"]["_batches_that_stepped"] += 1
+        for counts in epochs["total"], epochs["current"]:
+            counts["processed"] = counts["completed"] = counts["ready"]
+        for loader in fit_loop["state_dict"].get("combined_loader", []):
+            loader["batches"] = 0
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse to overwrite another run."""
+        if self._folder and not self._is_ours and any(self._folder.glob("*.ckpt")):
+            raise UserError(
+                f"{os.path.relpath(self._folder)} holds the checkpoints of another run: continue it with --ckpt_path, "
+                "or choose another folder with --trainer.default_root_dir or the options of the logger"
+            )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over the signals: Lightning's handlers stop in the middle of a step and save nothing."""
-        super().on_train_start(trainer, pl_module)
-        self._due, self._last_step, self._signum, self._agreed_signum = False, 0, 0, 0
+        if self._between_epochs:
+            trainer.fit_loop.epoch_loop.restarting = False  # which it is for Lightning where there are max_steps
+        self._between_epochs = False
+        self._step = trainer.global_step
+        self._accumulating = self._due = self._stop_is_due = self._validated = False
+        self._signum = self._agreed_signum = 0
         if threading.current_thread() is threading.main_thread():  # Lightning gives them back at the end
             for signum in signal.SIGINT, signal.SIGTERM:
                 signal.signal(signum, self._note_signal)
@@ -92,59 +145,88 @@ class RunCheckpoint(ModelCheckpoint):
         elif batch_idx % 10 == 0:  # all processes must stop at the same step, whichever of them got the signal
             signum = torch.tensor(self._signum, device=pl_module.device)
             self._agreed_signum = int(trainer.strategy.reduce(signum, reduce_op="max"))
-        fit_loop, loop, step = trainer.fit_loop, trainer.fit_loop.epoch_loop, trainer.global_step
-        on_time = step % self._interval == 0 and not loop._should_accumulate()
-        stops = step == trainer.max_steps or (trainer.should_stop and fit_loop._can_stop_early)
-        self._due = self._due or on_time or stops or self._agreed_signum > 0
-        # Gradients accumulated so far are not in a checkpoint; and from the end of a step Lightning continues with the
-        # next step, not with validation or the end of the epoch: the hooks of these save then.
-        if not self._due or loop._should_accumulate() or trainer.is_last_batch:
+        self._accumulating, self._step = trainer.global_step == self._step, trainer.global_step
+        on_time = self._step % self.every_n_train_steps == 0 and not self._accumulating
+        self._due = self._due or on_time or self._step == trainer.max_steps or self._agreed_signum > 0
+        self._note_stop(trainer)
+        # A validation or the end of the epoch that follows is a part of this step: their hooks save then.
+        fit_loop = trainer.fit_loop
+        assert fit_loop._data_fetcher is not None
+        if trainer.is_last_batch or fit_loop.epoch_loop._should_check_val_fx(fit_loop._data_fetcher):
             return
-        if fit_loop._data_fetcher and loop._should_check_val_fx(fit_loop._data_fetcher):
+        self._save_within_epoch(trainer, outputs.get("loss"))
+
+    def _note_stop(self, trainer: Trainer) -> None:
+        # Gradients that have been accumulated are in no checkpoint: who stops the training waits for their step.
+        if self._accumulating:
+            self._stop_is_due |= trainer.should_stop
+            trainer.should_stop = False
+        else:
+            trainer.should_stop |= self._stop_is_due
+            epochs_are_enough = trainer.current_epoch >= (trainer.min_epochs or 0)
+            self._due |= trainer.should_stop and epochs_are_enough and self._step >= (trainer.min_steps or 0)
+
+    def _save_within_epoch(self, trainer: Trainer, loss: Tensor | None) -> None:
+        if not self._due or self._accumulating:
             return
-        self._save_last(trainer)
+        if _is_finite(loss):
+            self._due = False
+            self._save_last(trainer)
         if self._agreed_signum:
             raise TrainingInterruptedError(self._agreed_signum, self.last_model_path)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the best checkpoint if this is it, and the last one if it is time."""
-        super().on_validation_end(trainer, pl_module)
-        within_epoch = not trainer.sanity_checking and not trainer.is_last_batch
-        if self._due and within_epoch and not trainer.fit_loop.epoch_loop._should_accumulate():
-            self._save_last(trainer)
+        """Save the checkpoints, if this is the best one and if it is time for the last one."""
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        self._validated = True
+        if not trainer.is_last_batch:
+            self._note_stop(trainer)
+            self._save_best(trainer)
+            self._save_within_epoch(trainer, trainer.callback_metrics.get("val_loss"))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the last checkpoint, and the best one if this is it."""
-        if self.monitor in trainer.callback_metrics:  # else ModelCheckpoint warns; an epoch may have no validation
-            super().on_train_epoch_end(trainer, pl_module)
-        if not trainer.is_last_batch and self._last_step == trainer.global_step:
+        """Save the checkpoints: the best one if this is it, and the last one."""
+        if not trainer.is_last_batch:
             return  # the epoch was cut short: from the checkpoint of its last step it can be finished
-        ends = trainer.current_epoch + 1 == trainer.max_epochs or trainer.should_stop
-        if trainer.global_step < trainer.max_steps and not ends:
-            self._due = True  # with max_steps, Lightning 2.6.6 would end this epoch a second time: save after a step
-            return
+        self._due = False
+        self._save_best(trainer)
         self._save_last(trainer)
 
-    def _save_last(self, trainer: Trainer) -> None:
-        self._due, self._last_step = False, trainer.global_step
-        if not self.dirpath or getattr(trainer, "fast_dev_run", False):  # then nothing is to be kept
+    def _save_best(self, trainer: Trainer) -> None:
+        score = trainer.callback_metrics.get("val_acc") if self._validated else None
+        self._validated = False
+        if score is None or (self.best_model_score is not None and score <= self.best_model_score):
             return
+        if _is_finite(trainer.callback_metrics.get("val_loss")):
+            self.best_model_score = score
+            self.best_model_path = self._save(trainer, "best.ckpt")
+
+    def _save_last(self, trainer: Trainer) -> None:
+        self.last_model_path = self._save(trainer, "last.ckpt")
+
+    def _save(self, trainer: Trainer, name: str) -> str:
+        if self._folder is None:
+            return ""
         for logger in trainer.loggers:
             logger.save()  # the curves up to here, so that none of their points is missing after a kill
-        self.last_model_path = str(Path(self.dirpath, "last.ckpt"))
-        trainer.save_checkpoint(self.last_model_path)
+        path = str(self._folder / name)
+        trainer.save_checkpoint(path)
+        return path
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a continued run needs: no paths, since a run's folder can be moved."""
-        return {"best_model_score": self.best_model_score}
+        return {"best_model_score": self.best_model_score, "accumulating": self._accumulating}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the state of the run that is continued, if its best checkpoint is here."""
-        score, best = state_dict["best_model_score"], Path(self.dirpath or ".", "best.ckpt")
+        score, best = state_dict["best_model_score"], Path(self._folder or ".", "best.ckpt")
         if score is not None and best.is_file():
-            self.best_model_path = self.kth_best_model_path = str(best)
-            self.best_model_score = self.current_score = self.kth_value = score
-            self.best_k_models = {self.best_model_path: score}
+            self.best_model_path, self.best_model_score = str(best), score
+
+
+def _is_finite(loss: Tensor | None) -> bool:
+    return loss is None or bool(loss.isfinite())
 
 
 class EpochLines(ProgressBar):
@@ -158,9 +240,15 @@ class EpochLines(ProgressBar):
         super().__init__()
         self._batches = 0
         self._validated = False
+        self._enabled = True
 
     def disable(self) -> None:
-        """Do nothing: this prints on the main process alone."""
+        """Print nothing: on the other processes, and while a rate or a batch size is searched."""
+        self._enabled = False
+
+    def enable(self) -> None:
+        """Print again."""
+        self._enabled = True
 
     # Callbacks hear of an epoch's end before the module, which then logs train_loss: so each line waits for what
     # comes next, another epoch or the end.
@@ -183,7 +271,7 @@ class EpochLines(ProgressBar):
 
     def _print_line(self, trainer: Trainer) -> None:
         metrics = trainer.callback_metrics
-        if self._batches and "train_loss" in metrics and trainer.is_global_zero:
+        if self._batches and "train_loss" in metrics and self._enabled:
             line = f"Epoch {trainer.current_epoch}: [{self._batches}/{trainer.num_training_batches}]"
             line += f", Loss: {metrics['train_loss']:.4f}"
             if self._validated:

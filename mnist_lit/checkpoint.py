@@ -11,6 +11,7 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.errors import UserError
 from mnist_lit.files import replacing
 from mnist_lit.module import PRETRAINED, MNISTClassifier
 
@@ -31,7 +32,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
         Raises:
             OSError: If it cannot be written, on a full disk for one; what was at ``path`` is as it was.
-            ValueError: If it holds more than tensors and plain values, the state of a user's callback for one.
+            UserError: If it holds more than tensors and plain values, the state of a user's callback for one.
         """
         path = Path(path)
         try:
@@ -43,7 +44,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                     self._checked = True
         except pickle.UnpicklingError as error:
             kind = re.search(r"GLOBAL (\S+)", str(error))
-            raise ValueError(
+            raise UserError(
                 f"{path} was not saved: it could not be read again, since something in it is a "
                 f"{kind[1] if kind else 'program'}, where tensors and plain values alone are allowed"
             ) from error
@@ -64,7 +65,7 @@ def find_checkpoint(name: str, root: Path) -> Path:
         root: Where ``lightning_logs`` is.
 
     Raises:
-        ValueError: If there is none.
+        UserError: If there is none.
     """
     if name == "pretrained":
         return PRETRAINED
@@ -73,7 +74,7 @@ def find_checkpoint(name: str, root: Path) -> Path:
         if path.is_dir():  # of a run
             path = next((each for each in map(path.joinpath, _RUN_CHECKPOINTS) if each.is_file()), path)
         if not path.is_file():
-            raise ValueError(
+            raise UserError(
                 f"--ckpt_path {name}: there is no such file; 'best' and 'last' are the newest run's, "
                 "'pretrained' comes with the package"
             )
@@ -84,7 +85,7 @@ def find_checkpoint(name: str, root: Path) -> Path:
             path = runs[version] / "checkpoints" / f"{candidate}.ckpt"
             if path.is_file():
                 return path
-    raise ValueError(
+    raise UserError(
         f"there is no checkpoint in {root / 'lightning_logs'}: train first with 'python -m mnist_lit fit', "
         "or name a checkpoint with --ckpt_path, 'pretrained' for the one that comes with the package"
     )
@@ -94,22 +95,28 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Return the content of a checkpoint of an ``MNISTClassifier``.
 
     Raises:
-        ValueError: If it cannot be read, is not whole, or holds anything but such a model.
+        UserError: If it cannot be read, is not whole, or holds anything but such a model.
     """
+    damaged = f"{path} is not a checkpoint of mnist_lit, or it is damaged"
     try:
         with zipfile.ZipFile(path) as archive:
             if archive.testzip():  # torch.load does not compare the checksums
-                raise ValueError("a part of the file is not what was written")
+                raise UserError(damaged)
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except Exception as error:  # whatever a file that is no checkpoint makes torch raise
+        raise UserError(damaged) from error
+    try:
+        # A copy: load_state_dict leaves a note in what it loads from, by which the next one would assign, too.
+        state_dict = dict(checkpoint["state_dict"])
         with torch.device("meta"):  # whatever sizes the file names, no memory is taken before they fit its weights
-            MNISTClassifier(**checkpoint["hyper_parameters"]).load_state_dict(checkpoint["state_dict"], assign=True)
+            MNISTClassifier(**checkpoint["hyper_parameters"]).load_state_dict(state_dict, assign=True)
         # Of a datamodule of the user's own there may be others.
         hparams = checkpoint.get("datamodule_hyper_parameters", {})
         hparams = {name: hparams[name] for name in signature(MNISTDataModule).parameters if name in hparams}
         MNISTDataModule(**hparams)
         checkpoint["datamodule_hyper_parameters"] = hparams
         return checkpoint
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-    except Exception as error:  # whatever a file that is no checkpoint of ours makes torch raise
-        raise ValueError(f"{path} is not a checkpoint of mnist_lit, or it is damaged") from error
+    except (AttributeError, KeyError, RuntimeError, TypeError, UserError) as error:  # it holds something else
+        raise UserError(damaged) from error

@@ -1,6 +1,7 @@
 """The command line: LightningCLI, with this project's defaults."""
 
 import logging
+import math
 import os
 import re
 import shlex
@@ -10,13 +11,21 @@ import sys
 import threading
 import warnings
 from pathlib import Path
+from types import TracebackType
 from typing import Any, cast
 
 import torch
 from jsonargparse import SUPPRESS, ArgumentError, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import (
+    BackboneFinetuning,
+    BatchSizeFinder,
+    ProgressBar,
+    StochasticWeightAveraging,
+    Timer,
+    TQDMProgressBar,
+)
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins import CheckpointIO
@@ -27,7 +36,8 @@ from torch import Tensor
 from mnist_lit.callbacks import EpochLines, RunCheckpoint, TrainingInterruptedError
 from mnist_lit.checkpoint import AtomicCheckpointIO, find_checkpoint, read_checkpoint
 from mnist_lit.datamodule import MNISTDataModule, TensorBatches
-from mnist_lit.files import replacing
+from mnist_lit.errors import UserError
+from mnist_lit.files import replacing, require_local
 from mnist_lit.logger import RunLogger
 from mnist_lit.module import MNISTClassifier
 from mnist_lit.predict import find_pictures, format_csv, format_table, printable, read_digits
@@ -36,14 +46,19 @@ from mnist_lit.trainer import MNISTTrainer
 
 
 class SaveConfigAtFirstStep(SaveConfigCallback):
-    """Saves ``config.yaml`` when training begins, so that a continuation that is refused changes nothing."""
+    """Saves ``config.yaml``, and ``hparams.yaml`` anew, at the first step: a run that is refused changes nothing."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Do nothing yet."""
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Save, the first time."""
+        if self.already_saved:
+            return
         super().setup(trainer, pl_module, "fit")
+        datamodule = getattr(trainer, "datamodule", None)
+        if isinstance(trainer.logger, RunLogger) and isinstance(datamodule, MNISTDataModule):
+            trainer.logger.rewrite_hparams({**pl_module.hparams, **datamodule.hparams})
 
 
 class MNISTCLI(LightningCLI):
@@ -89,9 +104,12 @@ class MNISTCLI(LightningCLI):
         Without ``--ckpt_path`` every subcommand but ``fit`` takes the newest run's best checkpoint.
 
         Raises:
-            ValueError: If there is no checkpoint, it is not one of ours, or an option contradicts it.
+            UserError: If there is no checkpoint, it is not one of ours, or an option contradicts it.
         """
-        super().parse_arguments(parser, args)
+        try:
+            super().parse_arguments(parser, args)
+        except UnicodeDecodeError as error:
+            raise UserError(f"a --config file is not UTF-8 text: {error}") from error
         subcommand = self.config.subcommand
         config = self.config[subcommand]
         if subcommand == "fit" and config.ckpt_path is None:
@@ -99,7 +117,7 @@ class MNISTCLI(LightningCLI):
         path = find_checkpoint(str(config.ckpt_path or "best"), Path(config.trainer.default_root_dir or "."))
         self._checkpoint = read_checkpoint(path)
         if subcommand == "fit" and "optimizer_states" not in self._checkpoint:
-            raise ValueError(f"{path} cannot be continued: it has the weights alone, not the state of the training")
+            raise UserError(f"{path} cannot be continued: it has the weights alone, not the state of the training")
         # Of the data, for all but fit, the split alone matters: validation images must stay unseen ones. And where the
         # data lie is for the user to say.
         names = {"val_size"} if subcommand != "fit" else set(config.data.keys()) - {"data_dir"}
@@ -114,7 +132,7 @@ class MNISTCLI(LightningCLI):
                 option = f"{key}.{name}"
                 # None is --data.seed where a config.yaml says that it was left out
                 if option in given and config[option] not in (None, value):
-                    raise ValueError(
+                    raise UserError(
                         f"--{option} is {config[option]}, but {path} was trained with {value}: leave out the option, "
                         "or the --config that has it, or name another checkpoint with --ckpt_path"
                     )
@@ -138,7 +156,11 @@ class MNISTCLI(LightningCLI):
                 self.config_init[self.subcommand].ckpt_path = None
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Make the trainer, with a logger, checkpoints and progress where the user did not choose otherwise."""
+        """Make the trainer, with a logger, checkpoints and progress where the user did not choose otherwise.
+
+        Raises:
+            UserError: If an option is one that Lightning would break on later.
+        """
         config = self.config_init[self.subcommand].trainer
         self.config[self.subcommand].ckpt_path = None  # config.yaml repeats a run from its start, continued or not
         theirs = config.callbacks if isinstance(config.callbacks, list) else [config.callbacks]
@@ -174,14 +196,44 @@ class MNISTCLI(LightningCLI):
         if self.datamodule.val_size == 0:
             kwargs["limit_val_batches"] = 0  # Lightning warns of a loader without batches
         self.trainer_defaults["callbacks"] = callbacks
+        require_local(Path(config.default_root_dir or "."), "--trainer.default_root_dir")
+        for callback in theirs:
+            if isinstance(callback, StochasticWeightAveraging):
+                raise UserError(
+                    "StochasticWeightAveraging puts its average into no checkpoint: use WeightAveraging or "
+                    "EMAWeightAveraging"
+                )
+            if isinstance(callback, BackboneFinetuning):
+                raise UserError("BackboneFinetuning needs a pretrained backbone, which this network does not have")
+            if isinstance(callback, BatchSizeFinder) and self.model.schedule == "one_cycle":
+                raise UserError(
+                    "BatchSizeFinder tries steps that a one_cycle does not have: set --model.schedule constant"
+                )
+        if self.save_config_callback:
+            self._check_that_the_config_can_be_saved()
         if isinstance(config.strategy, str) and config.strategy.endswith(("_spawn", "_fork", "_notebook")):
-            raise ValueError(f"--trainer.strategy {config.strategy} is for notebooks: use ddp")
+            raise UserError(f"--trainer.strategy {config.strategy} is for notebooks: use ddp")
         if config.val_check_interval == 0:  # Lightning 2.6.6 would divide by it after the first step
-            raise ValueError("--trainer.val_check_interval must be above 0, got 0")
-        try:
-            return super().instantiate_trainer(**kwargs)
-        except TypeError as error:  # what Lightning raises for a number of devices that is none
-            raise ValueError(str(error)) from error
+            raise UserError("--trainer.val_check_interval must be above 0, got 0")
+        return super().instantiate_trainer(**kwargs)
+
+    def _check_that_the_config_can_be_saved(self) -> None:
+        with warnings.catch_warnings(record=True) as problems:
+            warnings.filterwarnings("ignore")
+            warnings.filterwarnings("always", r"\s*Unable to serialize instance")
+            try:
+                self._parser("fit").dump(self.config["fit"])
+            except ValueError as error:
+                problem = str(error)
+            else:
+                problem = str(problems[0].message) if problems else ""
+        if problem:
+            argument = re.search(r"(?:serialize instance|represent an object',) (\S+)", problem)
+            raise UserError(
+                f"{argument[1] if argument else problem}: this argument of a callback or another class cannot be "
+                "written to config.yaml, from which the run could be repeated: use the class in Python (in place of a "
+                "Timer there is --trainer.max_time)"
+            )
 
     def _run_logger(self, root: Path) -> RunLogger:
         if self._checkpoint is not None and self._checkpoint_path is not None:
@@ -203,17 +255,15 @@ class MNISTCLI(LightningCLI):
         """Train; a run that ends before its first step leaves no folder behind.
 
         Raises:
-            ValueError: If there was nothing to train.
-            ConnectionError: If another process of this run has ended before its time.
+            UserError: If there was nothing to train, or another process of this run has ended before its time.
         """
         first_step = self._checkpoint["global_step"] if self._checkpoint else 0
         try:
+            self._check_monitors()
+            self._check_overfit_batches()
             self.trainer.fit(**kwargs)
             if self.trainer.global_step <= first_step:
-                raise ValueError(
-                    f"nothing to train: {self.trainer.current_epoch} epochs are done and --trainer.max_epochs is "
-                    f"{self.trainer.max_epochs}"
-                )
+                raise UserError(f"nothing to train: {self._why_nothing()}")
         except BaseException as error:
             bar = self.trainer.progress_bar_callback
             if isinstance(error, TrainingInterruptedError) and isinstance(bar, TQDMProgressBar):
@@ -225,29 +275,63 @@ class MNISTCLI(LightningCLI):
             if lost and isinstance(error, RuntimeError) and self.trainer.world_size > 1:
                 saved = self._checkpoints.last_model_path if self._checkpoints else ""
                 then = f"continue with: {_continue_command(Path(saved))}" if saved else "start again"
-                raise ConnectionError(f"another process of this run has ended; {then}") from error
+                raise UserError(f"another process of this run has ended; {then}") from error
             raise
+
+    def _check_monitors(self) -> None:
+        # EarlyStopping itself complains at the end of an epoch.
+        stages = ("train", "val") if self.datamodule.val_size and self.trainer.limit_val_batches else ("train",)
+        metrics = [f"{stage}_{name}" for stage in stages for name in ("loss", "acc")]
+        for callback in _callbacks(self.trainer):
+            monitor = getattr(callback, "monitor", None)
+            if monitor is not None and monitor not in metrics:
+                raise UserError(f"{type(callback).__name__} monitors {monitor}, and there are {', '.join(metrics)}")
+
+    def _check_overfit_batches(self) -> None:
+        # A part of the validation images, too, for Lightning, whose advice is of another option.
+        share, val_size = getattr(self.trainer, "overfit_batches", 0.0), self.datamodule.val_size
+        batches = math.ceil(min(val_size or 60_000, 60_000 - val_size) / self.datamodule.batch_size)
+        if 0 < share < 1 and share * batches < 1:
+            raise UserError(
+                f"--trainer.overfit_batches {share} is less than one of {batches} batches: give at least "
+                f"{math.ceil(1000 / batches) / 1000}, or a whole number of batches"
+            )
+
+    def _why_nothing(self) -> str:
+        trainer = self.trainer
+        for callback in _callbacks(trainer):
+            remaining = callback.time_remaining() if isinstance(callback, Timer) else None
+            if remaining is not None and remaining <= 0:
+                return "the time of --trainer.max_time is used up; give a longer one, of all that the run may take"
+        if 0 <= trainer.max_steps <= trainer.global_step:
+            return f"{trainer.global_step} steps are done and --trainer.max_steps is {trainer.max_steps}"
+        if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch:
+            return f"{trainer.current_epoch} epochs are done and --trainer.max_epochs is {trainer.max_epochs}"
+        if trainer.num_training_batches == 0:
+            return "an epoch has no batches; see --trainer.limit_train_batches"
+        return "a callback stopped the training before its first step"
 
     def after_fit(self) -> None:
         """Say what was reached, where it lies, and what to type next."""
-        run_dir = self.trainer.log_dir  # asked on every process: it is broadcast
         if not self.trainer.is_global_zero or self._checkpoints is None:
+            return
+        if getattr(self.trainer, "fast_dev_run", False):
+            print("Nothing of this fast_dev_run was kept")
             return
         if self._checkpoints.best_model_score is not None:
             print(f"Best validation accuracy: {100 * self._checkpoints.best_model_score:.2f} %")
-        print(f"Run: {os.path.relpath(run_dir or '.')}")
-        path = self._checkpoints.best_model_path or self._checkpoints.last_model_path
-        if path:
-            print(f"Next: python -m mnist_lit test --ckpt_path {shlex.quote(os.path.relpath(path))}")
+        path = Path(self._checkpoints.best_model_path or self._checkpoints.last_model_path)
+        print(f"Run: {os.path.relpath(path.parent.parent)}")
+        print(f"Next: python -m mnist_lit test --ckpt_path {shlex.quote(os.path.relpath(path))}")
 
     def before_validate(self) -> None:
         """Refuse to validate a run that trained on every image.
 
         Raises:
-            ValueError: If the checkpoint's run held out no validation images.
+            UserError: If the checkpoint's run held out no validation images.
         """
         if self.datamodule.val_size == 0:
-            raise ValueError("this checkpoint's run held out no validation images (val_size 0): test it instead")
+            raise UserError("this checkpoint's run held out no validation images (val_size 0): test it instead")
 
     def after_validate(self) -> None:
         """Say where the pictures are."""
@@ -267,16 +351,16 @@ class MNISTCLI(LightningCLI):
         """Say which digit is in each of the user's pictures, or else in each test image.
 
         Raises:
-            ValueError: If the options contradict each other.
+            UserError: If the options contradict each other.
             SystemExit: With status 1 if there was no digit in a picture, when all others have been predicted.
         """
         options = self.config_init.predict
         if options.show and not options.images:
-            raise ValueError("--show needs --images: it shows your own pictures")
+            raise UserError("--show needs --images: it shows your own pictures")
         if options.show and options.show.exists() and not options.show.is_dir():
-            raise ValueError(f"--show {options.show}: a file has that name, and a folder is needed")
+            raise UserError(f"--show {options.show}: a file has that name, and a folder is needed")
         if options.return_predictions is False and (options.images or options.output):
-            raise ValueError("--return_predictions false leaves nothing to write: leave it out")
+            raise UserError("--return_predictions false leaves nothing to write: leave it out")
         digits: dict[Path, Tensor] = {}
         failures: dict[Path, str] = {}
         predictions: list[Tensor] | None = None
@@ -309,6 +393,11 @@ class MNISTCLI(LightningCLI):
             sys.exit(1)
 
 
+def _callbacks(trainer: Trainer) -> list[Callback]:
+    callbacks: list[Callback] = getattr(trainer, "callbacks", [])  # Lightning declares no type for it
+    return callbacks
+
+
 def _is_first_process() -> bool:
     return getattr(rank_zero_only, "rank", 0) == 0
 
@@ -317,6 +406,20 @@ def _report_thread_error(args: threading.ExceptHookArgs) -> None:
     # TensorBoard's writer cannot write; the next call of it raises the same in the main thread, which says so.
     if not issubclass(args.exc_type, OSError):
         threading.__excepthook__(args)
+
+
+def _is_raised_by_lightning(traceback: TracebackType | None) -> bool:
+    # Of its own accord it raises an error for an option; what it calls may have a defect.
+    while traceback and traceback.tb_next:
+        traceback = traceback.tb_next
+    return traceback is not None and traceback.tb_frame.f_globals["__name__"].startswith("lightning.")
+
+
+def _was_asked_for(record: logging.LogRecord) -> bool:
+    # Below warnings Lightning announces devices, seeds, its makers' other packages and why it stopped; what a callback,
+    # a profiler or a tuner says, the user has asked for.
+    asked_for = Path(record.pathname).parent.name in ("callbacks", "profilers", "tuner")
+    return record.levelno >= logging.WARNING or asked_for
 
 
 def _continue_command(checkpoint: Path) -> str:
@@ -334,9 +437,9 @@ def main() -> None:
         SystemExit: With status 1 and one sentence on an error that the user can mend, 2 on one in the arguments, and
             128 plus its number after a signal, as the shell has it.
     """
-    # Lightning announces devices, seeds and its makers' other packages at level INFO.
     for name in "lightning.pytorch", "lightning.fabric":
-        logging.getLogger(name).setLevel(logging.WARNING)
+        for handler in logging.getLogger(name).handlers:
+            handler.addFilter(_was_asked_for)
     # Lightning 2.6.6 uses in every run what torch 2.15 has deprecated, and no setting avoids it.
     warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
     if "OMP_NUM_THREADS" not in os.environ:
@@ -375,18 +478,19 @@ def main() -> None:
             sys.exit(128 + signal.SIGINT)
         raise
     except ArgumentError as error:
-        message, status = re.sub(r"\b(export|predict)\.(?=\w)", "--", str(error)), 2
+        message, status = re.sub(r"(?<=required: )\w+\.", "--", str(error)), 2
     except BrokenPipeError:  # whoever reads the output, `head` for one, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except ConnectionError as error:
-        message, status = str(error), 1
     except OSError as error:
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
         hint = "data go to --data.data_dir, runs to --trainer.default_root_dir, results to --output"
         message, status = f"{where}{error.strerror or error} ({hint})", 1
-    except (ValueError, MisconfigurationException) as error:
-        # What Lightning and this package raise for a value. Anything else is a defect: it keeps its traceback.
+    except (UserError, MisconfigurationException) as error:
+        message, status = str(error), 1
+    except (ImportError, RuntimeError, TypeError, ValueError) as error:
+        if not _is_raised_by_lightning(error.__traceback__):
+            raise  # a defect: it keeps its traceback
         message, status = str(error), 1
     else:
         return

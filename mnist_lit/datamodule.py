@@ -16,6 +16,8 @@ from torchvision.datasets.mnist import read_image_file, read_label_file
 from torchvision.datasets.utils import check_integrity
 
 from mnist_lit.augment import RandomDistortion
+from mnist_lit.errors import UserError
+from mnist_lit.files import require_local
 
 Batch = tuple[Tensor, Tensor]
 """Images, float32 ``(N, 1, 28, 28)`` in [0, 1], and labels, int64 ``(N,)`` in 0-9."""
@@ -23,8 +25,8 @@ Batch = tuple[Tensor, Tensor]
 _TRAIN_SIZE = 60_000
 _SPLIT_SEED = 0  # of the validation split: the same images in every run, whatever the run's seed
 
-# MD5 of each file: packed as torchvision pins them, and unpacked, for which torchvision has no check.
-_MD5 = dict(MNIST.resources) | {
+# MD5 of each unpacked file: torchvision checks the packed ones alone.
+_MD5 = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
@@ -130,17 +132,17 @@ class MNISTDataModule(LightningDataModule):
         data_dir: Folder for the data, as torchvision's ``root``; made and filled where needed.
         batch_size: Images in a batch, at least 1; the last batch of an epoch may have fewer.
         val_size: Training images held out for validation, 0 to 59999; always the same ones.
-        seed: Seed of the order of the training images and of their distortions; by default that of
+        seed: Seed of the order of the training images and of their distortions, 0 to 4294967295; by default that of
             ``seed_everything``, else 0.
         augment_rotation: While training, rotate each image by up to so many degrees either way, 0 to 180.
         augment_shift: Shift each by up to so many pixels along each axis, 0 to 14.
-        augment_scale: Change its size along each axis by up to this part of it, 0 to less than 1.
+        augment_scale: Divide its size along each axis by a factor from 1 - this to 1 + this, 0 to less than 1.
         augment_shear: Slant it by up to this tangent, 0 to 1.
         augment_elastic: Bend it, by displacements of this standard deviation in pixels, 0 to 14.
         augment_elastic_sigma: Smooth these with a Gaussian of this standard deviation in pixels, 1 to 28.
 
     Raises:
-        ValueError: If an argument is out of range.
+        UserError: If an argument is out of range, or ``data_dir`` is a URL.
     """
 
     def __init__(
@@ -158,14 +160,14 @@ class MNISTDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+            raise UserError(f"batch_size must be at least 1, got {batch_size}")
         if not 0 <= val_size < _TRAIN_SIZE:
-            raise ValueError(f"val_size must be from 0 to {_TRAIN_SIZE - 1}, got {val_size}")
+            raise UserError(f"val_size must be from 0 to {_TRAIN_SIZE - 1}, got {val_size}")
         if seed is None:
             seed = int(os.environ.get("PL_GLOBAL_SEED", 0))  # as Lightning seeds its distributed samplers
-        if seed < 0:
-            raise ValueError(f"seed must be at least 0, got {seed}")
-        self.data_dir = Path(data_dir)
+        if not 0 <= seed < 2**32:  # SeedSequence would take a larger one as two numbers: another seed and epoch
+            raise UserError(f"seed must be from 0 to {2**32 - 1}, got {seed}")
+        self.data_dir = require_local(Path(data_dir), "--data.data_dir")
         self.batch_size = batch_size
         self.val_size = val_size
         self.seed = seed
@@ -237,7 +239,8 @@ class MNISTDataModule(LightningDataModule):
         if self.trainer is None or self._train_batches is None:
             return {}
         epochs = self.trainer.fit_loop.epoch_progress.current.state_dict()
-        return self._train_batches.state_dict() if epochs["processed"] < epochs["ready"] else {"batches": 0}
+        within_epoch = epochs["processed"] < epochs["ready"] and not self.trainer.is_last_batch
+        return self._train_batches.state_dict() if within_epoch else {"batches": 0}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Begin the next training there."""

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
+from mnist_lit.errors import UserError
 from mnist_lit.figures import signed_colours
 from mnist_lit.module import MNISTClassifier
 from mnist_lit.preprocess import NoDigitError, preprocess
@@ -63,12 +64,12 @@ def build_demo(model: MNISTClassifier) -> "gr.Blocks":
     """Return the page, on which ``model`` guesses, on the CPU.
 
     Raises:
-        ValueError: If Gradio is not installed.
+        UserError: If Gradio is not installed.
     """
     try:
         import gradio as gr
     except ModuleNotFoundError as error:
-        raise ValueError("the demo needs Gradio, which is not installed: pip install -e '.[demo]'") from error
+        raise UserError("the demo needs Gradio, which is not installed: pip install -e '.[demo]'") from error
 
     no_guess = None, None, _TITLE.format("the guess"), None
 
@@ -123,10 +124,10 @@ def launch(model: MNISTClassifier, port: int) -> "gr.Blocks":
     """Start to serve the page on 127.0.0.1 alone, without a request to any other host, and return it.
 
     Raises:
-        ValueError: If Gradio is not installed, or the port cannot be used.
+        UserError: If Gradio is not installed, or the port cannot be used.
     """
     if not 1 <= port <= 65535:
-        raise ValueError(f"port must be from 1 to 65535, got {port}")
+        raise UserError(f"port must be from 1 to 65535, got {port}")
     demo = build_demo(model)
     # Gradio asks the page for a sign of life, through a proxy if there is one.
     os.environ["no_proxy"] = ",".join(filter(None, (os.environ.get("no_proxy"), "127.0.0.1")))
@@ -143,7 +144,7 @@ def launch(model: MNISTClassifier, port: int) -> "gr.Blocks":
             js=_JS,
         )
     except OSError as error:  # Gradio's own names its options, not ours
-        raise ValueError(f"port {port} is in use or not for you to use: choose another with --port") from error
+        raise UserError(f"port {port} is in use or not for you to use: choose another with --port") from error
     return demo
 
 
@@ -155,7 +156,7 @@ def serve(model: MNISTClassifier, port: int) -> None:
         port: From 1 to 65535.
 
     Raises:
-        ValueError: If Gradio is not installed, or the port cannot be used.
+        UserError: If Gradio is not installed, or the port cannot be used.
         KeyboardInterrupt: At the end.
     """
     demo = launch(model, port)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
 from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.errors import UserError
 from mnist_lit.files import replacing
 from mnist_lit.module import MNISTClassifier
 
@@ -41,12 +42,12 @@ def export(
         output: The file, whose name ends in the format's; an older one is replaced.
 
     Raises:
-        ValueError: If a package of the extra ``export`` is missing, the file is not named so, or it gives other logits
+        UserError: If a package of the extra ``export`` is missing, the file is not named so, or it gives other logits
             than the network when it is read again; what was at ``output`` is as it was.
         OSError: If the file cannot be written.
     """
     if output.suffix != f".{format}":  # torch.export.load wants it of a pt2
-        raise ValueError(f"--output {output}: the name of the file must end in .{format}")
+        raise UserError(f"--output {output}: the name of the file must end in .{format}")
     datamodule.prepare_data()
     datamodule.setup("test")
     images, labels = map(torch.cat, zip(*datamodule.test_dataloader(), strict=True))
@@ -67,7 +68,7 @@ def export(
         difference = float((_run(unfinished, format, images) - logits).abs().max())
         # Relative: the pretrained network's logits reach 29, where rounding alone makes 1e-5. Not `>`, for NaN.
         if not difference <= 1e-5 * max(1.0, float(logits.abs().max())):
-            raise ValueError(f"{output} was not written: its logits would be {difference:.1g} off the checkpoint's")
+            raise UserError(f"{output} was not written: its logits would be {difference:.1g} off the checkpoint's")
     print(
         f"Wrote {output}: {len(content) / 1000:,.0f} KB, test accuracy {100 * accuracy:.2f} %, "
         f"logits within {difference:.1g} of the checkpoint's"
@@ -80,7 +81,7 @@ def _serialize(network: torch.nn.Module, format: Format, metadata: dict[str, Any
             for name in "onnx", "onnxscript", "onnxruntime":
                 import_module(name)
         except ImportError as error:
-            raise ValueError(f"--format onnx needs the package {error.name}: pip install -e '.[export]'") from error
+            raise UserError(f"--format onnx needs the package {error.name}: pip install -e '.[export]'") from error
     example = (torch.zeros(2, 1, 28, 28),)
     program: ExportedProgram = torch.export.export(network, example, dynamic_shapes=({0: Dim("batch")},))
     for node in program.graph.nodes:

@@ -2,20 +2,39 @@
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
+
+from mnist_lit.errors import UserError
+
+UNFINISHED = ".*.unfinished"
+"""Pattern of the files that a killed process may leave behind."""
+
+
+def require_local(path: Path, option: str) -> Path:
+    """Return ``path``.
+
+    Raises:
+        UserError: If it was made from a URL, of which a local folder with a strange name would be made.
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
+        raise UserError(f"{option} {path}: a URL cannot be written to; name a local folder or file")
+    return path
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give the name of a file to write beside ``path``, and move it to ``path`` when it is written.
 
-    The name of ``path`` never stands for half a file, and what was there stays if the writing fails. What a process
-    leaves unfinished that is killed, the next one overwrites. Folders are made where they are missing. A device or a
-    pipe, ``/dev/stdout`` for one, is written itself.
+    The name of ``path`` never stands for half a file, also when several processes write it at once, and what was there
+    stays if the writing fails. A killed process leaves its unfinished file behind. Folders are made where they are
+    missing. A device or a pipe, ``/dev/stdout`` for one, is written itself.
 
     Raises:
+        UserError: If ``path`` was made from a URL.
         OSError: If it cannot be written, on a full disk for one; it names ``path``.
     """
     if path.is_dir():
@@ -23,8 +42,8 @@ def replacing(path: Path) -> Iterator[Path]:
     if path.exists() and not path.is_file():
         yield path
         return
-    target = path.resolve()  # what a link points at, not the link
-    unfinished = target.with_name(f".{target.name}.unfinished")
+    target = require_local(path, "--output").resolve()  # what a link points at, not the link
+    unfinished = target.with_name(f".{uuid4().hex}.unfinished")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield unfinished

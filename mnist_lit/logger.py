@@ -1,10 +1,15 @@
 """The folder of a run."""
 
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
+from lightning.pytorch.core.saving import save_hparams_to_yaml
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+
+from mnist_lit.errors import UserError
+from mnist_lit.files import UNFINISHED
 
 
 class RunLogger(TensorBoardLogger):
@@ -19,7 +24,7 @@ class RunLogger(TensorBoardLogger):
         step: First step to log in a folder to go on in; TensorBoard forgets what has been logged of it and later ones.
 
     Raises:
-        ValueError: If another run is at work in the folder.
+        UserError: If another run is at work in the folder.
     """
 
     def __init__(self, save_dir: Path, version: str | None = None, step: int | None = None) -> None:
@@ -51,7 +56,14 @@ class RunLogger(TensorBoardLogger):
         try:
             self._lock.acquire(timeout=0)
         except Timeout as error:
-            raise ValueError(f"another process is training in {run_dir}: wait until it has ended") from error
+            raise UserError(f"another process is training in {run_dir}: wait until it has ended") from error
+        for path in run_dir.rglob(UNFINISHED):  # of a process of this run that was killed
+            path.unlink()
+
+    @rank_zero_only
+    def rewrite_hparams(self, hparams: dict[str, Any]) -> None:
+        """Write ``hparams.yaml`` anew: a callback may have changed the hyperparameters that it was begun with."""
+        save_hparams_to_yaml(Path(self.log_dir, self.NAME_HPARAMS_FILE), hparams)
 
     def finalize(self, status: str) -> None:
         """Write what is left and unlock the folder."""

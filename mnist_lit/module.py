@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
 from torchmetrics.classification import MulticlassAccuracy
 
 from mnist_lit.datamodule import Batch
+from mnist_lit.errors import UserError
 from mnist_lit.network import MLP, Activation
 
 Schedule = Literal["one_cycle", "constant"]
@@ -39,7 +40,7 @@ class MNISTClassifier(LightningModule):
             (Smith and Topin 2018); ``constant`` leaves it alone.
 
     Raises:
-        ValueError: If an argument is out of range.
+        UserError: If an argument is out of range.
 
     Example:
         >>> model = MNISTClassifier(hidden_sizes=(32,), activation="tanh")
@@ -60,15 +61,15 @@ class MNISTClassifier(LightningModule):
         super().__init__()
         # Written so that NaN, which compares false with everything, is refused too.
         if not 0 < lr < math.inf:
-            raise ValueError(f"lr must be a number above 0, got {lr}")
+            raise UserError(f"lr must be a number above 0, got {lr}")
         if not 0 <= momentum < 1:
-            raise ValueError(f"momentum must be at least 0 and below 1, got {momentum}")
+            raise UserError(f"momentum must be at least 0 and below 1, got {momentum}")
         if nesterov and momentum == 0:
-            raise ValueError("nesterov needs a momentum above 0, got momentum 0")
+            raise UserError("nesterov needs a momentum above 0, got momentum 0")
         if not 0 <= weight_decay < math.inf:
-            raise ValueError(f"weight_decay must be a number of at least 0, got {weight_decay}")
+            raise UserError(f"weight_decay must be a number of at least 0, got {weight_decay}")
         if schedule not in get_args(Schedule):
-            raise ValueError(f"schedule must be one of {', '.join(get_args(Schedule))}, got {schedule!r}")
+            raise UserError(f"schedule must be one of {', '.join(get_args(Schedule))}, got {schedule!r}")
         hidden_sizes = tuple(hidden_sizes)  # a list, as Python callers and YAML have it, would not compare equal
         self.save_hyperparameters()
         self.lr = lr
@@ -99,20 +100,17 @@ class MNISTClassifier(LightningModule):
         """Check that a continued run keeps to what it began, and take up its training metrics.
 
         Raises:
-            ValueError: If its schedule is ``one_cycle`` and its number of steps is another now, or if it has
-                ``max_steps`` and would be continued from the end of an epoch.
+            UserError: If its schedule is ``one_cycle`` and its number of steps is another now.
         """
-        if self.trainer.fit_loop.restarted_on_epoch_end:  # with max_epochs it is "resumed" there
-            raise ValueError(
-                "with max_steps Lightning would repeat the end of the epoch at which this checkpoint was saved: "
-                "give max_epochs in place of max_steps"
-            )
-        scheduler = self.lr_schedulers()
-        if isinstance(scheduler, OneCycleLR) and scheduler.total_steps != self.trainer.estimated_stepping_batches:
-            raise ValueError(
-                f"the checkpoint's one_cycle is one of {scheduler.total_steps} steps, this run would have "
-                f"{self.trainer.estimated_stepping_batches}: keep max_epochs and the number of batches as they were"
-            )
+        scheduler, steps = self.lr_schedulers(), self.trainer.estimated_stepping_batches
+        if isinstance(scheduler, OneCycleLR):
+            if scheduler.optimizer.param_groups[0]["max_lr"] != self.lr:  # LearningRateFinder has found another
+                self.trainer.strategy.setup_optimizers(self.trainer)
+            elif scheduler.total_steps != steps:
+                raise UserError(
+                    f"the checkpoint's one_cycle is one of {scheduler.total_steps} steps, this run would have {steps}: "
+                    "keep max_epochs and the number of batches as they were"
+                )
         self._train_outputs, self._train_losses = [], []
         self.train_acc.reset()
         if self._resumed_metrics:
@@ -143,11 +141,18 @@ class MNISTClassifier(LightningModule):
         return loss
 
     def on_train_epoch_end(self) -> None:
-        """Log ``train_loss`` and ``train_acc``."""
+        """Log ``train_loss`` and ``train_acc``.
+
+        Raises:
+            UserError: If the loss is infinite or not a number: the training has diverged.
+        """
         self._update_train_metrics()
-        if not self._train_losses:  # continued from a checkpoint of this very moment
-            return
         loss = self.trainer.strategy.reduce(torch.stack(self._train_losses).mean(), reduce_op="mean")
+        if not loss.isfinite():
+            raise UserError(
+                f"the training diverged in epoch {self.current_epoch + 1}: its loss is {float(loss)} with --model.lr "
+                f"{self.lr}; try a lower learning rate"
+            )
         metrics = {"train_loss": loss, "train_acc": self.train_acc.compute()}
         self._train_losses = []
         self.train_acc.reset()
@@ -166,7 +171,7 @@ class MNISTClassifier(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what the training metrics need of an epoch that is not at its end."""
         self._update_train_metrics()
-        if self._train_losses:
+        if self._train_losses and not self.trainer.is_last_batch:
             losses = self.trainer.strategy.reduce(torch.stack(self._train_losses), reduce_op="mean")
             with self.train_acc.sync_context():
                 acc = {name: torch.as_tensor(count).clone() for name, count in self.train_acc.metric_state.items()}
@@ -216,7 +221,7 @@ class MNISTClassifier(LightningModule):
         """Return SGD and the schedule of its learning rate.
 
         Raises:
-            ValueError: If ``one_cycle`` is asked of a run whose number of steps is not known beforehand.
+            UserError: If ``one_cycle`` is asked of a run whose number of steps is not known beforehand.
         """
         optimizer = torch.optim.SGD(
             self.parameters(),
@@ -232,8 +237,9 @@ class MNISTClassifier(LightningModule):
         if self.schedule == "one_cycle":
             steps = self.trainer.estimated_stepping_batches
             if not 0 < steps < math.inf:
-                raise ValueError(
-                    "schedule one_cycle needs a number of steps: set max_epochs or max_steps, or schedule constant"
+                raise UserError(
+                    f"schedule one_cycle needs a number of steps that is above 0 and known beforehand, got {steps}: "
+                    "it follows from max_epochs, max_steps and limit_train_batches; or set schedule constant"
                 )
             # cycle_momentum would move the momentum too, away from what the user set
             scheduler = OneCycleLR(optimizer, max_lr=self.lr, total_steps=int(steps), cycle_momentum=False)

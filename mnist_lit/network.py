@@ -6,6 +6,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from mnist_lit.errors import UserError
+
 Activation = Literal["identity", "relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid"]
 
 _ACTIVATIONS: dict[Activation, type[nn.Module]] = {
@@ -31,7 +33,7 @@ class MLP(nn.Module):
         activation: What follows each hidden layer; ``identity`` is nothing, as in the article.
 
     Raises:
-        ValueError: If a hidden layer has no unit, the parameters are too many, or the activation is unknown.
+        UserError: If a hidden layer has no unit, the parameters are too many, or the activation is unknown.
 
     Example:
         >>> import torch
@@ -45,13 +47,13 @@ class MLP(nn.Module):
     def __init__(self, hidden_sizes: Sequence[int] = (128, 64), activation: Activation = "relu") -> None:
         super().__init__()
         if any(size < 1 for size in hidden_sizes):
-            raise ValueError(f"hidden_sizes must each be at least 1, got {list(hidden_sizes)}")
+            raise UserError(f"hidden_sizes must each be at least 1, got {list(hidden_sizes)}")
         if activation not in _ACTIVATIONS:
-            raise ValueError(f"activation must be one of {', '.join(_ACTIVATIONS)}, got {activation!r}")
+            raise UserError(f"activation must be one of {', '.join(_ACTIVATIONS)}, got {activation!r}")
         sizes = (28 * 28, *hidden_sizes)
         parameters = sum((inputs + 1) * outputs for inputs, outputs in pairwise((*sizes, 10)))
         if parameters > _MOST_PARAMETERS:
-            raise ValueError(
+            raise UserError(
                 f"hidden_sizes {list(hidden_sizes)} make {parameters:,} parameters, more than {_MOST_PARAMETERS:,}"
             )
         hidden: list[nn.Module] = []

@@ -8,6 +8,8 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
+from mnist_lit.errors import UserError
+from mnist_lit.files import require_local
 from mnist_lit.preprocess import preprocess, read_picture
 
 _SHOWN_SIZE = 280  # pixels
@@ -22,7 +24,7 @@ def find_pictures(paths: Iterable[Path], output: Path | None = None, show: Path 
         show: A folder that is left out.
 
     Raises:
-        ValueError: If there is no file, or one of ``paths`` is ``output``.
+        UserError: If there is no file, one of ``paths`` is ``output``, or all are in ``show``.
     """
     written = {path.resolve() for path in (output, show) if path}
     pictures: list[Path] = []
@@ -34,11 +36,12 @@ def find_pictures(paths: Iterable[Path], output: Path | None = None, show: Path 
                 if file.is_file() and not is_hidden and not is_written:
                     pictures.append(file)
         elif path.resolve() in written:
-            raise ValueError(f"--output {path} is one of the pictures, which would be lost: name another file")
+            raise UserError(f"{path} is one of the pictures, which would be lost: name another --output")
         else:
             pictures.append(path)
     if not pictures:
-        raise ValueError(f"there are no files in {', '.join(map(str, paths))}")
+        apart = f" but those of --show {show}, which are not predicted: name another folder" if show else ""
+        raise UserError(f"there are no files in {', '.join(map(str, paths))}{apart}")
     return list(dict.fromkeys(pictures))
 
 
@@ -57,12 +60,13 @@ def read_digits(pictures: Iterable[Path], show: Path | None = None) -> tuple[dic
             digits[path] = preprocess(picture)
         except OSError as error:
             failures[path] = error.strerror or str(error)
-        except ValueError as error:
+        except UserError as error:
             failures[path] = str(error)
         else:
             if show:
-                show.mkdir(parents=True, exist_ok=True)
-                _side_by_side(picture, digits[path]).save(show / f"{number:03}_{path.stem}.png")
+                require_local(show, "--show").mkdir(parents=True, exist_ok=True)
+                name = f"{number:03}_{path.stem[:50]}.png"  # a file's name may have 255 bytes, a character up to 4
+                _side_by_side(picture, digits[path]).save(show / name)
     return digits, failures
 
 

@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2.functional import gaussian_blur, resize
 
+from mnist_lit.errors import UserError
+
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 _MOST = 4000  # pixels of the longer side that are kept of a large picture, for the memory that they take
 _SIZE = 128  # pixels of the longer side at which ink is told from paper
@@ -18,7 +20,7 @@ _FINE = 8  # times MNIST's size at which strokes are measured
 _STROKES = (1.3, 2.6)  # in MNIST's pixels: of the thinnest twentieth of its digits, and the thickest tenth
 
 
-class NoDigitError(ValueError):
+class NoDigitError(UserError):
     """There is no ink in a picture."""
 
 
@@ -32,21 +34,21 @@ def read_picture(path: Path) -> Image.Image:
             read.
 
     Raises:
-        ValueError: If it is empty, none of these, damaged, or has more than 178 million pixels.
+        UserError: If it is empty, none of these, damaged, or has more than 178 million pixels.
         OSError: If it cannot be read.
     """
     if not path.stat().st_size:
-        raise ValueError("the file is empty")
+        raise UserError("the file is empty")
     with path.open("rb") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, of odd tags, and of pictures half as large as it refuses
         try:
             return _to_rgb(Image.open(file, formats=_FORMATS))
         except UnidentifiedImageError as error:
-            raise ValueError("not a picture: PNG, JPEG, BMP, GIF, WebP and TIFF are read") from error
+            raise UserError("not a picture: PNG, JPEG, BMP, GIF, WebP and TIFF are read") from error
         except Image.DecompressionBombError as error:
-            raise ValueError("too large: at most 178 million pixels are read") from error
+            raise UserError("too large: at most 178 million pixels are read") from error
         except Exception as error:  # whatever a damaged file makes Pillow raise
-            raise ValueError(f"the picture is damaged ({error})") from error
+            raise UserError(f"the picture is damaged ({error})") from error
 
 
 def preprocess(image: Image.Image) -> Tensor:
@@ -72,7 +74,7 @@ def preprocess(image: Image.Image) -> Tensor:
         >>> preprocess(picture).shape
         torch.Size([1, 28, 28])
     """
-    image = _to_rgb(image)
+    image = _widen(_to_rgb(image))
     while True:
         ink, mask = _find_ink(image)
         top, bottom, left, right = _bounds(mask)
@@ -107,6 +109,20 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def _widen(image: Image.Image) -> Image.Image:
+    # A tight crop of a 1 is a narrow strip: with paper on both sides, of the colour of most of its longer edges.
+    shorter, longer = sorted(image.size)
+    if 3 * shorter >= longer:
+        return image
+    pixels = np.asarray(image)
+    edges = pixels[:, [0, -1]] if image.height == longer else pixels[[0, -1]]
+    red, green, blue = (int(value) for value in np.median(edges.reshape(-1, 3), axis=0))
+    size = max(image.width, longer // 2), max(image.height, longer // 2)
+    wide = Image.new("RGB", size, (red, green, blue))
+    wide.paste(image, ((size[0] - image.width) // 2, (size[1] - image.height) // 2))
+    return wide
+
+
 def _bounds(mask: Tensor) -> tuple[int, int, int, int]:
     rows, columns = (mask.any(dim=dim).nonzero() for dim in (1, 0))
     return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
@@ -115,8 +131,6 @@ def _bounds(mask: Tensor) -> tuple[int, int, int, int]:
 def _find_ink(image: Image.Image) -> tuple[Tensor, Tensor]:
     # How much each pixel is ink, from 0 to 1, and whether it belongs to the digit: both (height, width).
     width, height = (round(_SIZE / max(*image.size, 1) * length) for length in image.size)
-    if min(width, height) < 10:
-        raise NoDigitError("there is no ink in it: it is a narrow strip")
     small = image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3)
     pixels = torch.from_numpy(np.array(small)).permute(2, 0, 1) / 255
     paper = _fit_paper(pixels)

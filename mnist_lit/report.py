@@ -19,6 +19,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from mnist_lit.checkpoint import read_checkpoint
 from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.errors import UserError
 from mnist_lit.figures import (
     calibration_error,
     draw_confusion_matrix,
@@ -69,13 +70,13 @@ def write_report(
             has the curves.
 
     Raises:
-        ValueError: If matplotlib is not installed, or the name of the file does not end in .html.
+        UserError: If matplotlib is not installed, or the name of the file does not end in .html.
         OSError: If the file cannot be written.
     """
     if output.suffix not in (".html", ".htm"):
-        raise ValueError(f"--output {output}: the name of the file must end in .html")
+        raise UserError(f"--output {output}: the name of the file must end in .html")
     if find_spec("matplotlib") is None:
-        raise ValueError("the report needs matplotlib, which is not installed: pip install -e '.[plots]'")
+        raise UserError("the report needs matplotlib, which is not installed: pip install -e '.[plots]'")
     datamodule.prepare_data()
     datamodule.setup("test")
     images, labels = map(torch.cat, zip(*datamodule.test_dataloader(), strict=True))

@@ -314,6 +314,7 @@ def test_print_config_prints_a_config_that_fit_accepts(cli: CLI, tmp_path: Path)
         (["fit", "--trainer.val_check_interval=1000"], ["val_check_interval", "1000"]),
         (["fit", "--trainer.accelerator=abacus"], ["abacus"]),
         (["fit", "--config=no.yaml"], ["no.yaml"]),
+        (["fit", "--config=export.yaml"], ["export.yaml"]),
         (["export", "--format=onnx"], ["--output"]),
         (["fit", "--config=broken.yaml"], ["config", "line 2"]),
         (["fit", "--config=unknown.yaml"], ["model.colour"]),

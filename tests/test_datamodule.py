@@ -17,7 +17,7 @@ from mnist_lit import MNISTDataModule
 from mnist_lit.datamodule import ShuffledBatches
 
 PACKED = [name for name, _ in MNIST.resources]
-FILES = PACKED + [name.removesuffix(".gz") for name in PACKED]
+FILES = [name.removesuffix(".gz") for name in PACKED]
 
 
 def fitted(data_dir: Path, **options: int) -> MNISTDataModule:
@@ -110,6 +110,18 @@ def test_a_damaged_file_is_replaced(tmp_path: Path, data_dir: Path, name: str, d
     assert (raw / name).read_bytes() == content
 
 
+def test_a_folder_that_has_what_is_read_is_left_alone(tmp_path: Path, data_dir: Path) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name in FILES:
+        (raw / name).symlink_to(data_dir / "MNIST" / "raw" / name)
+    for folder in raw, raw.parent, tmp_path:
+        folder.chmod(0o555)
+    before = sorted((path, path.stat().st_mtime_ns) for path in [tmp_path, *tmp_path.rglob("*")])
+    MNISTDataModule(tmp_path).prepare_data()
+    assert before == sorted((path, path.stat().st_mtime_ns) for path in [tmp_path, *tmp_path.rglob("*")])
+
+
 def test_images_in_torchvisions_old_format_are_not_trusted(data_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "MNIST").mkdir()
     (tmp_path / "MNIST" / "raw").symlink_to(data_dir / "MNIST" / "raw")
@@ -143,6 +155,8 @@ def test_two_first_runs_at_once_both_succeed(tmp_path: Path) -> None:
         ({"val_size": -1}, "val_size.*-1"),
         ({"val_size": 60_000}, "val_size.*60000"),
         ({"seed": -1}, "seed.*-1"),
+        ({"seed": 2**32}, "seed.*4294967295.*4294967296"),
+        ({"data_dir": "s3://bucket/mnist"}, "data_dir s3:/bucket/mnist.*local folder"),
     ],
 )
 def test_an_option_out_of_range_is_refused(options: dict[str, Any], message: str) -> None:

@@ -119,6 +119,18 @@ def test_output_can_be_a_device_and_names_can_be_strange(cli: CLI, folder: Path)
     assert not Path("/dev/null").is_file()
 
 
+def test_any_name_is_shown_and_folders_of_shown_pictures_are_named(cli: CLI, folder: Path) -> None:
+    (folder / "first.jpg").rename(folder / f"{'é' * 125}.jpg")  # 254 bytes
+    assert cli(*PRETRAINED, "--images=photos", "--show=seen").status == 0
+    assert len(list(Path("seen").iterdir())) == 3
+    again = cli(*PRETRAINED, "--images=seen", "--show=seen")
+    assert (again.status, again.out) == (1, "")
+    assert "no files in seen but those of --show seen" in again.err
+    assert "a URL" in cli(*PRETRAINED, "--images=photos", "--show=s3://bucket/seen").err
+    assert "a URL" in cli(*PRETRAINED, "--images=photos", "--output=s3://bucket/predictions.csv").err
+    assert sorted(path.name for path in Path().iterdir()) == ["photos", "seen"]
+
+
 def test_what_was_shown_is_not_predicted_the_next_time(cli: CLI, folder: Path) -> None:
     for _ in range(2):
         result = cli(*PRETRAINED, "--images=photos", "--show=photos/seen", "--output=photos/predictions.csv")

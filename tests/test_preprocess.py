@@ -127,6 +127,18 @@ def test_a_digit_is_found_wherever_it_is_in_a_large_photo(digits: Digits) -> Non
     assert accuracy(pictures, labels) == 100
 
 
+def test_a_tight_crop_of_a_one_is_a_one(digits: Digits) -> None:
+    images, labels = digits
+    ones = [Image.fromarray(255 - image.numpy()) for image in images[labels == 1]]
+    for one in ones:
+        large = one.resize((560, 560), Image.Resampling.BICUBIC)
+        left, top, right, bottom = large.point(lambda value: 255 if value < 128 else 0).getbbox() or (0, 0, 0, 0)
+        crop = large.crop((left, top, right, bottom))
+        model = MNISTClassifier.from_pretrained()
+        for picture in crop, crop.resize((24, 400)), crop.resize((24, 400)).point(lambda value: 255 - value):
+            assert int(model(preprocess(picture)[None]).argmax()) == 1
+
+
 def _blank(size: tuple[int, int]) -> Image.Image:
     return Image.new("RGB", size, "beige")
 

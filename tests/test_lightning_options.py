@@ -1,0 +1,221 @@
+"""Lightning's own options, as its users try them."""
+
+import csv
+import logging
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import CLI, assert_one_sentence
+from lightning.pytorch import Callback, Trainer
+
+QUICK = ("fit", "--trainer.max_epochs=2", "--trainer.limit_train_batches=20", "--trainer.limit_val_batches=5")
+CONSTANT = "--model.schedule=constant"
+RUN = Path("lightning_logs/version_0")
+
+
+@pytest.fixture
+def messages(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    """Return what is logged by Lightning's loggers, behind the filters of the command line."""
+    for name in "lightning.pytorch", "lightning.fabric":
+        monkeypatch.setattr(logging.getLogger(name), "handlers", [caplog.handler])
+        monkeypatch.setattr(logging.getLogger(name), "propagate", False)
+    return caplog
+
+
+@pytest.mark.parametrize("precision", ["64-true", "32-true", "bf16-true", "16-true", "bf16-mixed"])
+def test_every_precision_is_trained_tested_predicted_and_exported(cli: CLI, precision: str) -> None:
+    option = f"--trainer.precision={precision}"
+    assert cli(*QUICK, option).status == 0
+    accuracies = []
+    for options in (), (option,):
+        tested = cli("test", *options)
+        assert (tested.status, tested.err) == (0, f"Checkpoint: {RUN}/checkpoints/best.ckpt\n")
+        accuracies.append(float(tested.out.split()[-2]))
+        predicted = cli("predict", *options)
+        assert predicted.status == 0
+        rows = list(csv.DictReader(predicted.out.splitlines()))
+        assert sum(float(rows[0][f"p{digit}"]) for digit in range(10)) == pytest.approx(1, abs=0.02)
+    assert accuracies[0] > 50
+    assert accuracies[0] == pytest.approx(accuracies[1], abs=1)
+    exported = cli("export", "--format=pt2", "--output=digits.pt2")
+    assert f"test accuracy {accuracies[0]:.2f} %" in exported.out
+
+
+CALLBACKS = {
+    "BatchSizeFinder": (CONSTANT, "--trainer.callbacks.max_trials=3"),
+    "EarlyStopping": ("--trainer.callbacks.monitor=val_loss",),
+    "EMAWeightAveraging": ("--trainer.callbacks.decay=0.9",),
+    "GradientAccumulationScheduler": ("--trainer.callbacks.scheduling={0: 2}",),
+    "LambdaCallback": (),
+    "LearningRateFinder": (),
+    "LearningRateMonitor": (),
+    "ModelCheckpoint": ("--trainer.callbacks.monitor=val_loss", "--trainer.callbacks.filename=lowest"),
+    "ModelSummary": (),
+    "RichModelSummary": (),
+    "RichProgressBar": (),
+    "SpikeDetection": (),
+    "TQDMProgressBar": (),
+    "WeightAveraging": (),
+}
+
+
+@pytest.mark.parametrize("name", CALLBACKS)
+def test_a_run_with_any_callback_is_repeated_from_its_config(cli: CLI, name: str) -> None:
+    assert cli(*QUICK, f"--trainer.callbacks+={name}", *CALLBACKS[name]).status == 0
+    assert cli("fit", f"--config={RUN}/config.yaml").status == 0
+    one, two = (torch.load(RUN.with_name(f"version_{n}") / "checkpoints/last.ckpt")["state_dict"] for n in (0, 1))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["callbacks+=StochasticWeightAveraging", "callbacks.swa_lrs=0.01"], ["EMAWeightAveraging"]),
+        (["callbacks+=BackboneFinetuning"], ["BackboneFinetuning", "backbone"]),
+        (["callbacks+=BatchSizeFinder"], ["BatchSizeFinder", "--model.schedule constant"]),
+        (["callbacks+=ModelPruning", "callbacks.pruning_fn=l1_unstructured"], ["l1_unstructured", "config.yaml"]),
+        (["callbacks+=Timer", "callbacks.duration=00:00:00:09"], ["Interval.step", "--trainer.max_time"]),
+        (["callbacks+=EarlyStopping", "callbacks.monitor=val_lose"], ["val_lose", "val_loss"]),
+        (["callbacks+=EarlyStopping", "callbacks.monitor=val_loss", "limit_val_batches=0"], ["val_loss", "train_acc"]),
+        (["callbacks+=ModelCheckpoint", "callbacks.monitor=val_lose"], ["ModelCheckpoint", "val_lose", "val_loss"]),
+        (["precision=transformer-engine"], ["transformer_engine"]),
+        (["overfit_batches=0.01"], ["overfit_batches 0.01", "at least 0.02"]),
+        (["default_root_dir=s3://bucket/runs"], ["s3:/bucket/runs", "local folder"]),
+        (["max_steps=0"], ["number of steps", "got 0"]),
+        (["limit_train_batches=0"], ["number of steps", "limit_train_batches"]),
+    ],
+    ids=str,
+)
+def test_what_cannot_work_is_refused_in_one_sentence(
+    cli: CLI, tmp_path: Path, options: list[str], words: list[str]
+) -> None:
+    assert_one_sentence(cli(*QUICK, *(f"--trainer.{option}" for option in options)), *words)
+    assert [path for path in tmp_path.rglob("*") if path.name != "lightning_logs"] == []
+
+
+def test_what_the_user_asked_lightning_to_say_is_said(cli: CLI, messages: pytest.LogCaptureFixture) -> None:
+    stopping = ("--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val_loss")
+    assert cli(*QUICK, *stopping, "--trainer.callbacks.verbose=true", "--trainer.profiler=simple").status == 0
+    assert "Metric val_loss improved" in messages.text
+    assert "FIT Profiler Report" in messages.text
+    messages.clear()
+    assert cli(*QUICK).status == 0
+    assert messages.text == ""  # nothing of devices, seeds and other packages
+
+
+def test_a_learning_rate_that_lightning_finds_is_used_and_said(
+    cli: CLI, messages: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    assert cli(*QUICK, "--trainer.callbacks+=LearningRateFinder", "--trainer.callbacks.min_lr=0.001").status == 0
+    (found,) = re.findall(r"Learning rate set to ([\d.e-]+)", messages.text)
+    last = torch.load(RUN / "checkpoints" / "last.ckpt")
+    assert last["hyper_parameters"]["lr"] == float(found) != 0.2
+    assert f"\nlr: {found}\n" in (RUN / "hparams.yaml").read_text()
+    assert last["optimizer_states"][0]["param_groups"][0]["max_lr"] == float(found)  # of the one-cycle
+    assert not list(tmp_path.glob(".lr_find*"))
+
+
+def test_a_batch_size_that_lightning_finds_is_used_and_said(cli: CLI, messages: pytest.LogCaptureFixture) -> None:
+    assert cli(*QUICK, CONSTANT, "--trainer.callbacks+=BatchSizeFinder", "--trainer.callbacks.max_trials=3").status == 0
+    assert "using batch size 8" in messages.text
+    assert "\nbatch_size: 8\n" in (RUN / "hparams.yaml").read_text()
+
+
+def test_with_another_logger_a_continued_run_keeps_its_checkpoints_together(cli: CLI) -> None:
+    logger = ("--trainer.logger=CSVLogger", "--trainer.logger.save_dir=logs", "--trainer.logger.name=digits")
+    # A learning rate at which the first epoch stays the best one.
+    recipe = ("--trainer.limit_train_batches=30", "--trainer.max_epochs=2", "--model.lr=1.5", "--seed_everything=3")
+    assert cli("fit", *recipe, CONSTANT, *logger).status == 0
+    run = Path("logs/digits/version_0")
+    best = torch.load(run / "checkpoints/best.ckpt")
+    assert best["epoch"] == 0, "the test needs a run that gets worse"
+    config = ("--config", run / "config.yaml", "--ckpt_path", run / "checkpoints/last.ckpt", "--trainer.max_epochs=3")
+    continued = cli("fit", *config)
+    assert continued.status == 0
+    accuracy = 100 * float(best["callbacks"]["RunCheckpoint"]["best_model_score"])
+    assert float(continued.out.split("Best validation accuracy: ")[1].split()[0]) >= round(accuracy, 2)
+    assert f"Run: {run}\n" in continued.out
+    assert torch.load(run / "checkpoints/last.ckpt")["epoch"] == 2
+    assert [str(path.parent.parent) for path in Path().rglob("last.ckpt")] == [str(run)]
+
+
+@pytest.mark.parametrize(
+    ("logger", "folder"),
+    [
+        (["false"], "checkpoints"),
+        (["TensorBoardLogger", "save_dir=logs", "version=first"], "logs/lightning_logs/first/checkpoints"),
+    ],
+)
+def test_a_run_is_not_overwritten_by_another(cli: CLI, tmp_path: Path, logger: list[str], folder: str) -> None:
+    options = [f"--trainer.logger={logger[0]}", *(f"--trainer.logger.{option}" for option in logger[1:]), CONSTANT]
+    assert cli(*QUICK, *options).status == 0
+    kept = [path for path in tmp_path.rglob("*") if path.is_file() and "tfevents" not in path.name]
+    before = [path.read_bytes() for path in kept]
+    assert_one_sentence(cli(*QUICK, *options, "--model.lr=0.1"), folder, "another run", "--ckpt_path")
+    assert [path.read_bytes() for path in kept] == before
+    continued = cli(*QUICK, *options, "--trainer.max_epochs=3", "--ckpt_path", f"{folder}/last.ckpt")
+    assert continued.status == 0
+    assert torch.load(Path(folder, "last.ckpt"))["epoch"] == 2
+
+
+def test_a_run_whose_time_is_used_up_says_so(cli: CLI, messages: pytest.LogCaptureFixture) -> None:
+    command = (*QUICK, CONSTANT, "--trainer.max_epochs=1000")
+    assert cli(*command, "--trainer.max_time=00:00:00:01").status == 0
+    assert "Time limit reached" in messages.text
+    assert_one_sentence(
+        cli(*command, "--trainer.max_time=00:00:00:01", "--ckpt_path=last"), "nothing to train", "--trainer.max_time"
+    )
+
+
+def test_a_run_that_diverges_stops_and_keeps_the_checkpoints_before(cli: CLI) -> None:
+    often = ("--trainer.callbacks+=mnist_lit.callbacks.RunCheckpoint", "--trainer.callbacks.every_n_train_steps=1")
+    for options, epoch in (["--model.lr=1000", CONSTANT], 1), (["--model.lr=50"], 2):
+        result = cli("fit", "--trainer.max_epochs=2", "--trainer.limit_train_batches=30", *options, *often)
+        assert result.status == 1
+        lr = options[0].removeprefix("--model.lr=")
+        assert re.fullmatch(
+            rf"error: the training diverged in epoch {epoch}: its loss is (nan|inf) with --model.lr {lr}.0; try a "
+            "lower learning rate\n",
+            result.err,
+        )
+        assert "Next:" not in result.out
+        for path in RUN.glob("checkpoints/*.ckpt"):
+            weights = torch.load(path)["state_dict"]
+            assert all(weight.isfinite().all() for weight in weights.values()), path
+        RUN.rename(f"with lr {lr}")
+
+
+def test_a_fast_dev_run_keeps_nothing_and_says_so(cli: CLI, tmp_path: Path) -> None:
+    assert cli("fit", "--trainer.fast_dev_run=true").out.endswith("Nothing of this fast_dev_run was kept\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+class Slip(Callback):
+    """Has a defect."""
+
+    def on_train_start(self, trainer: Trainer, *_: object) -> None:
+        raise ValueError("a slip of the programmer")
+
+
+def test_a_defect_keeps_its_traceback(cli: CLI) -> None:
+    with pytest.raises(ValueError, match="a slip of the programmer"):
+        cli(*QUICK, "--trainer.callbacks+=test_lightning_options.Slip")
+
+
+def test_lightning_has_what_exact_continuation_rests_on() -> None:
+    trainer = Trainer(logger=False, enable_checkpointing=False)
+    state = trainer.fit_loop.state_dict()
+    names = {
+        "fit_loop._data_fetcher": hasattr(trainer.fit_loop, "_data_fetcher"),
+        "epoch_loop._should_check_val_fx": hasattr(trainer.fit_loop.epoch_loop, "_should_check_val_fx"),
+        "epoch_loop.restarting": hasattr(trainer.fit_loop.epoch_loop, "restarting"),
+        "is_last_batch": "is_last_batch" in state["epoch_loop.batch_progress"],
+        "_batches_that_stepped": "_batches_that_stepped" in state["epoch_loop.state_dict"],
+        "epoch_progress": {"ready", "processed", "completed"} <= state["epoch_progress"]["current"].keys(),
+    }
+    gone = [name for name, is_there in names.items() if not is_there]
+    assert not gone, (
+        f"Lightning's loops no longer have {', '.join(gone)}: see RunCheckpoint before allowing this version"
+    )
