@@ -1,11 +1,140 @@
-"""Run the command line: ``python -m mnist_lit``."""
+"""``python -m mnist_lit``: each command is begun here, and each error becomes one sentence and an exit status."""
 
+import argparse
+import logging
+import os
+import signal
 import sys
+import threading
+import warnings
+from pathlib import Path
+from types import TracebackType
+from typing import NoReturn
+
+from mnist_lit.errors import UserError
+
+COMMANDS = {
+    "fit": "Train the network; continue a training with --ckpt_path.",
+    "validate": "Measure a trained network on the validation images.",
+    "test": "Measure a trained network on the 10,000 test images.",
+    "predict": "Predict the digits in your own pictures, or in the test images.",
+    "report": "Write a report on a trained network: one HTML file with its figures, curves and pictures.",
+    "demo": "Open a page to draw digits on, and see what a trained network makes of them.",
+    "export": "Write a trained network as ONNX or pt2, for use without this package.",
+}
+_TOOLS = "report", "demo", "export"  # they need no Trainer
+
+
+def main() -> None:
+    """Run the command that ``sys.argv`` names.
+
+    Raises:
+        SystemExit: With status 1 and one sentence on an error that the user can mend, 2 on one in the arguments, and
+            128 plus its number after a signal, as the shell has it.
+    """
+    command = sys.argv[1] if len(sys.argv) > 1 else ""
+    if command in ("-h", "--help"):
+        _print_help()
+    elif command not in COMMANDS and not command.startswith("-"):
+        problem = f"there is no subcommand {command!r}" if command else "a subcommand is missing"
+        _fail(f"{problem}: choose from {', '.join(COMMANDS)}; --help says what they do", 2)
+    else:
+        try:
+            _run(command)
+        except KeyboardInterrupt:
+            sys.exit(128 + signal.SIGINT)
+
+
+def _print_help() -> None:
+    parser = argparse.ArgumentParser("python -m mnist_lit", description="Train, test and use a small network on MNIST.")
+    commands = parser.add_subparsers(metavar="command", title="commands, each with a --help of its own")
+    for name, description in COMMANDS.items():
+        commands.add_parser(name, help=description)
+    parser.print_help()
+
+
+def _run(command: str) -> None:
+    import torch
+    from jsonargparse import ArgumentError
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+    from mnist_lit import cli
+    from mnist_lit.run.folder import is_first_process
+    from mnist_lit.run.interruption import TrainingInterruptedError
+    from mnist_lit.run.resume import continue_command
+
+    for name in "lightning.pytorch", "lightning.fabric":
+        for handler in logging.getLogger(name).handlers:
+            handler.addFilter(_was_asked_for)
+    # Lightning 2.6.6 uses in every run what torch 2.15 has deprecated, and no setting avoids it.
+    warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+    if "OMP_NUM_THREADS" not in os.environ:
+        # A step is too small to share: on an idle machine a second thread gains nothing, and on a busy one the two
+        # wait for each other so long that an epoch of one second can take ten.
+        torch.set_num_threads(1)
+    threading.excepthook = _report_thread_error
+    try:
+        if command in _TOOLS:
+            cli.run_tool(command, COMMANDS[command])
+        else:
+            cli.run_lightning(COMMANDS)
+    except TrainingInterruptedError as stop:
+        if not is_first_process():
+            sys.exit(0)  # the first process, when it started this one, would be killed for another status
+        print(f"{stop}\nContinue: {continue_command(Path(stop.path))}", file=sys.stderr)
+        sys.exit(128 + stop.signum)
+    except SIGTERMException:
+        sys.exit(128 + signal.SIGTERM)
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):  # which Lightning makes status 1 of
+            sys.exit(128 + signal.SIGINT)
+        raise
+    except ArgumentError as error:
+        _fail(str(error).replace("arguments are required: ", "arguments are required: --"), 2)
+    except BrokenPipeError:  # whoever reads the output, `head` for one, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+        hint = "data go to --data.data_dir, runs to --trainer.default_root_dir, results to --output"
+        _fail(f"{where}{error.strerror or error} ({hint})")
+    except (UserError, MisconfigurationException) as error:
+        _fail(str(error))
+    except (ImportError, RuntimeError, TypeError, ValueError) as error:
+        if not _is_raised_by_lightning(error.__traceback__):
+            raise  # a defect: it keeps its traceback
+        _fail(str(error))
+    finally:
+        # Lightning does so for NCCL alone; gloo's threads, if still there when the process ends, may abort it.
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def _fail(message: str, status: int = 1) -> NoReturn:
+    print("error:", " ".join(message.split()), file=sys.stderr, flush=True)
+    sys.exit(status)
+
+
+def _is_raised_by_lightning(traceback: TracebackType | None) -> bool:
+    # What Lightning raises of its own accord is about an option; what it calls may have a defect.
+    while traceback and traceback.tb_next:
+        traceback = traceback.tb_next
+    return traceback is not None and traceback.tb_frame.f_globals["__name__"].startswith("lightning.")
+
+
+def _was_asked_for(record: logging.LogRecord) -> bool:
+    # Below warnings Lightning announces devices, seeds, its makers' other packages and why it stopped. What a callback,
+    # a profiler or a tuner says, the user has asked for.
+    asked_for = Path(record.pathname).parent.name in ("callbacks", "profilers", "tuner")
+    return record.levelno >= logging.WARNING or asked_for
+
+
+def _report_thread_error(args: threading.ExceptHookArgs) -> None:
+    # TensorBoard's writer cannot write; the next call of it raises the same in the main thread, which says so.
+    if not issubclass(args.exc_type, OSError):
+        threading.__excepthook__(args)
+
 
 if __name__ == "__main__":
-    try:
-        from mnist_lit.cli import main
-
-        main()
-    except KeyboardInterrupt:  # while Lightning is imported, say
-        sys.exit(130)
+    main()

@@ -1,13 +1,10 @@
-"""The data: MNIST's files, the validation split, and batches cut from memory."""
+"""The data: MNIST's files, the validation split, the batches of each stage."""
 
-import math
 import os
-from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
@@ -16,13 +13,12 @@ from torchvision.datasets.mnist import read_image_file, read_label_file
 from torchvision.datasets.utils import check_integrity
 
 from mnist_lit.augment import RandomDistortion
+from mnist_lit.batches import ShuffledBatches, TensorBatches, generator
 from mnist_lit.errors import UserError
-from mnist_lit.files import require_local
-
-Batch = tuple[Tensor, Tensor]
-"""Images, float32 ``(N, 1, 28, 28)`` in [0, 1], and labels, int64 ``(N,)`` in 0-9."""
+from mnist_lit.network import Batch
 
 _TRAIN_SIZE = 60_000
+_EVALUATION_BATCH = 1000  # images: larger batches than those of the training take less time
 _SPLIT_SEED = 0  # of the validation split: the same images in every run, whatever the run's seed
 
 # MD5 of each unpacked file: torchvision checks the packed ones alone.
@@ -34,95 +30,6 @@ _MD5 = {
 }
 
 
-def _generator(*numbers: int) -> torch.Generator:
-    # A sum, of seed and epoch say, would give seed 1 the orders of seed 0, one epoch late; SeedSequence mixes them.
-    (seed,) = np.random.SeedSequence(numbers).generate_state(1)
-    return torch.Generator().manual_seed(int(seed))
-
-
-class TensorBatches:
-    """Batches cut from tensors in memory, in their order.
-
-    Not a torch DataLoader: Lightning warns of one without workers, and workers would only copy what is here already.
-    In the middle of an epoch it can be saved and continued: the Trainer puts ``state_dict`` into its checkpoints.
-
-    Args:
-        images: uint8 ``(size, 28, 28)``.
-        labels: int64 ``(size,)``.
-        batch_size: Images in a batch; the last batch may have fewer.
-        rank: Which share of each batch to give, from 0: every ``world_size``-th image from this one on.
-        world_size: Number of shares; where a batch cannot be cut evenly, the first ones have an image more.
-    """
-
-    def __init__(self, images: Tensor, labels: Tensor, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
-        self.images = images.unsqueeze(1)
-        self.labels = labels
-        self.batch_size = batch_size
-        self.rank = rank
-        self.world_size = world_size
-        self._first = 0  # batch to start the next epoch with
-        self._taken = 0  # batches taken of this epoch
-
-    def __len__(self) -> int:
-        return math.ceil(len(self.labels) / self.batch_size)
-
-    def __iter__(self) -> Iterator[Batch]:
-        first, self._first = self._first, 0
-        for batch in range(first, len(self)):
-            self._taken = batch + 1
-            start = batch * self.batch_size
-            yield self._cut(slice(start + self.rank, start + self.batch_size, self.world_size))
-
-    def _cut(self, share: slice) -> Batch:
-        return self.images[share].div(255), self.labels[share]
-
-    def state_dict(self) -> dict[str, int]:
-        """Return where in the epoch it is."""
-        return {"batches": self._taken}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Go on from there."""
-        self._first = state_dict["batches"]
-
-
-class ShuffledBatches(TensorBatches):
-    """Batches in an order that depends on (seed, epoch) alone, so that a run repeats bit for bit.
-
-    Args:
-        images: uint8 ``(size, 28, 28)``.
-        labels: int64 ``(size,)``.
-        batch_size: Images in a batch; the last batch may have fewer.
-        rank: Which share of each batch to give, as for ``TensorBatches``.
-        world_size: Number of shares.
-        seed: Seed of the orders, at least 0.
-    """
-
-    def __init__(
-        self, images: Tensor, labels: Tensor, batch_size: int, rank: int = 0, world_size: int = 1, *, seed: int
-    ) -> None:
-        super().__init__(images, labels, batch_size, rank, world_size)
-        self.seed = seed
-        self.epoch = 0
-
-    @property
-    def sampler(self) -> "ShuffledBatches":
-        """Itself: before each epoch the Trainer calls ``sampler.set_epoch``, as a DataLoader has it."""
-        return self
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of ``epoch``, counted from 0."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[Batch]:
-        self._order = torch.randperm(len(self.labels), generator=_generator(self.seed, self.epoch))
-        yield from super().__iter__()
-
-    def _cut(self, share: slice) -> Batch:
-        indices = self._order[share]
-        # images[indices] takes 120 microseconds for a batch of 100 where this takes 40.
-        return self.images.index_select(0, indices).div(255), self.labels.index_select(0, indices)
-
-
 class MNISTDataModule(LightningDataModule):
     """MNIST (LeCun, Cortes and Burges 1998) from the files that come with this package.
 
@@ -130,7 +37,8 @@ class MNISTDataModule(LightningDataModule):
 
     Args:
         data_dir: Folder for the data, as torchvision's ``root``; made and filled where needed.
-        batch_size: Images in a batch, at least 1; the last batch of an epoch may have fewer.
+        batch_size: Images in a batch, over all processes, at least 1; the last batch of an epoch may have fewer.
+            Validation and test have batches of 1,000.
         val_size: Training images held out for validation, 0 to 59999; always the same ones.
         seed: Seed of the order of the training images and of their distortions, 0 to 4294967295; by default that of
             ``seed_everything``, else 0.
@@ -142,7 +50,7 @@ class MNISTDataModule(LightningDataModule):
         augment_elastic_sigma: Smooth these with a Gaussian of this standard deviation in pixels, 1 to 28.
 
     Raises:
-        UserError: If an argument is out of range, or ``data_dir`` is a URL.
+        UserError: If an argument is out of range.
     """
 
     def __init__(
@@ -167,7 +75,7 @@ class MNISTDataModule(LightningDataModule):
             seed = int(os.environ.get("PL_GLOBAL_SEED", 0))  # as Lightning seeds its distributed samplers
         if not 0 <= seed < 2**32:  # SeedSequence would take a larger one as two numbers: another seed and epoch
             raise UserError(f"seed must be from 0 to {2**32 - 1}, got {seed}")
-        self.data_dir = require_local(Path(data_dir), "--data.data_dir")
+        self.data_dir = Path(data_dir)
         self.batch_size = batch_size
         self.val_size = val_size
         self.seed = seed
@@ -192,7 +100,7 @@ class MNISTDataModule(LightningDataModule):
         if all(check_integrity(self.raw_dir / name, md5) for name, md5 in _MD5.items()):
             return
         self.raw_dir.mkdir(parents=True, exist_ok=True)
-        # Unpacked aside and moved in whole, so that a second process starting now never reads half a file.
+        # Unpacked elsewhere and moved in whole, so that a second process that starts now never reads half a file.
         with TemporaryDirectory(dir=self.data_dir) as root:
             unpacked = Path(root, "MNIST", "raw")
             unpacked.mkdir(parents=True)
@@ -224,9 +132,9 @@ class MNISTDataModule(LightningDataModule):
         In their order where the Trainer overfits some batches: it takes the first ones of each epoch.
         """
         if getattr(self.trainer, "overfit_batches", 0):
-            self._train_batches = self._batches(*self._train)
+            self._train_batches = TensorBatches(*self._train, self.batch_size, self._share)
         else:
-            self._train_batches = ShuffledBatches(*self._train, self.batch_size, *self._share, seed=self.seed)
+            self._train_batches = ShuffledBatches(*self._train, self.batch_size, self._share, seed=self.seed)
         self._train_batches.load_state_dict(self._resumed_state)
         self._resumed_state = {"batches": 0}
         return self._train_batches
@@ -252,31 +160,29 @@ class MNISTDataModule(LightningDataModule):
             return batch
         images, labels = batch
         batch_idx = self.trainer.fit_loop.epoch_loop.batch_idx + 1  # this batch's: it is counted after this hook
-        # Counted from 1, since for SeedSequence (seed, epoch, 0) is (seed, epoch), which the order is made from.
-        generator = _generator(self.seed, self.trainer.current_epoch, batch_idx + 1)
+        # Counted from 1: (seed, epoch, 0) is the same as (seed, epoch), which makes the order.
+        random = generator(self.seed, self.trainer.current_epoch, batch_idx + 1)
         batch_size = min(self.batch_size, len(self._train[1]) - batch_idx * self.batch_size)
-        return self.distortion(images, generator, batch_size, *self._share), labels
+        return self.distortion(images, random, batch_size, self._share), labels
+
+    @property
+    def train_images(self) -> tuple[Tensor, Tensor]:
+        """The training images, uint8 ``(N, 28, 28)``, and their labels, int64 ``(N,)``, in their order."""
+        return self._train
 
     def val_dataloader(self) -> TensorBatches:
         """Return the batches of the validation images, in a fixed order; none if ``val_size`` is 0."""
-        return self._batches(*self._val)
+        return TensorBatches(*self._val, _EVALUATION_BATCH, self._share)
 
     def test_dataloader(self) -> TensorBatches:
         """Return the batches of the 10,000 test images, in their order."""
-        return self._batches(*self._test)
+        return TensorBatches(*self._test, _EVALUATION_BATCH, self._share)
 
     def predict_dataloader(self) -> TensorBatches:
         """Return the batches of the test images, in their order, to every process the whole of them."""
         return TensorBatches(*self._test, self.batch_size)
 
-    def sample_digits(self) -> Tensor:
-        """Return a training image of each digit, undistorted, float32 ``(10, 1, 28, 28)``; fewer if there are few."""
-        images, labels = next(iter(TensorBatches(*self._train, 1000)))
-        return torch.cat([images[labels == digit][:1] for digit in range(10)])
-
     @property
-    def _share(self) -> tuple[int, int]:
-        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-
-    def _batches(self, images: Tensor, labels: Tensor) -> TensorBatches:
-        return TensorBatches(images, labels, self.batch_size, *self._share)
+    def _share(self) -> slice:
+        # Of each batch every process takes its own images, so that their steps together are those of a single one.
+        return slice(None) if self.trainer is None else slice(self.trainer.global_rank, None, self.trainer.world_size)

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
 from torchmetrics.classification import MulticlassAccuracy
 
-from mnist_lit.datamodule import Batch
 from mnist_lit.errors import UserError
-from mnist_lit.network import MLP, Activation
+from mnist_lit.metrics import TrainMetrics
+from mnist_lit.network import MLP, Activation, Batch
 
 Schedule = Literal["one_cycle", "constant"]
 
@@ -59,7 +59,7 @@ class MNISTClassifier(LightningModule):
         schedule: Schedule = "one_cycle",
     ) -> None:
         super().__init__()
-        # Written so that NaN, which compares false with everything, is refused too.
+        # These conditions refuse NaN, too, which compares false with everything.
         if not 0 < lr < math.inf:
             raise UserError(f"lr must be a number above 0, got {lr}")
         if not 0 <= momentum < 1:
@@ -78,13 +78,9 @@ class MNISTClassifier(LightningModule):
         self.weight_decay = weight_decay
         self.schedule = schedule
         self.network = MLP(hidden_sizes, activation)
-        self.train_acc = MulticlassAccuracy(num_classes=10, average="micro")
+        self.train_metrics = TrainMetrics()
         self.val_acc = MulticlassAccuracy(num_classes=10, average="micro")
         self.test_acc = MulticlassAccuracy(num_classes=10, average="micro")
-        self._train_outputs: list[tuple[Tensor, Tensor, Tensor]] = []  # loss, logits and labels of each step
-        self._train_losses: list[Tensor] = []  # those of the epoch's earlier steps, whose accuracy is in train_acc
-        self._resumed_metrics: dict[str, Any] | None = None
-        self._eval_outputs: list[tuple[Tensor, Tensor]] = []  # logits and labels
 
     @classmethod
     def from_pretrained(cls) -> "MNISTClassifier":
@@ -96,34 +92,14 @@ class MNISTClassifier(LightningModule):
         """
         return cls.load_from_checkpoint(PRETRAINED, map_location="cpu", weights_only=True).eval()
 
-    def on_train_start(self) -> None:
-        """Check that a continued run keeps to what it began, and take up its training metrics.
-
-        Raises:
-            UserError: If its schedule is ``one_cycle`` and its number of steps is another now.
-        """
-        scheduler, steps = self.lr_schedulers(), self.trainer.estimated_stepping_batches
-        if isinstance(scheduler, OneCycleLR):
-            if scheduler.optimizer.param_groups[0]["max_lr"] != self.lr:  # LearningRateFinder has found another
-                self.trainer.strategy.setup_optimizers(self.trainer)
-            elif scheduler.total_steps != steps:
-                raise UserError(
-                    f"the checkpoint's one_cycle is one of {scheduler.total_steps} steps, this run would have {steps}: "
-                    "keep max_epochs and the number of batches as they were"
-                )
-        self._train_outputs, self._train_losses = [], []
-        self.train_acc.reset()
-        if self._resumed_metrics:
-            self._train_losses = list(self._resumed_metrics["losses"].to(self.device))
-            if self.trainer.is_global_zero:  # the counts of all processes are added up
-                for name, count in self._resumed_metrics["acc"].items():
-                    setattr(self.train_acc, name, count.to(self.device))
-            self._resumed_metrics = None
-
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits, float ``(N, 10)``, of float ``images`` ``(N, 1, 28, 28)`` with pixels in [0, 1]."""
         logits: Tensor = self.network(images)
         return logits
+
+    def setup(self, stage: str) -> None:
+        """Begin with empty metrics."""
+        self.train_metrics.reset()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the mean cross-entropy of the batch."""
@@ -136,8 +112,7 @@ class MNISTClassifier(LightningModule):
             batch_size = torch.tensor(len(labels), device=self.device)
             torch.distributed.all_reduce(batch_size)
             loss = F.cross_entropy(logits, labels, reduction="sum") * self.trainer.world_size / batch_size
-        # Kept for the end of the epoch: logging both here made an epoch of 0.97 seconds one of 1.7.
-        self._train_outputs.append((loss.detach(), logits.detach(), labels))
+        self.train_metrics.update(loss, logits, labels)
         return loss
 
     def on_train_epoch_end(self) -> None:
@@ -146,71 +121,46 @@ class MNISTClassifier(LightningModule):
         Raises:
             UserError: If the loss is infinite or not a number: the training has diverged.
         """
-        self._update_train_metrics()
-        loss = self.trainer.strategy.reduce(torch.stack(self._train_losses).mean(), reduce_op="mean")
-        if not loss.isfinite():
+        metrics = self.train_metrics.compute(self.trainer.strategy)
+        self.train_metrics.reset()
+        if not metrics["train_loss"].isfinite():
             raise UserError(
-                f"the training diverged in epoch {self.current_epoch + 1}: its loss is {float(loss)} with --model.lr "
-                f"{self.lr}; try a lower learning rate"
+                f"the training diverged in epoch {self.current_epoch + 1}: its loss is {float(metrics['train_loss'])} "
+                f"with --model.lr {self.lr}; try a lower learning rate"
             )
-        metrics = {"train_loss": loss, "train_acc": self.train_acc.compute()}
-        self._train_losses = []
-        self.train_acc.reset()
         self.log_dict(metrics, logger=False, sync_dist=True)  # equal on all processes: so that Lightning does not warn
-        # What self.log gives to a logger is written after the checkpoints: a run killed between the two lost it.
+        # What self.log gives to a logger is written after the checkpoints: a run killed between the two would lose it.
         for logger in self.loggers:
             logger.log_metrics({name: float(value) for name, value in metrics.items()}, self.trainer.global_step - 1)
 
-    def _update_train_metrics(self) -> None:
-        if self._train_outputs:
-            losses, logits, labels = zip(*self._train_outputs, strict=True)
-            self._train_losses += losses
-            self.train_acc.update(torch.cat(logits), torch.cat(labels))
-            self._train_outputs.clear()
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what the training metrics need of an epoch that is not at its end."""
-        self._update_train_metrics()
-        if self._train_losses and not self.trainer.is_last_batch:
-            losses = self.trainer.strategy.reduce(torch.stack(self._train_losses), reduce_op="mean")
-            with self.train_acc.sync_context():
-                acc = {name: torch.as_tensor(count).clone() for name, count in self.train_acc.metric_state.items()}
-            checkpoint["train_metrics"] = {"losses": losses, "acc": acc}
+        """Add the metrics of an epoch that is not at its end."""
+        if not self.train_metrics.is_empty and not self.trainer.is_last_batch:
+            checkpoint["train_metrics"] = self.train_metrics.state_dict(self.trainer.strategy)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the training metrics until the training starts."""
-        self._resumed_metrics = checkpoint.get("train_metrics")
+        """Go on with these metrics."""
+        if "train_metrics" in checkpoint:
+            self.train_metrics.load_state_dict(checkpoint["train_metrics"])
+        else:
+            self.train_metrics.reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the logits of the batch, and keep them for the end of the epoch."""
-        return self._evaluate(batch, batch_idx)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log ``val_loss`` and ``val_acc``."""
-        self._log_evaluation("val", self.val_acc)
+        """Log ``val_loss`` and ``val_acc``, and return the logits."""
+        return self._evaluation_step(batch, "val", self.val_acc)
 
     def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the logits of the batch, and keep them for the end of the epoch."""
-        return self._evaluate(batch, batch_idx)
+        """Log ``test_loss`` and ``test_acc``, and return the logits."""
+        return self._evaluation_step(batch, "test", self.test_acc)
 
-    def on_test_epoch_end(self) -> None:
-        """Log ``test_loss`` and ``test_acc``."""
-        self._log_evaluation("test", self.test_acc)
-
-    def _evaluate(self, batch: Batch, batch_idx: int) -> Tensor:
-        if batch_idx == 0:
-            self._eval_outputs.clear()
+    def _evaluation_step(self, batch: Batch, stage: str, accuracy: MulticlassAccuracy) -> Tensor:
         images, labels = batch
         logits: Tensor = self(images)
-        self._eval_outputs.append((logits, labels))
-        return logits
-
-    def _log_evaluation(self, stage: str, accuracy: MulticlassAccuracy) -> None:
-        logits, labels = map(torch.cat, zip(*self._eval_outputs, strict=True))
-        accuracy(logits, labels)
         loss = F.cross_entropy(logits.float(), labels)  # in mixed precision the logits are halves
+        accuracy(logits, labels)
         self.log(f"{stage}_loss", loss, batch_size=len(labels), prog_bar=True, sync_dist=True)
-        self.log(f"{stage}_acc", accuracy, prog_bar=True)
+        self.log(f"{stage}_acc", accuracy, batch_size=len(labels), prog_bar=True)
+        return logits
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the probabilities of the ten digits, float ``(N, 10)``."""

@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from mnist_lit.errors import UserError
 
+Batch = tuple[Tensor, Tensor]
+"""Images, float32 ``(N, 1, 28, 28)`` in [0, 1], and labels, int64 ``(N,)`` in 0-9."""
+
 Activation = Literal["identity", "relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid"]
 
 _ACTIVATIONS: dict[Activation, type[nn.Module]] = {
@@ -20,20 +23,19 @@ _ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     "sigmoid": nn.Sigmoid,
 }
 
-
-_MOST_PARAMETERS = 50_000_000
+_MAX_PARAMETERS = 50_000_000  # training them takes a gigabyte
 
 
 class MLP(nn.Module):
     """A multilayer perceptron from images of 28x28 pixels to the logits of ten digits.
 
     Args:
-        hidden_sizes: Number of units of each hidden layer, each at least 1; empty for a linear classifier. They may
-            make up to 50 million parameters, whose training takes a gigabyte: more is a slip of the keyboard.
+        hidden_sizes: Number of units of each hidden layer, each at least 1; empty for a linear classifier. More than
+            50 million parameters are treated as a typo.
         activation: What follows each hidden layer; ``identity`` is nothing, as in the article.
 
     Raises:
-        UserError: If a hidden layer has no unit, the parameters are too many, or the activation is unknown.
+        UserError: If a hidden layer has no unit, there are too many parameters, or the activation is unknown.
 
     Example:
         >>> import torch
@@ -52,19 +54,14 @@ class MLP(nn.Module):
             raise UserError(f"activation must be one of {', '.join(_ACTIVATIONS)}, got {activation!r}")
         sizes = (28 * 28, *hidden_sizes)
         parameters = sum((inputs + 1) * outputs for inputs, outputs in pairwise((*sizes, 10)))
-        if parameters > _MOST_PARAMETERS:
+        if parameters > _MAX_PARAMETERS:
             raise UserError(
-                f"hidden_sizes {list(hidden_sizes)} make {parameters:,} parameters, more than {_MOST_PARAMETERS:,}"
+                f"hidden_sizes {list(hidden_sizes)} make {parameters:,} parameters, more than {_MAX_PARAMETERS:,}"
             )
         hidden: list[nn.Module] = []
         for inputs, outputs in pairwise(sizes):
             hidden += [nn.Linear(inputs, outputs), _ACTIVATIONS[activation]()]
         self.layers = nn.Sequential(nn.Flatten(), *hidden, nn.Linear(sizes[-1], 10))
-
-    def last_hidden(self, images: Tensor) -> Tensor:
-        """Return what the last hidden layer gives for ``images``, float ``(N, units)``; without one, their pixels."""
-        hidden: Tensor = self.layers[:-1](images)
-        return hidden
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits, float ``(N, 10)``, of float ``images`` ``(N, 1, 28, 28)`` with pixels in [0, 1]."""

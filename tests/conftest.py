@@ -4,13 +4,16 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
 
 from mnist_lit import MNISTDataModule
-from mnist_lit.cli import main
+from mnist_lit.__main__ import main
 
 torch.set_num_threads(1)  # as the command line does
 
@@ -25,6 +28,7 @@ class Result:
 
 
 CLI = Callable[..., Result]
+Images = tuple[Tensor, Tensor]
 
 
 def assert_one_sentence(result: Result, *words: str) -> None:
@@ -47,6 +51,29 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data")
     MNISTDataModule(path).prepare_data()
     return path
+
+
+@pytest.fixture(scope="session")
+def test_images(data_dir: Path) -> Images:
+    """Return the test images, float32 ``(10000, 1, 28, 28)``, and their labels."""
+    datamodule = MNISTDataModule(data_dir)
+    datamodule.setup("test")
+    images, labels = (torch.cat(parts) for parts in zip(*datamodule.test_dataloader(), strict=True))
+    return images, labels
+
+
+class SeenBatches(Callback):
+    """Keeps the images that the model is given."""
+
+    def __init__(self) -> None:
+        self.train: list[Tensor] = []
+        self.val: list[Tensor] = []
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        self.train.append(batch[0])
+
+    def on_validation_batch_start(self, trainer: Any, pl_module: Any, batch: Any, *_: Any) -> None:
+        self.val.append(batch[0])
 
 
 @pytest.fixture(autouse=True)

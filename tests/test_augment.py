@@ -1,28 +1,22 @@
-import runpy
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer
+from conftest import Images, SeenBatches
+from lightning.pytorch import Trainer
 from torch import Tensor
-from torchvision.io import read_image
 
 from mnist_lit import MNISTClassifier, MNISTDataModule
 from mnist_lit.augment import RandomDistortion
 
-ROOT = Path(__file__).parent.parent
 STRONG = {"rotation": 20.0, "shift": 2.0, "scale": 0.2, "shear": 0.2, "elastic": 1.0}
 AUGMENT: dict[str, Any] = {f"augment_{name}": value for name, value in STRONG.items()}
 
 
 @pytest.fixture(scope="module")
-def digits(data_dir: Path) -> Tensor:
-    datamodule = MNISTDataModule(data_dir, batch_size=1_000)
-    datamodule.setup("test")
-    images, _ = next(iter(datamodule.test_dataloader()))
-    return images
+def digits(test_images: Images) -> Tensor:
+    return test_images[0][:1000]
 
 
 def dots(x: float, y: float, count: int = 4_000) -> Tensor:
@@ -37,20 +31,6 @@ def centres_of_mass(images: Tensor) -> tuple[Tensor, Tensor]:
     pixels = torch.arange(28) - 13.5
     mass = images.sum((1, 2, 3))
     return (images * pixels).sum((1, 2, 3)) / mass, (images * pixels[:, None]).sum((1, 2, 3)) / mass
-
-
-class SeenBatches(Callback):
-    """Keeps what the model is given."""
-
-    def __init__(self) -> None:
-        self.train: list[Tensor] = []
-        self.val: list[Tensor] = []
-
-    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        self.train.append(batch[0])
-
-    def on_validation_batch_start(self, trainer: Any, pl_module: Any, batch: Any, *_: Any) -> None:
-        self.val.append(batch[0])
 
 
 def seen(data_dir: Path, root: Path, *, overfit_batches: int = 0, **options: Any) -> SeenBatches:
@@ -191,14 +171,3 @@ def test_a_strength_out_of_range_is_refused(name: str, value: float) -> None:
     option: dict[str, Any] = {f"augment_{name}": value}
     with pytest.raises(ValueError, match=rf"{name} must be .*, got {value}"):
         MNISTDataModule(**option)
-
-
-def test_the_picture_of_the_distortions_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    output = tmp_path / "distortions.png"
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["distortions.py", str(ROOT / "configs" / "best.yaml"), f"--output={output}"])
-    runpy.run_path(str(ROOT / "docs" / "distortions.py"), run_name="__main__")
-    digits = read_image(str(output))[0].unfold(0, 58, 58).unfold(1, 58, 58).flatten(2).float()
-    assert digits.shape[:2] == (7, 10)
-    for digit in range(10):
-        assert len(digits[:, digit].unique(dim=0)) == 7

@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from mnist_lit import MNISTClassifier, MNISTDataModule
-from mnist_lit.logger import RunLogger
+from mnist_lit.run.folder import RunLogger
 
 ROOT = Path(__file__).parent.parent
 QUICK = ("fit", "--trainer.max_epochs=2", "--trainer.limit_train_batches=60")
@@ -299,8 +299,8 @@ def test_print_config_prints_a_config_that_fit_accepts(cli: CLI, tmp_path: Path)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], ["subcommand"]),
-        (["train"], ["train", "fit"]),
+        ([], ["subcommand is missing", "fit"]),
+        (["train"], ["'train'", "fit"]),
         (["fit", "--nonsense=1"], ["--nonsense"]),
         (["fit", "--model.lr=high"], ["lr", "high"]),
         (["fit", "--model.lr=-1"], ["lr", "-1"]),
@@ -320,6 +320,8 @@ def test_print_config_prints_a_config_that_fit_accepts(cli: CLI, tmp_path: Path)
         (["fit", "--config=unknown.yaml"], ["model.colour"]),
         (["fit", "--trainer.default_root_dir=file"], ["file", "--trainer.default_root_dir"]),
         (["fit", "--data.data_dir=file"], ["file", "--data.data_dir"]),
+        (["fit", "--data.data_dir=s3://bucket/mnist"], ["--data.data_dir s3:/bucket/mnist", "local folder"]),
+        (["report", "--data.data_dir=s3://bucket/mnist", "--ckpt_path=pretrained"], ["s3:/bucket/mnist"]),
     ],
     ids=" ".join,
 )

@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import photos
 import pytest
-from conftest import CLI
+from conftest import CLI, Images
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mnist_lit import MNISTDataModule
 from mnist_lit.datamodule import _MD5
 from mnist_lit.errors import UserError
 from mnist_lit.preprocess import preprocess, read_picture
@@ -152,11 +151,10 @@ def test_damaged_images(cli: CLI, tmp_path: Path, data_dir: Path, cases: int) ->
     try_images()
 
 
-def test_damaged_pictures(data_dir: Path, tmp_path: Path, cases: int) -> None:
-    datamodule = MNISTDataModule(data_dir)
-    datamodule.setup("test")
-    digit = (next(iter(datamodule.test_dataloader()))[0][0, 0] * 255).byte()
-    photo = photos.rough(digit, np.random.default_rng(0)).convert("RGB").resize((120, 120))
+def test_damaged_pictures(test_images: Images, tmp_path: Path, cases: int) -> None:
+    photo = (
+        photos.rough((test_images[0][0, 0] * 255).byte(), np.random.default_rng(0)).convert("RGB").resize((120, 120))
+    )
     files = []
     for kind in "png", "jpeg", "bmp", "gif", "webp", "tiff":
         photo.save(tmp_path / "whole", kind)

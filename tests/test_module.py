@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch.nn import functional as F
 
 from mnist_lit import MLP, MNISTClassifier, MNISTDataModule
-from mnist_lit.datamodule import ShuffledBatches
+from mnist_lit.batches import ShuffledBatches
 
 
 def fit(

@@ -1,6 +1,5 @@
 """The network as a file that is used without this package: ONNX, or torch.export's pt2."""
 
-import copy
 import io
 import json
 import logging
@@ -18,6 +17,7 @@ from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import UserError
 from mnist_lit.files import replacing
 from mnist_lit.module import MNISTClassifier
+from mnist_lit.tools.evaluation import evaluate
 
 Format = Literal["onnx", "pt2"]
 
@@ -38,8 +38,8 @@ def export(
     Args:
         model: The model, which stays as it is.
         datamodule: Gives the test images.
-        format: ``onnx`` or ``pt2``.
-        output: The file, whose name ends in the format's; an older one is replaced.
+        format: ``onnx``, for ONNX Runtime and many others, or ``pt2``, for PyTorch (torch.export).
+        output: File to write, whose name ends in the format's; an older one is replaced.
 
     Raises:
         UserError: If a package of the extra ``export`` is missing, the file is not named so, or it gives other logits
@@ -48,29 +48,24 @@ def export(
     """
     if output.suffix != f".{format}":  # torch.export.load wants it of a pt2
         raise UserError(f"--output {output}: the name of the file must end in .{format}")
-    datamodule.prepare_data()
-    datamodule.setup("test")
-    images, labels = map(torch.cat, zip(*datamodule.test_dataloader(), strict=True))
-    network = copy.deepcopy(model.network).cpu().float().eval().requires_grad_(False)
-    logits = network(images)
-    accuracy = float((logits.argmax(dim=1) == labels).double().mean())
+    evaluation = evaluate(model.network, datamodule)
     metadata = {
         "mnist_lit": version("mnist_lit"),
         "torch": torch.__version__,
         "recipe": dict(model.hparams),
-        "test_accuracy": accuracy,
+        "test_accuracy": evaluation.accuracy,
         "input": "images: float32 (N, 1, 28, 28), pixels from 0 to 1, white ink on black",
         "output": "logits: float32 (N, 10), of the digits 0 to 9",
     }
-    content = _serialize(network, format, metadata)
+    content = _serialize(evaluation.network, format, metadata)
     with replacing(output) as unfinished:
         unfinished.write_bytes(content)
-        difference = float((_run(unfinished, format, images) - logits).abs().max())
+        difference = float((_run(unfinished, format, evaluation.images) - evaluation.logits).abs().max())
         # Relative: the pretrained network's logits reach 29, where rounding alone makes 1e-5. Not `>`, for NaN.
-        if not difference <= 1e-5 * max(1.0, float(logits.abs().max())):
+        if not difference <= 1e-5 * max(1.0, float(evaluation.logits.abs().max())):
             raise UserError(f"{output} was not written: its logits would be {difference:.1g} off the checkpoint's")
     print(
-        f"Wrote {output}: {len(content) / 1000:,.0f} KB, test accuracy {100 * accuracy:.2f} %, "
+        f"Wrote {output}: {len(content) / 1000:,.0f} KB, test accuracy {100 * evaluation.accuracy:.2f} %, "
         f"logits within {difference:.1g} of the checkpoint's"
     )
 

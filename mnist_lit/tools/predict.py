@@ -1,7 +1,8 @@
-"""Predictions: of one's own pictures, and as a table or CSV."""
+"""Predictions of one's own pictures, and predictions as a table or CSV."""
 
 import csv
 import io
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -9,8 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from mnist_lit.errors import UserError
-from mnist_lit.files import require_local
-from mnist_lit.preprocess import preprocess, read_picture
+from mnist_lit.files import replacing, require_local
+from mnist_lit.tools.preprocess import preprocess, read_picture
 
 _SHOWN_SIZE = 280  # pixels
 
@@ -79,13 +80,31 @@ def _side_by_side(picture: Image.Image, digit: Tensor) -> Image.Image:
     return both
 
 
-def format_csv(paths: Sequence[Path], probabilities: Tensor) -> str:
-    """Return a line for each picture or test image: its digit, how probable that is, and all ten probabilities.
+def say_predictions(probabilities: Tensor, paths: Sequence[Path], output: Path | None = None) -> None:
+    """Print a table of the pictures' digits, or CSV of the test images, and write CSV to ``output``.
 
     Args:
-        paths: The pictures; none for the test images, which are numbered from 0.
         probabilities: Float ``(N, 10)``.
+        paths: The first N are the pictures; none for the test images.
+        output: The file, if there is to be one.
+
+    Raises:
+        OSError: If the file cannot be written.
     """
+    paths = paths[: len(probabilities)]  # fewer with --trainer.limit_predict_batches
+    text = _format_csv(paths, probabilities)
+    if output:
+        with replacing(output) as unfinished:
+            unfinished.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
+        print(f"Wrote {output}", file=sys.stderr)
+    if paths:
+        print(_format_table(paths, probabilities))
+    elif not output:
+        print(text, end="")
+
+
+def _format_csv(paths: Sequence[Path], probabilities: Tensor) -> str:
+    # A line for each picture or test image: its digit, how probable that is, and all ten probabilities.
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("path" if paths else "image", "digit", "probability", *(f"p{digit}" for digit in range(10))))
@@ -94,8 +113,7 @@ def format_csv(paths: Sequence[Path], probabilities: Tensor) -> str:
     return text.getvalue()
 
 
-def format_table(paths: Sequence[Path], probabilities: Tensor) -> str:
-    """Return a table for the screen: each picture's path and digit, and how probable that is, from ``(N, 10)``."""
+def _format_table(paths: Sequence[Path], probabilities: Tensor) -> str:
     names = [printable(path) for path in paths]
     width = max(map(len, ["picture", *names]))
     lines = [f"{'picture':{width}}  digit  probability"]

@@ -10,9 +10,9 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
 from mnist_lit.errors import UserError
-from mnist_lit.figures import signed_colours
 from mnist_lit.module import MNISTClassifier
-from mnist_lit.preprocess import NoDigitError, preprocess
+from mnist_lit.tools.figures import signed_colours
+from mnist_lit.tools.preprocess import NoDigitError, preprocess
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -91,8 +91,8 @@ def build_demo(model: MNISTClassifier) -> "gr.Blocks":
             to_pil_image(colours).resize(_PICTURE, Image.Resampling.NEAREST),
         )
 
-    demo = gr.Blocks(title="mnist_lit", analytics_enabled=False, delete_cache=(3600, 3600))
-    with demo:
+    page = gr.Blocks(title="mnist_lit", analytics_enabled=False, delete_cache=(3600, 3600))
+    with page:
         gr.Markdown("# Which digit is it?\nDraw one, and see what the network takes it for. The bin clears the canvas.")
         with gr.Row():
             pad = gr.Sketchpad(
@@ -117,7 +117,7 @@ def build_demo(model: MNISTClassifier) -> "gr.Blocks":
                 contributions = gr.Image(format="png", show_label=False, buttons=[], elem_id="contributions")
         outputs = [probabilities, seen, title, contributions]
         pad.change(guess, pad, outputs, show_progress="hidden", api_visibility="private")
-    return demo
+    return page
 
 
 def launch(model: MNISTClassifier, port: int) -> "gr.Blocks":
@@ -128,11 +128,11 @@ def launch(model: MNISTClassifier, port: int) -> "gr.Blocks":
     """
     if not 1 <= port <= 65535:
         raise UserError(f"port must be from 1 to 65535, got {port}")
-    demo = build_demo(model)
+    page = build_demo(model)
     # Gradio asks the page for a sign of life, through a proxy if there is one.
     os.environ["no_proxy"] = ",".join(filter(None, (os.environ.get("no_proxy"), "127.0.0.1")))
     try:
-        demo.launch(
+        page.launch(
             server_name="127.0.0.1",
             server_port=port,
             share=False,
@@ -145,24 +145,24 @@ def launch(model: MNISTClassifier, port: int) -> "gr.Blocks":
         )
     except OSError as error:  # Gradio's own names its options, not ours
         raise UserError(f"port {port} is in use or not for you to use: choose another with --port") from error
-    return demo
+    return page
 
 
-def serve(model: MNISTClassifier, port: int) -> None:
+def demo(model: MNISTClassifier, port: int = 7860) -> None:
     """Serve the page until Ctrl-C.
 
     Args:
         model: The network that guesses, on the CPU.
-        port: From 1 to 65535.
+        port: Port of the page, from 1 to 65535; it is served on 127.0.0.1 alone.
 
     Raises:
         UserError: If Gradio is not installed, or the port cannot be used.
         KeyboardInterrupt: At the end.
     """
-    demo = launch(model, port)
-    print(f"Draw a digit at {demo.local_url} (Ctrl-C ends this)", flush=True)
+    page = launch(model, port)
+    print(f"Draw a digit at {page.local_url} (Ctrl-C ends this)", flush=True)
     try:
-        while demo.is_running:
+        while page.is_running:
             time.sleep(1)
     finally:
-        demo.close(verbose=False)
+        page.close(verbose=False)

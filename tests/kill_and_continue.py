@@ -1,6 +1,6 @@
 """Kill trainings at random moments, continue them, and see whether they end as if nothing had happened.
 
-    python benchmarks/kill_and_continue.py --kills 100
+    python tests/kill_and_continue.py --kills 100
 
 Each run has the one-cycle learning rate and is of one of several kinds, with distorted images and averaged weights for
 one, or with validation within the epoch. It is killed with SIGKILL, from which no process can save itself, and is
@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from conftest import curves
 from lightning.pytorch import Callback, Trainer
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mnist_lit.checkpoint import read_checkpoint
-from mnist_lit.cli import main as mnist_lit
+from mnist_lit.__main__ import main as mnist_lit
+from mnist_lit.run.resume import read_checkpoint
 
 logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of each point that a continued run replaces
 INTERVAL = 50
@@ -82,12 +82,6 @@ class Result:
     oldest: int = 0
     damaged: int = 0
     equal: bool = False
-
-
-def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
-    """Return step and value of every point that TensorBoard shows."""
-    events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
-    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
 def same(run: Path, other: Path) -> bool:

@@ -6,21 +6,19 @@ import numpy as np
 import photos
 import pytest
 import torch
+from conftest import Images
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from mnist_lit import MNISTClassifier, MNISTDataModule
+from mnist_lit import MNISTClassifier
 from mnist_lit.preprocess import NoDigitError, preprocess, read_picture
-
-Digits = tuple[Tensor, Tensor]
 
 
 @pytest.fixture(scope="module")
-def digits(data_dir: Path) -> Digits:
-    datamodule = MNISTDataModule(data_dir, batch_size=60)
-    datamodule.setup("test")
-    images, labels = next(iter(datamodule.test_dataloader()))
-    return (images * 255).byte()[:, 0], labels
+def digits(test_images: Images) -> Images:
+    """Return 60 test images, uint8 ``(60, 28, 28)``, and their labels."""
+    images, labels = test_images
+    return (images[:60, 0] * 255).byte(), labels[:60]
 
 
 def accuracy(pictures: list[Image.Image], labels: Tensor) -> float:
@@ -33,19 +31,19 @@ def accuracy(pictures: list[Image.Image], labels: Tensor) -> float:
     ("kind", "least"),
     [("clean", 98), ("rough", 96), ("harsh", 93), ("low resolution", 96), ("thin pen", 96), ("thick pen", 94)],
 )
-def test_pictures_that_mnist_did_not_make_are_read(digits: Digits, kind: str, least: float) -> None:
+def test_pictures_that_mnist_did_not_make_are_read(digits: Images, kind: str, least: float) -> None:
     images, labels = digits
     random = np.random.default_rng(1)
     assert accuracy([photos.KINDS[kind](image, random) for image in images], labels) > least
 
 
-def test_mnists_own_digits_stay_much_as_they_are(digits: Digits) -> None:
+def test_mnists_own_digits_stay_much_as_they_are(digits: Images) -> None:
     seen = torch.stack([preprocess(Image.fromarray(image.numpy())) for image in digits[0]])
     assert float((seen[:, 0] - digits[0] / 255).abs().mean()) < 0.04
     assert float(seen.amax(dim=(1, 2, 3)).min()) == 1
 
 
-def test_the_ink_fills_a_box_of_20_pixels_about_its_centre_of_mass(digits: Digits) -> None:
+def test_the_ink_fills_a_box_of_20_pixels_about_its_centre_of_mass(digits: Images) -> None:
     random = np.random.default_rng(0)
     for image in digits[0][:30]:
         seen = preprocess(photos.rough(image, random))
@@ -62,7 +60,7 @@ INK_AND_PAPER = [("black", "white"), ("white", "black"), ("red", "green"), ("nav
 
 
 @pytest.mark.parametrize(("ink", "paper"), INK_AND_PAPER)
-def test_ink_is_told_from_paper_whatever_their_colours(digits: Digits, ink: str, paper: str) -> None:
+def test_ink_is_told_from_paper_whatever_their_colours(digits: Images, ink: str, paper: str) -> None:
     images, labels = digits[0][:30], digits[1][:30]
     pictures = []
     for image in images:
@@ -106,7 +104,7 @@ TRANSPARENT = ["black on transparent.png", "white on transparent.png"]
 
 
 @pytest.mark.parametrize("kind", GREY + OTHERS + TRANSPARENT)
-def test_every_kind_of_file_is_read(digits: Digits, tmp_path: Path, kind: str) -> None:
+def test_every_kind_of_file_is_read(digits: Images, tmp_path: Path, kind: str) -> None:
     images, labels = digits[0][:20], digits[1][:20]
     pictures = []
     for image in images:
@@ -115,7 +113,7 @@ def test_every_kind_of_file_is_read(digits: Digits, tmp_path: Path, kind: str) -
     assert accuracy(pictures, labels) > 94  # test image 18, a 3 with a gap, may be read wrong
 
 
-def test_a_digit_is_found_wherever_it_is_in_a_large_photo(digits: Digits) -> None:
+def test_a_digit_is_found_wherever_it_is_in_a_large_photo(digits: Images) -> None:
     images, labels = digits[0][:10], digits[1][:10]
     random = np.random.default_rng(0)
     pictures = []
@@ -127,7 +125,7 @@ def test_a_digit_is_found_wherever_it_is_in_a_large_photo(digits: Digits) -> Non
     assert accuracy(pictures, labels) == 100
 
 
-def test_a_tight_crop_of_a_one_is_a_one(digits: Digits) -> None:
+def test_a_tight_crop_of_a_one_is_a_one(digits: Images) -> None:
     images, labels = digits
     ones = [Image.fromarray(255 - image.numpy()) for image in images[labels == 1]]
     for one in ones:

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 from mnist_lit import MNISTClassifier, MNISTDataModule
-from mnist_lit.report import write_report
+from mnist_lit.tools.report import report
 
 pytest.importorskip("matplotlib", reason="the report's charts come with the extra 'plots'")
 
@@ -49,7 +49,7 @@ def test_a_report_on_a_network_of_ones_own(data_dir: Path, tmp_path: Path) -> No
     network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(784, 10))
     model.add_module("network", network)  # in place of the MLP
     for name in "one.html", "two.html":
-        write_report(model, MNISTDataModule(data_dir), tmp_path / name)
+        report(model, MNISTDataModule(data_dir), tmp_path / name)
     # Dropout is off in a test, and stays on for the training.
     assert (tmp_path / "one.html").read_text() == (tmp_path / "two.html").read_text()
     assert model.training

@@ -16,7 +16,8 @@ from conftest import CLI, assert_one_sentence, curves
 from filelock import FileLock
 from lightning.pytorch import Callback, Trainer
 
-from mnist_lit.checkpoint import AtomicCheckpointIO, read_checkpoint
+from mnist_lit.run.checkpoint import AtomicCheckpointIO
+from mnist_lit.run.resume import read_checkpoint
 
 SHORT = ("fit", "--trainer.max_epochs=3", "--trainer.limit_train_batches=30", "--trainer.log_every_n_steps=7")
 STOP = "--trainer.callbacks+=test_checkpoint.Stop"

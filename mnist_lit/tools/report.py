@@ -1,6 +1,5 @@
 """A report on a network, as one HTML file that holds its pictures."""
 
-import copy
 import html
 import io
 from base64 import b64encode
@@ -14,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics.functional.classification import multiclass_accuracy
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 from torchvision.transforms.v2.functional import to_pil_image
 
-from mnist_lit.checkpoint import read_checkpoint
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import UserError
-from mnist_lit.figures import (
-    calibration_error,
+from mnist_lit.files import replacing
+from mnist_lit.module import MNISTClassifier
+from mnist_lit.network import MLP
+from mnist_lit.tools.evaluation import evaluate
+from mnist_lit.tools.figures import (
     draw_confusion_matrix,
     draw_curves,
     draw_distortions,
@@ -29,9 +30,6 @@ from mnist_lit.figures import (
     draw_mistakes,
     draw_reliability,
 )
-from mnist_lit.files import replacing
-from mnist_lit.module import MNISTClassifier
-from mnist_lit.network import MLP
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,17 +55,21 @@ footer {{ margin-top: 3em; color: #777 }}
 """
 
 
-def write_report(
-    model: MNISTClassifier, datamodule: MNISTDataModule, output: Path, checkpoint: Path | None = None
+def report(
+    model: MNISTClassifier,
+    datamodule: MNISTDataModule,
+    output: Path = Path("report.html"),
+    checkpoint: Path | None = None,
+    epoch: int | None = None,
 ) -> None:
     """Test the network and write what there is to see of it, and print where.
 
     Args:
         model: The network.
-        datamodule: Gives the test images.
-        output: The HTML file; an older one is replaced.
-        checkpoint: The network's, which tells how its images were distorted, and lies in the folder of its run, which
-            has the curves.
+        datamodule: Gives the test images, and tells how training images were distorted.
+        output: HTML file to write; an older one is replaced.
+        checkpoint: The network's, in the folder of its run, which has the curves.
+        epoch: Epoch of the checkpoint, counted from 1.
 
     Raises:
         UserError: If matplotlib is not installed, or the name of the file does not end in .html.
@@ -77,43 +79,28 @@ def write_report(
         raise UserError(f"--output {output}: the name of the file must end in .html")
     if find_spec("matplotlib") is None:
         raise UserError("the report needs matplotlib, which is not installed: pip install -e '.[plots]'")
-    datamodule.prepare_data()
-    datamodule.setup("test")
-    images, labels = map(torch.cat, zip(*datamodule.test_dataloader(), strict=True))
-    network = copy.deepcopy(model.network).cpu().float().eval()
-    with torch.inference_mode():
-        logits = network(images)
-    wrong = logits.argmax(dim=1) != labels
-    accuracy = 1 - float(wrong.double().mean())
-    by_digit = multiclass_accuracy(logits, labels, num_classes=10, average="none")
-    confusion = draw_confusion_matrix(logits, labels)
-    assert confusion is not None
-
-    content = read_checkpoint(checkpoint) if checkpoint else {}
-    data_hparams = content.get("datamodule_hyper_parameters", {})
-    recipe = {**model.hparams, **data_hparams}
-    if "epoch" in content:  # that of the package has the weights and hyperparameters alone
-        recipe["epoch of the checkpoint"] = int(content["epoch"]) + 1
+    network, images, labels, logits = evaluation = evaluate(model.network, datamodule)
+    wrong = evaluation.is_wrong
+    recipe = {**model.hparams, **datamodule.hparams} | ({"epoch of the checkpoint": epoch} if epoch else {})
     sections = [
-        f'<p><span class="figure">{100 * accuracy:.2f} %</span> of the {len(labels):,} test images of MNIST are read '
-        f"right; the cross-entropy is {float(F.cross_entropy(logits, labels)):.4f}.</p>",
+        f'<p><span class="figure">{100 * evaluation.accuracy:.2f} %</span> of the {len(labels):,} test images of MNIST '
+        f"are read right; the cross-entropy is {float(F.cross_entropy(logits, labels)):.4f}.</p>",
         _section("The recipe", _table(recipe)),
     ]
     run_dir = checkpoint.resolve().parent.parent if checkpoint else None
     if run_dir and any(run_dir.glob("events.out.tfevents.*")):
         sections.append(_section("How it learned", _image(draw_curves(run_dir))))
-    distorted = MNISTDataModule(datamodule.data_dir, **data_hparams)
-    if distorted.distortion:
-        distorted.setup("fit")
-        picture = draw_distortions(distorted)
-        assert picture is not None
+    if datamodule.distortion:
+        datamodule.setup("fit")
         text = "Digits as they are, and below each as they are distorted in training, anew each time."
-        sections.append(_section("What it learned from", _image(picture), text))
+        sections.append(_section("What it learned from", _image(draw_distortions(datamodule)), text))
     if isinstance(network, MLP):
         text = "The weights of each unit of the first layer: red where it looks for ink, blue where for none."
         sections.append(_section("What it looks for", _image(draw_first_layer(network)), text))
+    by_digit = multiclass_accuracy(logits, labels, num_classes=10, average="none")
+    calibration_error = multiclass_calibration_error(logits.softmax(dim=1), labels, num_classes=10, n_bins=10)
     sections += [
-        _section("What is read as what", _image(confusion)),
+        _section("What is read as what", _image(draw_confusion_matrix(logits, labels))),
         _section(
             "The accuracy of each digit's images",
             _table({str(digit): f"{100 * float(acc):.2f} %" for digit, acc in enumerate(by_digit)}),
@@ -126,8 +113,8 @@ def write_report(
         _section(
             "Is it as sure as it is right?",
             _image(draw_reliability(logits, labels)),
-            f"The expected calibration error is {100 * calibration_error(logits, labels):.2f} % (Guo et al. 2017): the "
-            "distance of the probabilities from the part of the guesses that is right. Above each bar: their number.",
+            f"The expected calibration error is {100 * float(calibration_error):.2f} % (Guo et al. 2017): how far the "
+            "probabilities are from the part of the guesses that is right. Above each bar: the number of guesses.",
         ),
     ]
     page = _PAGE.format(
@@ -140,7 +127,7 @@ def write_report(
     )
     with replacing(output) as unfinished:
         unfinished.write_text(page, encoding="utf-8")
-    print(f"Wrote {output}: {len(page) / 1000:,.0f} KB, test accuracy {100 * accuracy:.2f} %")
+    print(f"Wrote {output}: {len(page) / 1000:,.0f} KB, test accuracy {100 * evaluation.accuracy:.2f} %")
 
 
 def _section(heading: str, content: str, text: str = "") -> str:

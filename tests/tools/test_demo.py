@@ -10,19 +10,18 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 import torch
-from conftest import CLI
+from conftest import CLI, Images
 from PIL import Image
 from torch import Tensor
 
-from mnist_lit import MNISTClassifier, MNISTDataModule
-from mnist_lit.demo import input_x_gradient, launch
+from mnist_lit import MNISTClassifier
+from mnist_lit.tools.demo import input_x_gradient, launch
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -236,16 +235,14 @@ def test_nothing_is_asked_of_another_host(page: Page, asked_hosts: set[str]) -> 
     assert asked_hosts <= {"127.0.0.1", "localhost", "::1"}  # the browser's own driver is at localhost
 
 
-def test_input_x_gradient_of_a_linear_network_is_weight_times_pixel(data_dir: Path) -> None:
+def test_input_x_gradient_of_a_linear_network_is_weight_times_pixel(test_images: Images) -> None:
     model = MNISTClassifier(activation="identity")
     *hidden, output = (layer for layer in model.network.layers if isinstance(layer, torch.nn.Linear))
     weight: Tensor = output.weight
     bias: Tensor = output.bias
     for layer in reversed(hidden):
         weight, bias = weight @ layer.weight, weight @ layer.bias + bias
-    datamodule = MNISTDataModule(data_dir)
-    datamodule.setup("test")
-    images, _ = next(iter(datamodule.test_dataloader()))
+    images = test_images[0][:100]
     for image, logits in zip(images, model(images), strict=True):
         contributions = input_x_gradient(model, image)
         guess = logits.argmax()
@@ -255,7 +252,6 @@ def test_input_x_gradient_of_a_linear_network_is_weight_times_pixel(data_dir: Pa
 
 def test_the_demo_says_its_address_and_ctrl_c_ends_it(
     cli: CLI,
-    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> None:
@@ -276,9 +272,9 @@ def test_the_demo_says_its_address_and_ctrl_c_ends_it(
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     threading.Thread(target=press_ctrl_c).start()
-    with pytest.raises(KeyboardInterrupt):
-        cli("demo", "--ckpt_path=pretrained", f"--port={port}")
-    assert capsys.readouterr().out == f"Draw a digit at http://127.0.0.1:{port}/ (Ctrl-C ends this)\n"
+    result = cli("demo", "--ckpt_path=pretrained", f"--port={port}")
+    assert result.status == 130
+    assert result.out == f"Draw a digit at http://127.0.0.1:{port}/ (Ctrl-C ends this)\n"
     with socket.socket() as client:
         assert client.connect_ex(("127.0.0.1", port)) != 0
 

@@ -2,13 +2,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CLI, curves
+from conftest import CLI, Images, curves
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from mnist_lit import MLP, MNISTClassifier, MNISTDataModule
-from mnist_lit.figures import draw_first_layer, draw_mistakes, signed_colours
+from mnist_lit.tools.figures import draw_distortions, draw_first_layer, draw_mistakes, last_hidden, signed_colours
 
 QUICK = ("fit", "--trainer.max_epochs=2", "--trainer.limit_train_batches=60")
 RUN = Path("lightning_logs/version_0")
@@ -21,14 +20,7 @@ def images(run: Path) -> dict[str, list[int]]:
     return {name: [event.step for event in events.Images(tag)] for name, tag in tags.items()}
 
 
-@pytest.fixture(scope="module")
-def test_images(data_dir: Path) -> tuple[Tensor, Tensor]:
-    datamodule = MNISTDataModule(data_dir, batch_size=10_000)
-    datamodule.setup("test")
-    return next(iter(datamodule.test_dataloader()))
-
-
-def test_tensorboard_shows_what_a_run_learned_and_mistook(cli: CLI, test_images: tuple[Tensor, Tensor]) -> None:
+def test_tensorboard_shows_what_a_run_learned_and_mistook(cli: CLI, test_images: Images) -> None:
     pytest.importorskip("matplotlib", reason="torchmetrics' plots come with the extra 'plots'")
     assert cli(*QUICK, "--data.augment_rotation=10").status == 0
     assert images(RUN) == {
@@ -50,7 +42,7 @@ def test_tensorboard_shows_what_a_run_learned_and_mistook(cli: CLI, test_images:
     model = MNISTClassifier.load_from_checkpoint(RUN / "checkpoints" / "best.ckpt").eval()
     with torch.inference_mode():
         logits, labels = model(test_images[0]), test_images[1]
-        hidden = model.network.last_hidden(test_images[0][:1000])
+        hidden = last_hidden(model.network, test_images[0][:1000])
     right = (logits.argmax(dim=1) == labels).float()
     points = curves(test_run)
     for digit in range(10):
@@ -83,7 +75,7 @@ def test_a_run_without_validation_shows_what_its_first_layer_looks_for(cli: CLI)
     assert images(RUN.with_name("version_1")) == {"first_layer": [29]}
 
 
-def test_the_most_confident_mistakes_come_first(test_images: tuple[Tensor, Tensor]) -> None:
+def test_the_most_confident_mistakes_come_first(test_images: Images) -> None:
     some, labels = test_images[0][:3], test_images[1][:3]
     probabilities = torch.full((3, 10), 0.01)
     probabilities[[0, 1, 2], [3, 4, 5]] = torch.tensor([0.5, 0.9, 0.7])
@@ -109,3 +101,13 @@ def test_weights_are_red_where_a_unit_looks_for_ink() -> None:
     assert picture[:, 2, 2].tolist() == [1, 1, 1]
     assert picture[:, 30, 30].tolist() == [0, 0, 1]  # unit 17: each has a scale of its own
     assert signed_colours(torch.zeros(28, 28)).min() == 1
+
+
+def test_distorted_digits_are_drawn_each_in_its_own_way(data_dir: Path) -> None:
+    datamodule = MNISTDataModule(data_dir, augment_rotation=10)
+    datamodule.setup("fit")
+    picture = draw_distortions(datamodule)
+    digits = picture[0].unfold(0, 58, 58).unfold(1, 58, 58).flatten(2)
+    assert digits.shape[:2] == (7, 10)
+    for digit in range(10):
+        assert len(digits[:, digit].unique(dim=0)) == 7

@@ -4,12 +4,19 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.core.saving import save_hparams_to_yaml
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from mnist_lit.errors import UserError
 from mnist_lit.files import UNFINISHED
+
+
+def is_first_process() -> bool:
+    """Return whether this is the process of a run that writes and speaks."""
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 class RunLogger(TensorBoardLogger):
@@ -37,7 +44,7 @@ class RunLogger(TensorBoardLogger):
     @property
     def version(self) -> int | str:
         """The name or number of the run's folder."""
-        while self._version is None and getattr(rank_zero_only, "rank", 0) == 0:
+        while self._version is None and is_first_process():
             version = self._get_next_version()
             run_dir = Path(self.root_dir, f"version_{version}")
             run_dir.parent.mkdir(parents=True, exist_ok=True)
@@ -50,14 +57,14 @@ class RunLogger(TensorBoardLogger):
         return super().version
 
     def _lock_folder(self, run_dir: Path) -> None:
-        if getattr(rank_zero_only, "rank", 0) != 0:
+        if not is_first_process():
             return
         self._lock = FileLock(run_dir / ".lock")
         try:
             self._lock.acquire(timeout=0)
         except Timeout as error:
             raise UserError(f"another process is training in {run_dir}: wait until it has ended") from error
-        for path in run_dir.rglob(UNFINISHED):  # of a process of this run that was killed
+        for path in (run_dir / "checkpoints").glob(UNFINISHED):  # of a process of this run that was killed
             path.unlink()
 
     @rank_zero_only
@@ -70,3 +77,19 @@ class RunLogger(TensorBoardLogger):
         super().finalize(status)
         if self._lock:
             self._lock.release()
+
+
+class SaveConfigAtFirstStep(SaveConfigCallback):
+    """Saves ``config.yaml``, and ``hparams.yaml`` anew, at the first step: a run that is refused changes nothing."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Do nothing yet."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Save, the first time."""
+        if self.already_saved:
+            return
+        super().setup(trainer, pl_module, "fit")
+        if isinstance(trainer.logger, RunLogger):
+            datamodule = getattr(trainer, "datamodule", None)
+            trainer.logger.rewrite_hparams({**pl_module.hparams, **(datamodule.hparams if datamodule else {})})

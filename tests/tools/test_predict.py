@@ -5,18 +5,14 @@ from pathlib import Path
 import numpy as np
 import photos
 import pytest
-from conftest import CLI, assert_one_sentence
+from conftest import CLI, Images, assert_one_sentence
 from PIL import Image
-
-from mnist_lit import MNISTDataModule
 
 
 @pytest.fixture
-def folder(data_dir: Path, tmp_path: Path) -> Path:
+def folder(test_images: Images, tmp_path: Path) -> Path:
     """Return a folder of three photos of digits, named after them, in two folders."""
-    datamodule = MNISTDataModule(data_dir)
-    datamodule.setup("test")
-    images, labels = next(iter(datamodule.test_dataloader()))
+    images, labels = test_images
     random = np.random.default_rng(0)
     for index, name in enumerate(["first.jpg", "more/second.png", "third.bmp"]):
         path = tmp_path / "photos" / name

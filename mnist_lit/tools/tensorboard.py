@@ -1,6 +1,7 @@
 """What TensorBoard shows beside the curves: charts, hyperparameters, and pictures of the network and its mistakes."""
 
 import warnings
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -8,18 +9,18 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_accuracy
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from mnist_lit.datamodule import MNISTDataModule
-from mnist_lit.figures import (
-    calibration_error,
+from mnist_lit.network import MLP
+from mnist_lit.tools.figures import (
     draw_confusion_matrix,
     draw_distortions,
     draw_first_layer,
     draw_mistakes,
+    last_hidden,
 )
-from mnist_lit.network import MLP
 
 _PROJECTED = 1000  # images
 
@@ -44,10 +45,8 @@ class TensorBoardSummary(LearningRateMonitor):
 
     def __init__(self) -> None:
         super().__init__()
-        self.best_val_acc = 0.0
-        self._logged_hparams = False
         self._outputs: list[tuple[Tensor, Tensor, Tensor]] = []  # logits, labels and mistaken images of each batch
-        self._logits = self._labels = self._mistakes = torch.empty(0)  # the same of the whole of them
+        self._logits = self._labels = self._mistakes = torch.empty(0)  # the same of all batches
         self._images: list[Tensor] = []  # the first ones of a test
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -56,13 +55,12 @@ class TensorBoardSummary(LearningRateMonitor):
         network = pl_module.get_submodule("network")
         charts = {name: ["Multiline", [f"train_{name}$", f"val_{name}$"]] for name in ("loss", "acc")}
         datamodule = getattr(trainer, "datamodule", None)
-        distortions = draw_distortions(datamodule) if isinstance(datamodule, MNISTDataModule) else None
         for logger in _tensorboard_loggers(trainer):
             if getattr(logger, "new_run_dir", True) is None:  # a run that is continued: they are there
                 continue
             logger.experiment.add_custom_scalars({"train and validation": charts})
-            if distortions is not None:
-                logger.experiment.add_image("pictures/distorted_training_digits", distortions)
+            if isinstance(datamodule, MNISTDataModule) and datamodule.distortion:
+                logger.experiment.add_image("pictures/distorted_training_digits", draw_distortions(datamodule))
             with warnings.catch_warnings():
                 # TensorBoard's graphs are made with torch.jit.trace, which torch 2.15 has deprecated.
                 warnings.filterwarnings("ignore", r"`torch\.jit\.trace", FutureWarning)
@@ -105,17 +103,17 @@ class TensorBoardSummary(LearningRateMonitor):
 
     def _log_best(self, trainer: Trainer, pl_module: LightningModule) -> None:
         step = trainer.global_step - 1  # where Lightning logs val_acc
-        self.best_val_acc = max(self.best_val_acc, float(trainer.callback_metrics["val_acc"]))
+        # The checkpoints have the best one so far; they hear of this one later.
+        best = getattr(trainer.checkpoint_callback, "best_model_score", None)
+        scores = [float(score) for score in (trainer.callback_metrics["val_acc"], best) if score is not None]
+        metric = {"best_val_acc": max(scores)}
+        datamodule = getattr(trainer, "datamodule", None)
+        hparams = {**pl_module.hparams, **(datamodule.hparams if datamodule else {}), "max_epochs": trainer.max_epochs}
         for logger in _tensorboard_loggers(trainer):
-            metric = {"best_val_acc": self.best_val_acc}
-            if not self._logged_hparams:
-                datamodule = getattr(trainer, "datamodule", None)
-                hparams = {**pl_module.hparams, **(datamodule.hparams if datamodule else {})}
-                hparams["max_epochs"] = trainer.max_epochs
-                logger.log_hyperparams(hparams, metric, step=step)
-            else:
+            if logger.hparams.keys() >= hparams.keys():
                 logger.log_metrics(metric, step=step)
-        self._logged_hparams = True
+            else:
+                logger.log_hyperparams(hparams, metric, step=step)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the pictures."""
@@ -131,16 +129,8 @@ class TensorBoardSummary(LearningRateMonitor):
         network = pl_module.get_submodule("network")
         for logger in _tensorboard_loggers(trainer):
             if isinstance(network, MLP):
-                hidden = network.last_hidden(images).float()
+                hidden = last_hidden(network, images).float()
                 logger.experiment.add_embedding(hidden, labels.tolist(), images.float(), tag="last_hidden_layer")
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a continued run needs."""
-        return {"best_val_acc": self.best_val_acc}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the state of the run that is continued."""
-        self.best_val_acc = state_dict["best_val_acc"]
 
     def _gather(self, trainer: Trainer) -> None:
         shares = [torch.cat(outputs) for outputs in zip(*self._outputs, strict=True)]
@@ -153,7 +143,9 @@ class TensorBoardSummary(LearningRateMonitor):
         by_digit = multiclass_accuracy(self._logits, self._labels, num_classes=10, average="none")
         digits = self._labels.unique().tolist()  # of a few images there may be none of a digit
         scores = {f"{stage}_acc_by_digit/{digit}": float(by_digit[digit]) for digit in digits}
-        scores[f"{stage}_calibration_error"] = calibration_error(self._logits, self._labels)
+        scores[f"{stage}_calibration_error"] = float(
+            multiclass_calibration_error(self._logits.softmax(dim=1), self._labels, num_classes=10, n_bins=10)
+        )
         step = max(trainer.global_step - 1, 0)  # where Lightning logs val_acc
         for logger in trainer.loggers:
             logger.log_metrics(scores, step)
@@ -169,8 +161,8 @@ class TensorBoardSummary(LearningRateMonitor):
                 wrong = self._logits.argmax(dim=1) != self._labels
                 mistakes = draw_mistakes(self._mistakes, self._logits[wrong].softmax(dim=1), self._labels[wrong])
                 writer.add_image(f"pictures/{stage}_mistakes", mistakes, step)
-                confusion = draw_confusion_matrix(self._logits, self._labels)
-                if confusion is not None:
+                if find_spec("matplotlib"):
+                    confusion = draw_confusion_matrix(self._logits, self._labels)
                     writer.add_figure(f"pictures/{stage}_confusion_matrix", confusion, step)
 
 

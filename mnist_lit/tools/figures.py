@@ -1,6 +1,5 @@
 """Pictures of a network: how it learned and from what, what it looks for, what it mistakes, how sure it is."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,10 +7,10 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
-from torchmetrics.functional.classification import multiclass_calibration_error
 from torchvision.transforms.v2.functional import to_image, to_pil_image
 from torchvision.utils import make_grid
 
+from mnist_lit.batches import TensorBatches
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.network import MLP
 
@@ -20,18 +19,23 @@ if TYPE_CHECKING:
 
 
 def signed_colours(values: Tensor) -> Tensor:
-    """Return values as colours: red above 0, blue below, white at 0, as strong as the greatest allows.
+    """Return values as colours: red above 0, blue below, white at 0; the largest one has the full colour.
 
     Args:
-        values: Float ``(..., H, W)``; each image has its own greatest value.
+        values: Float ``(..., H, W)``; each image has its own largest value.
 
     Returns:
         RGB, float ``(..., 3, H, W)`` in [0, 1].
     """
-    values = values.nan_to_num()  # of a training that diverged
     values = values / values.abs().amax(dim=(-2, -1), keepdim=True).clamp(min=1e-9)
     above, below = values.clamp(min=0), -values.clamp(max=0)
     return 1 - torch.stack((below, above + below, above), dim=-3)
+
+
+def last_hidden(network: MLP, images: Tensor) -> Tensor:
+    """Return what the last hidden layer gives for ``images``, float ``(N, units)``; without one, their pixels."""
+    hidden: Tensor = network.layers[:-1](images)
+    return hidden
 
 
 def draw_first_layer(network: MLP) -> Tensor:
@@ -72,34 +76,32 @@ def draw_mistakes(images: Tensor, probabilities: Tensor, labels: Tensor, count: 
     return pixels
 
 
-def draw_distortions(datamodule: MNISTDataModule, rows: int = 7) -> Tensor | None:
+def draw_distortions(datamodule: MNISTDataModule, rows: int = 7) -> Tensor:
     """Return a training digit of each kind, and below it as the network sees it in training: each time anew.
 
     Args:
-        datamodule: Set up for ``fit``.
+        datamodule: Set up for ``fit``, with a distortion.
         rows: Number of rows, the undistorted digits among them.
 
     Returns:
-        Float ``(3, H, W)`` in [0, 1], twice as large as the images; None if nothing is distorted.
+        Float ``(3, H, W)`` in [0, 1], twice as large as the images.
     """
-    if datamodule.distortion is None:
-        return None
-    digits = datamodule.sample_digits()
+    assert datamodule.distortion is not None
+    images, labels = next(iter(TensorBatches(*datamodule.train_images, 1000)))
+    digits = torch.cat([images[labels == digit][:1] for digit in range(10)])  # fewer if there are few images
     generator = torch.Generator().manual_seed(0)
     grid = torch.cat([digits, *(datamodule.distortion(digits, generator) for _ in range(rows - 1))])
     picture: Tensor = make_grid(grid, nrow=len(digits), padding=1, pad_value=0.4)
     return picture.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
 
 
-def draw_confusion_matrix(logits: Tensor, labels: Tensor) -> "Figure | None":
-    """Return torchmetrics' plot of how often each digit, a row, was read as which; None without matplotlib.
+def draw_confusion_matrix(logits: Tensor, labels: Tensor) -> "Figure":
+    """Return torchmetrics' plot of how often each digit, a row, was read as which.
 
     Args:
         logits: Float ``(N, 10)``.
         labels: int64 ``(N,)``.
     """
-    if find_spec("matplotlib") is None:
-        return None
     from matplotlib.figure import Figure
 
     confusion = MulticlassConfusionMatrix(num_classes=10)
@@ -109,18 +111,6 @@ def draw_confusion_matrix(logits: Tensor, labels: Tensor) -> "Figure | None":
     figure.subplots_adjust(left=0.12, bottom=0.12, right=0.98, top=0.98)
     confusion.plot(ax=figure.add_subplot(), cmap="Blues")
     return figure
-
-
-def calibration_error(logits: Tensor, labels: Tensor) -> float:
-    """Return the expected calibration error (Guo et al. 2017), in [0, 1], over ten bins of probability.
-
-    It is how far the probabilities of the guesses are, on average, from the part of them that is right.
-
-    Args:
-        logits: Float ``(N, 10)``.
-        labels: int64 ``(N,)``.
-    """
-    return float(multiclass_calibration_error(logits.softmax(dim=1), labels, num_classes=10, n_bins=10))
 
 
 def draw_reliability(logits: Tensor, labels: Tensor) -> "Figure":

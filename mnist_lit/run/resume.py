@@ -1,59 +1,22 @@
-"""Checkpoints as files: found, read without running anything, written."""
+"""What a run goes on from: checkpoints, found and read without running anything in them."""
 
-import pickle
-import re
+import os
+import shlex
+import sys
 import zipfile
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.pytorch import Trainer
+from torch.optim.lr_scheduler import OneCycleLR
 
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import UserError
-from mnist_lit.files import replacing
 from mnist_lit.module import PRETRAINED, MNISTClassifier
 
 _RUN_CHECKPOINTS = "checkpoints/best.ckpt", "checkpoints/last.ckpt"  # a run without validation has no best one
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and moves it there, so that its name never stands for half a file.
-
-    Lightning's own writes it into the folder for temporary files, and where that is another file system the move is a
-    copy, which can be interrupted.
-    """
-
-    _checked = False  # whether what is written can be read
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Save ``checkpoint`` as ``path``.
-
-        Raises:
-            OSError: If it cannot be written, on a full disk for one; what was at ``path`` is as it was.
-            UserError: If it holds more than tensors and plain values, the state of a user's callback for one.
-        """
-        path = Path(path)
-        try:
-            with replacing(path) as unfinished:
-                with unfinished.open("wb") as file:
-                    torch.save(checkpoint, file)
-                if not self._checked:
-                    self.load_checkpoint(unfinished)
-                    self._checked = True
-        except pickle.UnpicklingError as error:
-            kind = re.search(r"GLOBAL (\S+)", str(error))
-            raise UserError(
-                f"{path} was not saved: it could not be read again, since something in it is a "
-                f"{kind[1] if kind else 'program'}, where tensors and plain values alone are allowed"
-            ) from error
-
-    def load_checkpoint(
-        self, path: str | Path, map_location: Any = lambda storage, _: storage, weights_only: bool | None = True
-    ) -> dict[str, Any]:
-        """Load tensors and plain values; a checkpoint that holds anything else is refused, whatever is asked."""
-        return super().load_checkpoint(path, map_location, weights_only=True)
 
 
 def find_checkpoint(name: str, root: Path) -> Path:
@@ -120,3 +83,55 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         return checkpoint
     except (AttributeError, KeyError, RuntimeError, TypeError, UserError) as error:  # it holds something else
         raise UserError(damaged) from error
+
+
+def put_between_epochs(checkpoint: dict[str, Any]) -> bool:
+    """Take a checkpoint that was saved after the last batch of an epoch as one between this epoch and the next.
+
+    In whatever hook it was saved: Lightning 2.6 would do parts of the epoch's end again, or leave out an epoch.
+
+    Args:
+        checkpoint: Its content, which is changed.
+
+    Returns:
+        Whether it was saved there.
+    """
+    fit_loop = checkpoint["loops"]["fit_loop"]
+    if not fit_loop["epoch_loop.batch_progress"]["is_last_batch"]:
+        return False
+    epochs = fit_loop["epoch_progress"]
+    if epochs["current"]["processed"] < epochs["current"]["ready"]:  # saved by the validation
+        fit_loop["epoch_loop.state_dict"]["_batches_that_stepped"] += 1
+    for counts in epochs["total"], epochs["current"]:
+        counts["processed"] = counts["completed"] = counts["ready"]
+    for loader in fit_loop["state_dict"].get("combined_loader", []):
+        loader["batches"] = 0
+    return True
+
+
+def check_schedule(trainer: Trainer) -> None:
+    """Check that the one-cycle is that of this run, and make it anew if LearningRateFinder has found another rate.
+
+    Raises:
+        UserError: If the run is continued and its number of steps is another now.
+    """
+    for config in trainer.lr_scheduler_configs:
+        schedule, steps = config.scheduler, trainer.estimated_stepping_batches
+        if not isinstance(schedule, OneCycleLR):
+            continue
+        if schedule.optimizer.param_groups[0]["max_lr"] != getattr(trainer.lightning_module, "lr", None):
+            trainer.strategy.setup_optimizers(trainer)
+        elif schedule.total_steps != steps:
+            raise UserError(
+                f"the checkpoint's one_cycle is one of {schedule.total_steps} steps, this run would have {steps}: "
+                "keep max_epochs and the number of batches as they were"
+            )
+
+
+def continue_command(checkpoint: Path) -> str:
+    """Return the command that continues the run of this process from a checkpoint."""
+    run_dir = checkpoint.parent.parent
+    config = run_dir / "config.yaml"  # unless the user chose another logger, or none
+    is_run = run_dir.name.startswith("version_") and config.is_file()
+    options = ["--config", os.path.relpath(config)] if is_run else sys.argv[2:]
+    return shlex.join(["python", "-m", "mnist_lit", "fit", *options, "--ckpt_path", os.path.relpath(checkpoint)])

@@ -12,17 +12,17 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
-from conftest import CLI, Result, assert_one_sentence
+from conftest import CLI, Images, Result, assert_one_sentence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnist_lit import MNISTClassifier, MNISTDataModule
-from mnist_lit.export import Format, export
 from mnist_lit.module import PRETRAINED
 from mnist_lit.network import Activation
+from mnist_lit.tools.export import Format, export
 
 FORMATS: list[Any] = ["onnx", "pt2"]
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +33,13 @@ def datamodule(data_dir: Path) -> MNISTDataModule:
 
 
 @pytest.fixture(scope="module")
-def images(datamodule: MNISTDataModule) -> Tensor:
-    return torch.cat([images for images, _ in datamodule.test_dataloader()])
+def images(test_images: Images) -> Tensor:
+    return test_images[0]
 
 
 @pytest.fixture(scope="module")
-def labels(datamodule: MNISTDataModule) -> Tensor:
-    return torch.cat([labels for _, labels in datamodule.test_dataloader()])
+def labels(test_images: Images) -> Tensor:
+    return test_images[1]
 
 
 def need(format: Format) -> None:

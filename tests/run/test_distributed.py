@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import CLI, curves
-from lightning.pytorch import Callback, Trainer
-from torch import Tensor
+from conftest import CLI, SeenBatches, curves
+from lightning.pytorch import Trainer
 
-from mnist_lit.checkpoint import read_checkpoint
+from mnist_lit.run.resume import read_checkpoint
 
-ROOT = Path(__file__).parent.parent
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
 TWO = (f"--config={ROOT}/configs/ddp.yaml",)
 # Rounding errors grow with the learning rate, and more steps than these would make any two orders of a sum differ.
 CALM = ("--model.schedule=constant", "--model.lr=0.02")
@@ -24,18 +24,15 @@ CALM = ("--model.schedule=constant", "--model.lr=0.02")
 UNEVEN = ("--data.batch_size=545", "--data.augment_rotation=10", "--data.augment_elastic=0.8")
 
 
-class SeenImages(Callback):
+class SeenImages(SeenBatches):
     """Keeps of each step which images the process was given, as they were distorted, in a file for each process."""
 
     def __init__(self, folder: str) -> None:
+        super().__init__()
         self.folder = folder
-        self.images: list[Tensor] = []
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        self.images.append(batch[0])
 
     def on_train_end(self, trainer: Trainer, *_: Any) -> None:
-        torch.save(self.images, Path(self.folder, f"{trainer.world_size}_{trainer.global_rank}.pt"))
+        torch.save(self.train, Path(self.folder, f"{trainer.world_size}_{trainer.global_rank}.pt"))
 
 
 def processes(*command: str, data_dir: Path, cwd: Path) -> "subprocess.Popen[str]":
@@ -43,7 +40,7 @@ def processes(*command: str, data_dir: Path, cwd: Path) -> "subprocess.Popen[str
     return subprocess.Popen(
         [sys.executable, "-m", "mnist_lit", *command, f"--data.data_dir={data_dir}"],
         cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(str(folder) for folder in (HERE, HERE.parent))},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

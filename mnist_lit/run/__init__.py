@@ -1,0 +1,1 @@
+"""What keeps a run safe: its folder, its checkpoints, its continuation."""

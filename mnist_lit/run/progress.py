@@ -1,0 +1,57 @@
+"""The line for each epoch."""
+
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ProgressBar
+
+
+class EpochLines(ProgressBar):
+    """Prints a line for each epoch, for output that is not a terminal.
+
+    ``Epoch 1: [550/550], Loss: 0.2927, Validation accuracy: 96.20 %``: the number of the epoch, its batches, the mean
+    of their losses, and the accuracy on the validation images if it was measured.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._batches = 0
+        self._validated = False
+        self._enabled = True
+
+    def disable(self) -> None:
+        """Print nothing: on the other processes, and while Lightning searches a learning rate or a batch size."""
+        self._enabled = False
+
+    def enable(self) -> None:
+        """Print again."""
+        self._enabled = True
+
+    # Callbacks hear of an epoch's end before the module, which then logs train_loss. So each line is printed when the
+    # next epoch or the end comes.
+
+    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
+        """Print the line of the epoch before."""
+        self._print_line(trainer)
+
+    def on_train_end(self, trainer: Trainer, *_: Any) -> None:
+        """Print the last epoch's line."""
+        self._print_line(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Note that there is a line to print, and of how many batches."""
+        self._batches = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+
+    def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
+        """Note that the line has a validation accuracy."""
+        self._validated = not trainer.sanity_checking
+
+    def _print_line(self, trainer: Trainer) -> None:
+        metrics = trainer.callback_metrics
+        if self._batches and "train_loss" in metrics and self._enabled:
+            line = f"Epoch {trainer.current_epoch}: [{self._batches}/{trainer.num_training_batches}]"
+            line += f", Loss: {metrics['train_loss']:.4f}"
+            if self._validated:
+                line += f", Validation accuracy: {100 * metrics['val_acc']:.2f} %"
+            print(line, flush=True)
+        self._batches, self._validated = 0, False

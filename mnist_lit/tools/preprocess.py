@@ -1,0 +1,216 @@
+"""From a picture of a digit to an image such as MNIST's."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.transforms.v2.functional import gaussian_blur, resize
+
+from mnist_lit.errors import UserError
+
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
+_MAX_SIDE = 4000  # pixels of the longer side that are kept of a large picture, for the memory that they take
+_SIZE = 128  # pixels of the longer side at which ink is told from paper
+_BOX, _FIELD = 20, 28  # pixels of MNIST's box for the ink, and of its image around it
+_FINE = 8  # times MNIST's size at which strokes are measured
+_STROKES = (1.3, 2.6)  # in MNIST's pixels: of the thinnest twentieth of its digits, and the thickest tenth
+
+
+class NoDigitError(UserError):
+    """There is no ink in a picture."""
+
+
+def read_picture(path: Path) -> Image.Image:
+    """Return the picture in a file, the first of several, upright, as RGB.
+
+    A transparent part becomes white behind dark ink and black behind light ink.
+
+    Args:
+        path: A PNG, JPEG, BMP, GIF, WebP or TIFF file; other formats of Pillow, some of which run programs, are not
+            read.
+
+    Raises:
+        UserError: If it is empty, none of these, damaged, or has more than 178 million pixels.
+        OSError: If it cannot be read.
+    """
+    if not path.stat().st_size:
+        raise UserError("the file is empty")
+    with path.open("rb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of odd tags, and of pictures half as large as it refuses
+        try:
+            return _to_rgb(Image.open(file, formats=_FORMATS))
+        except UnidentifiedImageError as error:
+            raise UserError("not a picture: PNG, JPEG, BMP, GIF, WebP and TIFF are read") from error
+        except Image.DecompressionBombError as error:
+            raise UserError("too large: at most 178 million pixels are read") from error
+        except Exception as error:  # whatever a damaged file makes Pillow raise
+            raise UserError(f"the picture is damaged ({error})") from error
+
+
+def preprocess(image: Image.Image) -> Tensor:
+    """Return the digit in a picture as MNIST's makers would have made it, float32 ``(1, 28, 28)`` in [0, 1].
+
+    White on black, its ink scaled to a box of 20x20 pixels with its aspect ratio kept, anti-aliased, and placed with
+    its centre of mass in the middle of 28x28 (LeCun, Bottou, Bengio and Haffner 1998, section III.A). Strokes that are
+    thinner or thicker than most of MNIST's are made as wide as these.
+
+    What is ink and what is paper need not be said: ink covers less than what surrounds it, and is darker, lighter or
+    of another colour. Light may change smoothly over the picture.
+
+    Args:
+        image: A picture of one digit, of any size and mode.
+
+    Raises:
+        NoDigitError: If there is no ink in it.
+
+    Example:
+        >>> from PIL import ImageDraw
+        >>> picture = Image.new("RGB", (300, 400), "lightyellow")
+        >>> ImageDraw.Draw(picture).line([(100, 50), (110, 350)], fill="navy", width=20)
+        >>> preprocess(picture).shape
+        torch.Size([1, 28, 28])
+    """
+    image = _widen(_to_rgb(image))
+    while True:
+        ink, mask = _find_ink(image)
+        top, bottom, left, right = _bounds(mask)
+        side = max(bottom - top, right - left)
+        # A digit that is small in its picture is looked at again from nearer by, with half as much paper on each side.
+        box = (left - side / 2, top - side / 2, right + side / 2, bottom + side / 2)
+        scale = max(image.size) / _SIZE
+        edges = [round(min(max(scale * edge, 0), end)) for edge, end in zip(box, image.size * 2, strict=True)]
+        closer = image.crop((edges[0], edges[1], edges[2], edges[3]))
+        if side > 0.4 * _SIZE or max(closer.size) >= max(image.size):
+            digit = (ink * mask)[top:bottom, left:right]
+            if digit.mean() < 0.01:
+                raise NoDigitError("there is no ink in it but for specks")
+            return _place(_normalize_strokes(digit))
+        image = closer
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    image = ImageOps.exif_transpose(image)
+    if max(image.size) > _MAX_SIDE:
+        size = [max(1, round(_MAX_SIDE / max(image.size) * length)) for length in image.size]
+        image = image.resize((size[0], size[1]), Image.Resampling.NEAREST)  # works in each mode
+    if image.mode[0] in "IF":  # of more than 8 bits Pillow's own convert would keep some and cut off the others
+        values = np.nan_to_num(np.asarray(image, dtype=np.float32), posinf=0, neginf=0)
+        span = max(float(np.ptp(values)), 1e-9)
+        image = Image.fromarray(((values - values.min()) * (255 / span)).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        pixels, opacity = np.split(np.asarray(image), [3], axis=2)
+        is_dark = pixels.mean(axis=2, keepdims=True)[opacity > 0].mean() < 128 if opacity.any() else True
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white" if is_dark else "black"), image)
+    return image.convert("RGB")
+
+
+def _widen(image: Image.Image) -> Image.Image:
+    # A tight crop of a 1 is a narrow strip: with paper on both sides, of the colour of most of its longer edges.
+    shorter, longer = sorted(image.size)
+    if 3 * shorter >= longer:
+        return image
+    pixels = np.asarray(image)
+    edges = pixels[:, [0, -1]] if image.height == longer else pixels[[0, -1]]
+    red, green, blue = (int(value) for value in np.median(edges.reshape(-1, 3), axis=0))
+    size = max(image.width, longer // 2), max(image.height, longer // 2)
+    wide = Image.new("RGB", size, (red, green, blue))
+    wide.paste(image, ((size[0] - image.width) // 2, (size[1] - image.height) // 2))
+    return wide
+
+
+def _bounds(mask: Tensor) -> tuple[int, int, int, int]:
+    rows, columns = (mask.any(dim=dim).nonzero() for dim in (1, 0))
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+
+
+def _find_ink(image: Image.Image) -> tuple[Tensor, Tensor]:
+    # How much each pixel is ink, from 0 to 1, and whether it belongs to the digit: both (height, width).
+    width, height = (round(_SIZE / max(*image.size, 1) * length) for length in image.size)
+    small = image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3)
+    pixels = torch.from_numpy(np.array(small)).permute(2, 0, 1) / 255
+    paper = _fit_paper(pixels)
+    difference = pixels - paper
+    # The ink's colour: the direction in which pixels differ most, to that side of paper where fewer are, but farther.
+    colour = torch.linalg.eigh(difference.flatten(1) @ difference.flatten(1).T).eigenvectors[:, -1]
+    colour = colour * ((colour @ difference.flatten(1)) ** 3).sum().sign()
+    if colour.sum() < 0:  # dark ink: compare reflectances, which do not change with the light
+        difference = difference / paper.clamp(min=0.1)
+    ink = torch.einsum("c,chw->hw", colour, difference)
+    blurred = gaussian_blur(ink[None], [7, 7], [1.3, 1.3])[0]
+    noise = 1.48 * float(blurred.abs().median())  # the standard deviation of normally distributed noise
+    level = float(blurred.flatten().topk(blurred.numel() // 1000 + 1).values[-1])
+    if not level > max(0.06, 5 * noise):
+        raise NoDigitError("there is no ink in it")
+    core = blurred > level / 2
+    labels = _label_components(blurred > max(0.15 * level, 3 * noise))
+    weights = torch.zeros(labels.numel() + 1).index_add_(0, labels.flatten(), (blurred * core).flatten())
+    weights[0] = 0
+    mask = (weights > 0.08 * weights.max())[labels]  # specks left out
+    # Not below 0.01, which it is for single pixels that the blur has spread.
+    return (ink / ink[mask & core].median().clamp(min=0.01)).clamp(0, 1), mask
+
+
+def _fit_paper(pixels: Tensor) -> Tensor:
+    # The quadratic surface that most pixels are near to, those at the border above all: (3, height, width).
+    _, height, width = pixels.shape
+    y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
+    terms = torch.stack((torch.ones_like(x), x, y, x * x, x * y, y * y), dim=-1)
+    some_terms, values = terms[::4, ::4].flatten(0, 1), pixels[:, ::4, ::4].flatten(1).T
+    is_border = some_terms[:, 1:3].abs().amax(dim=1) > 0.7
+    weights = is_border.float()
+    for _ in range(12):  # least squares, reweighted so that ink counts for little
+        root = weights.sqrt()[:, None]
+        coefficients = torch.linalg.lstsq(root * some_terms, root * values).solution
+        residuals = (values - some_terms @ coefficients).norm(dim=1)
+        tolerance = 2 * residuals[is_border].median().clamp(min=0.004)
+        weights = (1 + is_border.float()) / (1 + (residuals / tolerance) ** 4)
+    paper: Tensor = terms @ coefficients
+    return paper.permute(2, 0, 1)
+
+
+def _label_components(mask: Tensor) -> Tensor:
+    # For each pixel the number of its connected component, 0 outside of the mask: (height, width). Found at half the
+    # size, which also joins what is a pixel apart.
+    coarse = F.max_pool2d(mask[None].float(), 2, ceil_mode=True)
+    labels = torch.arange(1, coarse.numel() + 1, dtype=torch.float32).view(coarse.shape) * coarse
+    while True:
+        grown = F.max_pool2d(labels, 3, 1, 1) * coarse
+        if torch.equal(grown, labels):
+            height, width = mask.shape
+            return labels[0].repeat_interleave(2, 0).repeat_interleave(2, 1)[:height, :width].long() * mask
+        labels = grown
+
+
+def _normalize_strokes(digit: Tensor) -> Tensor:
+    large = F.pad(_scale(digit, _BOX * _FINE), (_BOX,) * 4)[None]  # room to grow
+    solid = (large > 0.5).float()
+    edge = solid + F.max_pool2d(-solid, 3, 1, 1)  # solid without its erosion
+    stroke = 2 * float(solid.sum() / edge.sum()) / _FINE
+    growth = min(max(stroke, _STROKES[0]), _STROKES[1]) - stroke
+    if reach := round(abs(growth) / 2 * _FINE):
+        sign = 1 if growth > 0 else -1
+        large = sign * F.max_pool2d(sign * large, 2 * reach + 1, 1, reach)  # a dilation, or an erosion
+    top, bottom, left, right = _bounds(large[0] > 0.15)
+    return large[0, top:bottom, left:right]
+
+
+def _place(digit: Tensor) -> Tensor:
+    digit = _scale(digit, _BOX)
+    digit = (digit / digit.max() * 255).round() / 255  # 256 grey levels, as MNIST has
+    padding: list[int] = []
+    for dim, length in (1, digit.shape[1]), (0, digit.shape[0]):
+        centre = float(digit.sum(dim=1 - dim) @ torch.arange(float(length)) / digit.sum())
+        before = min(max(round(_FIELD / 2 - centre), 0), _FIELD - length)
+        padding += before, _FIELD - length - before
+    return F.pad(digit[None], padding)
+
+
+def _scale(digit: Tensor, side: int) -> Tensor:
+    size = [max(1, round(side * length / max(digit.shape))) for length in digit.shape]
+    scaled: Tensor = resize(digit[None], size, antialias=True)
+    return scaled[0].clamp(0, 1)

@@ -1,0 +1,60 @@
+"""The README and the pages of docs/: their examples run, and what they point at is there."""
+
+import re
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import CLI
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "configs" / "best.md"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_examples_of_a_page_run(cli: CLI, data_dir: Path, tmp_path: Path, page: Path) -> None:
+    examples = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    if page.name == "library.md":
+        pytest.importorskip("onnxruntime", reason="onnxruntime comes with the extra 'export'")
+        pytest.importorskip("matplotlib", reason="matplotlib comes with the extra 'plots'")
+        # The real files are downloaded; here MNIST's stand in for them.
+        shutil.copytree(data_dir / "MNIST", tmp_path / "data" / "FashionMNIST")
+        assert cli("fit", "--trainer.max_steps=60").status == 0
+        for kind in "onnx", "pt2":
+            assert cli("export", "--ckpt_path=pretrained", f"--format={kind}", f"--output=digits.{kind}").status == 0
+        assert len(examples) == 7
+    if examples:
+        shutil.copytree(data_dir / "MNIST", tmp_path / "data" / "MNIST")
+        for folder in "docs", "configs":
+            shutil.copytree(ROOT / folder, tmp_path / folder)
+    names: dict[str, Any] = {}
+    for example in examples:
+        shorter = re.sub(r"max_epochs=\d+", "max_epochs=1, limit_train_batches=20, enable_progress_bar=False", example)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Lightning's, of runs so short
+            exec(shorter, names)
+    if page.name == "README.md":
+        assert names["digit"] == 4
+        assert names["probabilities"].shape == (1, 10)
+    if page.name == "library.md":
+        assert names["trainer"].datamodule.raw_dir.parent.name == "FashionMNIST"
+        assert names["trainer"].global_step == 20
+        assert names["logits"].shape == (5, 10)
+        assert Path("curves.png").stat().st_size > 10_000
+        assert Path("distortions.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_points_at_is_there(page: Path) -> None:
+    for place in re.findall(r"\]\((?!http|#)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / place).exists(), place
+
+
+def test_the_readme_names_each_file_and_folder_of_the_package() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for path in [*(ROOT / "mnist_lit").glob("[a-z]*.py"), ROOT / "mnist_lit" / "run", ROOT / "mnist_lit" / "tools"]:
+        assert f"(mnist_lit/{path.name})" in readme
+    for page in PAGES[1:]:
+        assert f"({page.relative_to(ROOT)})" in readme
