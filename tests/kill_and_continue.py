@@ -31,7 +31,7 @@ from mnist_lit.run.resume import read_checkpoint
 logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of each point that a continued run replaces
 INTERVAL = 50
 OPTIONS = [
-    *("--trainer.max_epochs=3", "--trainer.limit_train_batches=200", "--trainer.log_every_n_steps=20"),
+    *("--trainer.max_epochs=3", "--trainer.limit_train_batches=100", "--trainer.log_every_n_steps=20"),
     *("--trainer.callbacks+=mnist_lit.callbacks.RunCheckpoint", f"--trainer.callbacks.every_n_train_steps={INTERVAL}"),
 ]
 KINDS = [

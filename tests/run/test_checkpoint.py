@@ -71,9 +71,7 @@ def test_a_continued_run_is_the_run_that_never_stopped(cli: CLI, tmp_path: Path,
     often = ("--trainer.callbacks+=mnist_lit.callbacks.RunCheckpoint", "--trainer.callbacks.every_n_train_steps=4")
     command = (*SHORT, *options, *often, STOP)
     assert cli(*command).status == 0
-    moments: list[tuple[int, signal.Signals | None, str]] = [
-        (42, None, "last"), (59, signal.SIGTERM, "last"), (62, None, "best")
-    ]  # fmt: skip
+    moments: list[tuple[int, signal.Signals | None, str]] = [(42, signal.SIGTERM, "last"), (62, None, "best")]
     for Stop.at, Stop.by, name in moments:
         try:
             assert cli(*command).status == 143
@@ -90,32 +88,36 @@ def test_a_continued_run_is_the_run_that_never_stopped(cli: CLI, tmp_path: Path,
         assert_same_run(tmp_path / "lightning_logs" / "version_0", run)
 
 
-@pytest.mark.parametrize("checkpoint", ["best", "last", "copy of best"])
-@pytest.mark.parametrize("validation", ["check_val_every_n_epoch=2", "val_check_interval=0.5"])
-@pytest.mark.parametrize(("first", "then"), [("max_epochs=2", "max_epochs=4"), ("max_steps=60", "max_steps=120")])
-def test_a_run_that_was_at_its_end_goes_on(
-    cli: CLI, tmp_path: Path, first: str, then: str, validation: str, checkpoint: str
-) -> None:
+@pytest.mark.parametrize(
+    ("first", "then", "validation"),
+    [
+        ("max_epochs=2", "max_epochs=4", "check_val_every_n_epoch=2"),
+        ("max_steps=60", "max_steps=120", "check_val_every_n_epoch=2"),
+        ("max_steps=60", "max_steps=120", "val_check_interval=0.5"),
+    ],
+)
+def test_a_run_that_was_at_its_end_goes_on(cli: CLI, tmp_path: Path, first: str, then: str, validation: str) -> None:
     command = ("fit", "--trainer.limit_train_batches=30", f"--trainer.{validation}", "--trainer.max_epochs=-1",
                "--model.schedule=constant", "--model.lr=0.05")  # fmt: skip
     assert cli(*command, f"--trainer.{then}").status == 0
     assert cli(*command, f"--trainer.{first}").status == 0
-    if checkpoint == "copy of best":
-        shutil.copy(folder(tmp_path) / "checkpoints" / "best.ckpt", tmp_path / "copy.ckpt")
-        continued = cli(*command, f"--trainer.{then}", "--ckpt_path=copy.ckpt")
-        assert folder(tmp_path).name == "version_2"
-    else:
+    whole, half = (tmp_path / "lightning_logs" / f"version_{number}" for number in (0, 1))
+    shutil.copy(half / "checkpoints" / "best.ckpt", tmp_path / "copy.ckpt")
+    shutil.copytree(half, half.with_name("version_2"))
+    for checkpoint, run in [
+        ("lightning_logs/version_1/checkpoints/best.ckpt", half),
+        ("lightning_logs/version_2/checkpoints/last.ckpt", half.with_name("version_2")),
+        ("copy.ckpt", half.with_name("version_3")),
+    ]:
         continued = cli(*command, f"--trainer.{then}", f"--ckpt_path={checkpoint}")
-        assert curves(folder(tmp_path)) == curves(tmp_path / "lightning_logs" / "version_0")
-    assert (continued.status, continued.err) == (0, "")
-    assert [line.split(":")[0] for line in continued.out.splitlines()[:2]] == ["Epoch 3", "Epoch 4"]
-    whole, last = (
-        torch.load(run / "checkpoints" / "last.ckpt")
-        for run in (tmp_path / "lightning_logs/version_0", folder(tmp_path))
-    )
-    assert whole["global_step"] == last["global_step"] == 120
-    for key in "state_dict", "optimizer_states", "callbacks":
-        assert same(whole[key], last[key]), key
+        assert (continued.status, continued.err) == (0, "")
+        assert [line.split(":")[0] for line in continued.out.splitlines()[:2]] == ["Epoch 3", "Epoch 4"]
+        one, two = (torch.load(path / "checkpoints" / "last.ckpt") for path in (whole, run))
+        assert one["global_step"] == two["global_step"] == 120
+        for key in "state_dict", "optimizer_states", "callbacks":
+            assert same(one[key], two[key]), key
+        if checkpoint != "copy.ckpt":
+            assert curves(run) == curves(whole)
 
 
 def test_a_checkpoint_amid_accumulated_gradients_is_tested_but_not_continued(cli: CLI) -> None:
