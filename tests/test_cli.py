@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from mnist_lit import MNISTClassifier, MNISTDataModule
+from mnist_lit.__main__ import COMMANDS
 from mnist_lit.run.folder import RunLogger
 
 ROOT = Path(__file__).parent.parent
@@ -277,6 +278,16 @@ def test_on_a_terminal_there_is_a_progress_bar_in_place_of_the_lines(cli: CLI, m
 def test_flags_of_the_trainer_work(cli: CLI, flags: list[str]) -> None:
     result = cli(*QUICK, *flags)
     assert (result.status, result.err) == (0, "")
+
+
+def test_the_help_lists_every_command_and_needs_no_lightning(tmp_path: Path) -> None:
+    code = "import sys; sys.argv = ['mnist_lit', '--help']; from mnist_lit.__main__ import main; main()"
+    code += "; assert not {'torch', 'lightning'} & sys.modules.keys()"
+    said = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    for command, sentence in COMMANDS.items():
+        assert re.search(rf"\n +{command} +{sentence[:30]}", said), command
+    assert set(COMMANDS) == {"fit", "validate", "test", "predict", "report", "demo", "export"}
+    assert all(re.fullmatch(r"[A-Z][^.]+\.", sentence) for sentence in COMMANDS.values())
 
 
 def test_the_help_of_a_command_of_our_own_is_short(cli: CLI) -> None:
