@@ -8,33 +8,23 @@ N times that of one.
 """
 
 import argparse
-import json
 import os
 import statistics
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
 
-BENCHMARKS = Path(__file__).parent
-IMAGES = 60_000
+from contestants import TRAIN_SIZE, fit
 
 
 def seconds(processes: int, batch_size: int, epochs: int) -> list[float]:
     """Return the seconds of each epoch but the first, of a run on ``processes`` processes of the CPU."""
-    with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder, "seconds.json")
-        command = [
-            *(sys.executable, "-m", "mnist_lit", "fit", "--data.val_size=0", f"--data.batch_size={batch_size}"),
-            *("--trainer.accelerator=cpu", f"--trainer.devices={processes}", f"--trainer.max_epochs={epochs}"),
-            *(["--trainer.strategy=ddp"] if processes > 1 else []),
-            *("--trainer.logger=false", "--trainer.enable_checkpointing=false", "--trainer.enable_progress_bar=false"),
-            *("--trainer.callbacks+=epoch_timer.EpochTimer", f"--trainer.callbacks.output={output}"),
-        ]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(BENCHMARKS), str(BENCHMARKS.parent)])}
-        subprocess.run(command, env=environment, check=True)
-        measured: list[float] = json.loads(output.read_text())["epochs"]
-        return measured[1:]
+    result = fit(
+        epochs,
+        *("--data.val_size=0", f"--data.batch_size={batch_size}"),
+        *("--trainer.accelerator=cpu", f"--trainer.devices={processes}"),
+        *(["--trainer.strategy=ddp"] if processes > 1 else []),
+        *("--trainer.logger=false", "--trainer.enable_checkpointing=false", "--trainer.enable_progress_bar=false"),
+    )
+    measured: list[float] = result["epochs"][1:]
+    return measured
 
 
 def main() -> None:
@@ -62,8 +52,8 @@ def main() -> None:
         epoch = statistics.median(values)
         alone = statistics.median(measured[batch_size, arguments.processes[0]])
         efficiency = alone * arguments.processes[0] / epoch / processes
-        steps = -(-IMAGES // batch_size) / epoch
-        print(f"| {batch_size:,} | {processes} | {steps:,.0f} | {IMAGES / epoch:,.0f} | {efficiency:.2f} |")
+        steps = -(-TRAIN_SIZE // batch_size) / epoch
+        print(f"| {batch_size:,} | {processes} | {steps:,.0f} | {TRAIN_SIZE / epoch:,.0f} | {efficiency:.2f} |")
 
 
 if __name__ == "__main__":
