@@ -13,16 +13,19 @@ from typing import NoReturn
 
 from mnist_lit.errors import UserError
 
-COMMANDS = {
+_WITH_TRAINER = {
     "fit": "Train the network; continue a training with --ckpt_path.",
     "validate": "Measure a trained network on the validation images.",
     "test": "Measure a trained network on the 10,000 test images.",
     "predict": "Predict the digits in your own pictures, or in the test images.",
+}
+_TOOLS = {  # each a function of its own name in tools/
     "report": "Write a report on a trained network: one HTML file with its figures, curves and pictures.",
     "demo": "Open a page to draw digits on, and see what a trained network makes of them.",
     "export": "Write a trained network as ONNX or pt2, for use without this package.",
 }
-_TOOLS = "report", "demo", "export"  # they need no Trainer
+COMMANDS = _WITH_TRAINER | _TOOLS
+"""What each command does, in one sentence."""
 
 
 def main() -> None:
@@ -76,9 +79,9 @@ def _run(command: str) -> None:
     threading.excepthook = _report_thread_error
     try:
         if command in _TOOLS:
-            cli.run_tool(command, COMMANDS[command])
+            cli.run_tool(command, _TOOLS[command])
         else:
-            cli.run_lightning(COMMANDS)
+            cli.run_lightning(_WITH_TRAINER)
     except TrainingInterruptedError as stop:
         if not is_first_process():
             sys.exit(0)  # the first process, when it started this one, would be killed for another status

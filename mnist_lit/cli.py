@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any, cast
 
@@ -296,7 +297,14 @@ def run_lightning(descriptions: dict[str, str]) -> None:
 
 
 def run_tool(command: str, description: str) -> None:
-    """Run ``report``, ``demo`` or ``export`` with the options in ``sys.argv``."""
+    """Run a function of ``tools/`` with the options in ``sys.argv``.
+
+    Args:
+        command: The function's name, and its file's. Its parameters become options, except for these, which it is given
+            if it has them: ``model`` (MNISTClassifier with the checkpoint's weights), ``datamodule`` (MNISTDataModule
+            with the checkpoint's hyperparameters), ``checkpoint`` (its path) and ``epoch`` (its epoch, from 1).
+        description: What it does, in one sentence.
+    """
     # Imported here: most of what a tool needs comes with an extra, and takes its time.
     tool: Callable[..., None] = getattr(import_module(f"mnist_lit.tools.{command}"), command)
     parser = ArgumentParser(prog=f"python -m mnist_lit {command}", description=description, exit_on_error=False)
@@ -305,10 +313,10 @@ def run_tool(command: str, description: str) -> None:
         default="best",
         help="Checkpoint of the network: a file, a run's folder, best or last of the newest run, or pretrained.",
     )
-    parser.add_argument("--data.data_dir", default="data", help="Folder of the data.")
+    parser.add_argument("--data.data_dir", default="data", help="Folder of the data, if they are needed.")
     parser.add_argument("--trainer.default_root_dir", default=".", help="Where lightning_logs is.")
-    ours: set[str | int] = {"model", "datamodule", "checkpoint", "epoch"}
-    parameters = parser.add_function_arguments(tool, as_group=False, skip=ours)
+    given: set[str | int] = {"model", "datamodule", "checkpoint", "epoch"}
+    parser.add_function_arguments(tool, as_group=False, skip=given)
     options = parser.parse_args(sys.argv[2:])
     data_dir = require_local(Path(options.data.data_dir), "--data.data_dir")
     path = find_checkpoint(options.ckpt_path, Path(options.trainer.default_root_dir))
@@ -316,13 +324,14 @@ def run_tool(command: str, description: str) -> None:
     _say_checkpoint(path)
     model = MNISTClassifier(**checkpoint["hyper_parameters"]).eval()
     model.load_state_dict(checkpoint["state_dict"])
-    kwargs = {name: options[name] for name in parameters}
-    if command != "demo":
-        kwargs["datamodule"] = MNISTDataModule(data_dir, **checkpoint["datamodule_hyper_parameters"])
-    if command == "report":
-        epoch = checkpoint["epoch"] + 1 if "epoch" in checkpoint else None  # that of the package has none
-        kwargs |= {"checkpoint": path, "epoch": epoch}
-    tool(model, **kwargs)
+    values = {
+        **vars(options),
+        "model": model,
+        "datamodule": MNISTDataModule(data_dir, **checkpoint["datamodule_hyper_parameters"]),
+        "checkpoint": path,
+        "epoch": checkpoint["epoch"] + 1 if "epoch" in checkpoint else None,  # that of the package has none
+    }
+    tool(**{name: values[name] for name in signature(tool).parameters})
 
 
 def _say_checkpoint(path: Path) -> None:

@@ -27,7 +27,7 @@ def require_local(path: Path, option: str) -> Path:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give the name of a file to write beside ``path``, and move it to ``path`` when it is written.
+    """Give the name of a file to write beside ``path``, exactly this name, and move it to ``path`` when it is written.
 
     The name of ``path`` never stands for half a file, also when several processes write it at once, and what was there
     stays if the writing fails. A killed process leaves its unfinished file behind. Folders are made where they are

@@ -28,6 +28,7 @@ class MNISTClassifier(LightningModule):
     Logs ``train_loss``, ``train_acc``, ``val_loss``, ``val_acc``, ``test_loss`` and ``test_acc`` once an epoch:
     cross-entropy in nats, ``train_loss`` the mean over the batches and the others over the images, and plain accuracy
     in [0, 1]. The training metrics are those of the steps as they were made, with the network changing under way.
+    Scores that are only looked at, in TensorBoard, are logged by ``tools/tensorboard.py``.
 
     Args:
         hidden_sizes: Number of units of each hidden layer, each at least 1.
