@@ -13,7 +13,7 @@ from torchvision.datasets.mnist import read_image_file, read_label_file
 from torchvision.datasets.utils import check_integrity
 
 from mnist_lit.augment import RandomDistortion
-from mnist_lit.batches import ShuffledBatches, TensorBatches, generator
+from mnist_lit.batches import ShuffledBatches, TensorBatches, make_generator
 from mnist_lit.errors import UserError
 from mnist_lit.network import Batch
 
@@ -42,12 +42,13 @@ class MNISTDataModule(LightningDataModule):
         val_size: Training images held out for validation, 0 to 59999; always the same ones.
         seed: Seed of the order of the training images and of their distortions, 0 to 4294967295; by default that of
             ``seed_everything``, else 0.
-        augment_rotation: While training, rotate each image by up to so many degrees either way, 0 to 180.
-        augment_shift: Shift each by up to so many pixels along each axis, 0 to 14.
-        augment_scale: Divide its size along each axis by a factor from 1 - this to 1 + this, 0 to less than 1.
-        augment_shear: Slant it by up to this tangent, 0 to 1.
-        augment_elastic: Bend it, by displacements of this standard deviation in pixels, 0 to 14.
-        augment_elastic_sigma: Smooth these with a Gaussian of this standard deviation in pixels, 1 to 28.
+        augment_rotation: Rotate each training image by up to so many degrees either way, 0 to 180.
+        augment_shift: Shift each training image by up to so many pixels along each axis, 0 to 14.
+        augment_scale: Divide width and height of each training image by random numbers from 1 - this to 1 + this, 0 to
+            less than 1.
+        augment_shear: Slant each training image by up to this tangent, 0 to 1.
+        augment_elastic: Bend each training image by displacements of this standard deviation in pixels, 0 to 14.
+        augment_elastic_sigma: Smooth the displacements with a Gaussian of this standard deviation in pixels, 1 to 28.
 
     Raises:
         UserError: If an argument is out of range.
@@ -79,12 +80,18 @@ class MNISTDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.val_size = val_size
         self.seed = seed
-        strengths = (augment_rotation, augment_shift, augment_scale, augment_shear, augment_elastic)
-        distortion = RandomDistortion(*strengths, elastic_sigma=augment_elastic_sigma)
-        self.distortion = distortion if any(strengths) else None
+        strengths = {
+            "rotation": augment_rotation,
+            "shift": augment_shift,
+            "scale": augment_scale,
+            "shear": augment_shear,
+            "elastic": augment_elastic,
+        }
+        distortion = RandomDistortion(**strengths, elastic_sigma=augment_elastic_sigma)
+        self.distortion = distortion if any(strengths.values()) else None
         self._train_batches: TensorBatches | None = None
         self._resumed_state = {"batches": 0}
-        self.save_hyperparameters(ignore="data_dir")
+        self.save_hyperparameters(ignore="data_dir")  # which differs between machines
 
     @property
     def raw_dir(self) -> Path:
@@ -106,7 +113,7 @@ class MNISTDataModule(LightningDataModule):
             unpacked.mkdir(parents=True)
             for name, _ in MNIST.resources:
                 (unpacked / name).write_bytes((files(__package__) / "mnist" / name).read_bytes())
-            MNIST(root, download=True)  # verifies and unpacks them
+            MNIST(root, download=True)  # verifies and unpacks them; since they are there, it downloads nothing
             for name in _MD5:
                 (unpacked / name).replace(self.raw_dir / name)
 
@@ -127,9 +134,9 @@ class MNISTDataModule(LightningDataModule):
         return images, read_label_file(self.raw_dir / f"{prefix}-labels-idx1-ubyte")
 
     def train_dataloader(self) -> TensorBatches:
-        """Return the batches of the training images, shuffled anew each epoch, of each this process's share.
+        """Return the training batches, shuffled anew each epoch; of each batch, this process's share.
 
-        In their order where the Trainer overfits some batches: it takes the first ones of each epoch.
+        With ``overfit_batches`` they are not shuffled, so that every epoch has the same ones.
         """
         if getattr(self.trainer, "overfit_batches", 0):
             self._train_batches = TensorBatches(*self._train, self.batch_size, self._share)
@@ -139,11 +146,10 @@ class MNISTDataModule(LightningDataModule):
         self._resumed_state = {"batches": 0}
         return self._train_batches
 
-    # The Trainer saves and restores the loader's state, too, but where estimated_stepping_batches makes it set up the
-    # loaders before it has read a checkpoint, as the one-cycle does, it forgets to restore it.
-
     def state_dict(self) -> dict[str, int]:
         """Return where in the epoch the training is."""
+        # Lightning saves the loader's state, too, but does not always restore it: to know the one-cycle's number of
+        # steps it makes the loader before it restores loaders. The datamodule's state is restored before that.
         if self.trainer is None or self._train_batches is None:
             return {}
         epochs = self.trainer.fit_loop.epoch_progress.current.state_dict()
@@ -151,7 +157,7 @@ class MNISTDataModule(LightningDataModule):
         return self._train_batches.state_dict() if within_epoch else {"batches": 0}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Begin the next training there."""
+        """Begin the next training there: ``train_dataloader`` is called later."""
         self._resumed_state = state_dict
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
@@ -159,14 +165,14 @@ class MNISTDataModule(LightningDataModule):
         if self.distortion is None or self.trainer is None or not self.trainer.training:
             return batch
         images, labels = batch
-        batch_idx = self.trainer.fit_loop.epoch_loop.batch_idx + 1  # this batch's: it is counted after this hook
-        # Counted from 1: (seed, epoch, 0) is the same as (seed, epoch), which makes the order.
-        random = generator(self.seed, self.trainer.current_epoch, batch_idx + 1)
-        batch_size = min(self.batch_size, len(self._train[1]) - batch_idx * self.batch_size)
-        return self.distortion(images, random, batch_size, self._share), labels
+        number = self.trainer.fit_loop.batch_idx + 2  # of this batch, from 1: Lightning counts it after this hook
+        # From 1, since (seed, epoch, 0) would give the random numbers of (seed, epoch), which make the order.
+        generator = make_generator(self.seed, self.trainer.current_epoch, number)
+        batch_size = min(self.batch_size, len(self._train[1]) - (number - 1) * self.batch_size)
+        return self.distortion(images, generator, batch_size, self._share), labels
 
     @property
-    def train_images(self) -> tuple[Tensor, Tensor]:
+    def train_data(self) -> tuple[Tensor, Tensor]:
         """The training images, uint8 ``(N, 28, 28)``, and their labels, int64 ``(N,)``, in their order."""
         return self._train
 
@@ -179,10 +185,10 @@ class MNISTDataModule(LightningDataModule):
         return TensorBatches(*self._test, _EVALUATION_BATCH, self._share)
 
     def predict_dataloader(self) -> TensorBatches:
-        """Return the batches of the test images, in their order, to every process the whole of them."""
+        """Return the batches of the test images, in their order. Not shared: the first process writes them all."""
         return TensorBatches(*self._test, self.batch_size)
 
     @property
     def _share(self) -> slice:
-        # Of each batch every process takes its own images, so that their steps together are those of a single one.
+        # Each process takes every world_size-th image of a batch: together they make the step of a single process.
         return slice(None) if self.trainer is None else slice(self.trainer.global_rank, None, self.trainer.world_size)

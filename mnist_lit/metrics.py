@@ -9,8 +9,8 @@ from torch import Tensor
 class TrainMetrics:
     """Loss and accuracy over the steps of an epoch, measured on each step's batch before the step was made.
 
-    Kept here and logged at the end of the epoch: ``self.log`` in each step makes an epoch of 1.0 seconds one of 1.7. An
-    epoch that is continued has them whole, from ``state_dict``.
+    Kept here and logged at the end of the epoch: ``self.log`` in each step would make an epoch 1.7 times as long. After
+    a continuation within an epoch they still cover the whole epoch.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,10 @@ class TrainMetrics:
         self._total = 0
 
     def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Add a step: its mean loss, its logits ``(N, 10)`` and its labels ``(N,)``."""
+        """Add a step of this process: its logits ``(N, 10)``, its labels ``(N,)`` and its loss.
+
+        The mean of the losses of all processes is the batch's loss.
+        """
         self._steps.append((loss.detach(), logits.detach(), labels))
         if len(self._steps) == 100:  # 100 steps counted at once take as long as 3 counted singly
             self._count()
@@ -38,8 +41,11 @@ class TrainMetrics:
             self._total += len(correct)
             self._steps.clear()
 
-    def state_dict(self, strategy: Strategy) -> dict[str, Tensor]:
-        """Return the losses of the steps and the numbers of correct and of all images, over all processes."""
+    def reduced_state(self, strategy: Strategy) -> dict[str, Tensor]:
+        """Return the losses of the steps, and how many images were right and how many there were, over all processes.
+
+        Every process must call this, since they exchange what they have. There must have been a step.
+        """
         self._count()
         device = strategy.root_device
         losses = torch.cat([each.to(device) for each in self._losses])
@@ -49,16 +55,16 @@ class TrainMetrics:
             "counts": strategy.reduce(counts, reduce_op="sum"),
         }
 
-    def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
-        """Go on with an epoch; of several processes the first one takes the counts, which are added up."""
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Continue an epoch from its ``reduced_state``."""
         self.reset()
-        self._losses.append(state_dict["losses"])
-        if getattr(rank_zero_only, "rank", 0) == 0:
-            self._correct, self._total = map(int, state_dict["counts"])
+        self._losses.append(state["losses"])
+        if getattr(rank_zero_only, "rank", 0) == 0:  # the counts are those of all processes: the others begin at 0
+            self._correct, self._total = map(int, state["counts"])
 
     def compute(self, strategy: Strategy) -> dict[str, Tensor]:
         """Return ``train_loss``, the mean over the steps, and ``train_acc``, that over the images."""
-        state = self.state_dict(strategy)
+        state = self.reduced_state(strategy)
         correct, total = state["counts"]
         return {"train_loss": state["losses"].mean(), "train_acc": correct / total}
 

@@ -31,8 +31,8 @@ class MLP(nn.Module):
 
     Args:
         hidden_sizes: Number of units of each hidden layer, each at least 1; empty for a linear classifier. More than
-            50 million parameters are treated as a typo.
-        activation: What follows each hidden layer; ``identity`` is nothing, as in the article.
+            50 million parameters are refused, as a likely typo.
+        activation: What follows each hidden layer; with ``identity`` the network is linear.
 
     Raises:
         UserError: If a hidden layer has no unit, there are too many parameters, or the activation is unknown.

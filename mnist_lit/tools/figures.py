@@ -87,7 +87,7 @@ def draw_distortions(datamodule: MNISTDataModule, rows: int = 7) -> Tensor:
         Float ``(3, H, W)`` in [0, 1], twice as large as the images.
     """
     assert datamodule.distortion is not None
-    images, labels = next(iter(TensorBatches(*datamodule.train_images, 1000)))
+    images, labels = next(iter(TensorBatches(*datamodule.train_data, 1000)))
     digits = torch.cat([images[labels == digit][:1] for digit in range(10)])  # fewer if there are few images
     generator = torch.Generator().manual_seed(0)
     grid = torch.cat([digits, *(datamodule.distortion(digits, generator) for _ in range(rows - 1))])

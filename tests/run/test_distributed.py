@@ -71,15 +71,17 @@ def test_two_processes_do_what_one_does(cli: CLI, tmp_path: Path, data_dir: Path
         assert torch.equal(batch[1::2], odd)
 
 
-def test_every_test_image_is_counted_once(cli: CLI, tmp_path: Path, data_dir: Path) -> None:
-    options = ("test", "--ckpt_path=pretrained", "--data.batch_size=333")
+def test_every_image_is_counted_once(cli: CLI, tmp_path: Path, data_dir: Path) -> None:
+    # The last batch has one image: of two processes the second has none of it.
+    cli("fit", "--trainer.max_steps=20", "--data.val_size=1001", "--trainer.logger=false")
+    options = ("validate", "--ckpt_path=checkpoints/last.ckpt")
     two = processes(*options, *TWO, data_dir=data_dir, cwd=tmp_path)
     out, _ = two.communicate()
     assert two.returncode == 0
     one = cli(*options).out
-    assert out.splitlines()[-1] == one.splitlines()[-1]
-    losses = [float(text.split("test_loss")[1].split()[1]) for text in (out, one)]
-    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+    for metric in "val_acc", "val_loss":
+        values = [float(text.split(metric)[1].split()[1]) for text in (out, one)]
+        assert values[0] == pytest.approx(values[1], abs=1e-6)
 
 
 def test_two_processes_are_stopped_killed_and_continued_by_one(cli: CLI, tmp_path: Path, data_dir: Path) -> None:
