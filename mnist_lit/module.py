@@ -10,6 +10,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
+from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from mnist_lit.errors import UserError
@@ -80,7 +81,9 @@ class MNISTClassifier(LightningModule):
         self.schedule = schedule
         self.network = MLP(hidden_sizes, activation)
         self.train_metrics = TrainMetrics()
+        self.val_loss = MeanMetric()
         self.val_acc = MulticlassAccuracy(num_classes=10, average="micro")
+        self.test_loss = MeanMetric()
         self.test_acc = MulticlassAccuracy(num_classes=10, average="micro")
 
     @classmethod
@@ -149,22 +152,21 @@ class MNISTClassifier(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Log ``val_loss`` and ``val_acc``, and return the logits."""
-        return self._evaluation_step(batch, "val", self.val_acc)
+        return self._evaluation_step(batch, "val", self.val_loss, self.val_acc)
 
     def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Log ``test_loss`` and ``test_acc``, and return the logits."""
-        return self._evaluation_step(batch, "test", self.test_acc)
+        return self._evaluation_step(batch, "test", self.test_loss, self.test_acc)
 
-    def _evaluation_step(self, batch: Batch, stage: str, accuracy: MulticlassAccuracy) -> Tensor:
+    def _evaluation_step(self, batch: Batch, stage: str, loss: MeanMetric, accuracy: MulticlassAccuracy) -> Tensor:
         images, labels = batch
         logits: Tensor = self(images)
-        if len(labels):
-            loss = F.cross_entropy(logits.float(), labels)  # the mean of many would be coarse in half precision
+        if len(labels):  # of a small last batch a process may have no image
+            # In single precision: in half precision the mean of many losses would be coarse.
+            loss.update(F.cross_entropy(logits.float(), labels), weight=len(labels))
             accuracy.update(logits, labels)
-        else:
-            loss = logits.sum()  # of a small last batch a process may have no image
-        self.log(f"{stage}_loss", loss, batch_size=len(labels), prog_bar=True, sync_dist=True)
-        self.log(f"{stage}_acc", accuracy, batch_size=len(labels), prog_bar=True)
+        self.log(f"{stage}_loss", loss, prog_bar=True)
+        self.log(f"{stage}_acc", accuracy, prog_bar=True)
         return logits
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
