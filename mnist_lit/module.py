@@ -81,9 +81,9 @@ class MNISTClassifier(LightningModule):
         self.schedule = schedule
         self.network = MLP(hidden_sizes, activation)
         self.train_metrics = TrainMetrics()
-        self.val_loss = MeanMetric()
+        self.val_loss = MeanMetric(nan_strategy=math.nan)  # NaN stays NaN: a network that diverged must not look well
         self.val_acc = MulticlassAccuracy(num_classes=10, average="micro")
-        self.test_loss = MeanMetric()
+        self.test_loss = MeanMetric(nan_strategy=math.nan)
         self.test_acc = MulticlassAccuracy(num_classes=10, average="micro")
 
     @classmethod
