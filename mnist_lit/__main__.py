@@ -85,7 +85,9 @@ def _run(command: str) -> None:
     except TrainingInterruptedError as stop:
         if not is_first_process():
             sys.exit(0)  # the first process, when it started this one, would be killed for another status
-        print(f"{stop}\nContinue: {continue_command(Path(stop.path))}", file=sys.stderr)
+        print(stop, file=sys.stderr)
+        if stop.path:
+            print(f"Continue: {continue_command(Path(stop.path))}", file=sys.stderr)
         sys.exit(128 + stop.signum)
     except SIGTERMException:
         sys.exit(128 + signal.SIGTERM)
@@ -102,12 +104,17 @@ def _run(command: str) -> None:
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
         hint = "data go to --data.data_dir, runs to --trainer.default_root_dir, results to --output"
         _fail(f"{where}{error.strerror or error} ({hint})")
-    except (UserError, MisconfigurationException) as error:
-        _fail(str(error))
-    except (ImportError, RuntimeError, TypeError, ValueError) as error:
-        if not _is_raised_by_lightning(error.__traceback__):
+    except (ImportError, MisconfigurationException, RuntimeError, ValueError) as error:
+        cause: BaseException | None = error
+        while cause and not isinstance(cause, UserError | MisconfigurationException):
+            if _is_raised_by_lightning(cause.__traceback__):
+                break
+            cause = cause.__cause__ or cause.__context__  # jsonargparse wraps what a constructor raises
+        if not cause:
             raise  # a defect: it keeps its traceback
-        _fail(str(error))
+        if not is_first_process():  # the first one says the same
+            sys.exit(1)
+        _fail(str(cause))
     finally:
         # Lightning does so for NCCL alone; gloo's threads, if still there when the process ends, may abort it.
         if torch.distributed.is_available() and torch.distributed.is_initialized():

@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins import CheckpointIO
@@ -78,7 +78,7 @@ class MNISTCLI(LightningCLI):
         require_local(Path(config.data.data_dir), "--data.data_dir")
         if subcommand == "fit" and config.ckpt_path is None:
             return
-        path = find_checkpoint(str(config.ckpt_path or "best"), root)
+        path = find_checkpoint(str(config.ckpt_path or "best"), root, "last" if subcommand == "fit" else "best")
         self._checkpoint = read_checkpoint(path)
         if subcommand == "fit" and "optimizer_states" not in self._checkpoint:
             raise UserError(f"{path} cannot be continued: it has the weights alone, not the state of the training")
@@ -128,6 +128,9 @@ class MNISTCLI(LightningCLI):
         check_options(config, self.model, self.datamodule, fits=self.subcommand == "fit")
         if self.save_config_callback:
             check_config(self._parser("fit"), self.config["fit"])
+        if self._checkpoint and self.subcommand == "fit":  # what they found when the run began is in the checkpoint
+            finders = LearningRateFinder, BatchSizeFinder
+            config.callbacks = [callback for callback in as_list(config.callbacks) if not isinstance(callback, finders)]
         self.config[self.subcommand].ckpt_path = None  # config.yaml repeats a run from its start, continued or not
         kwargs["logger"] = self._logger(config)
         if not config.barebones:
@@ -139,7 +142,10 @@ class MNISTCLI(LightningCLI):
                 kwargs["plugins"] = [*plugins, AtomicCheckpointIO()]
         if self.datamodule.val_size == 0:
             kwargs["limit_val_batches"] = 0  # Lightning warns of a loader without batches
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except TypeError as error:  # what Lightning raises for a number of devices that is none
+            raise UserError(str(error)) from error
 
     def _logger(self, config: Namespace) -> Any:
         root = Path(config.default_root_dir or ".").absolute()
@@ -147,6 +153,9 @@ class MNISTCLI(LightningCLI):
             return config.logger
         run_dir = self._checkpoint_path.resolve().parent.parent if self._checkpoint_path else None
         if self.subcommand == "fit":
+            is_run = run_dir and run_dir.parent.name == "lightning_logs"
+            if self._checkpoint and run_dir and is_run and config.default_root_dir is None:
+                root = run_dir.parent.parent  # where the run is, wherever this command is typed
             if self._checkpoint and run_dir and run_dir.parent == root.resolve() / "lightning_logs":
                 self._run_logger = RunLogger(root, version=run_dir.name, step=self._checkpoint["global_step"])
             else:

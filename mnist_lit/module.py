@@ -132,7 +132,8 @@ class MNISTClassifier(LightningModule):
                 f"the training diverged in epoch {self.current_epoch + 1}: its loss is {float(metrics['train_loss'])} "
                 f"with --model.lr {self.lr}; try a lower learning rate"
             )
-        self.log_dict(metrics, logger=False, sync_dist=True)  # they are equal already; sync_dist prevents a warning
+        # They are equal on all processes already; sync_dist prevents a warning.
+        self.log_dict(metrics, logger=False, prog_bar=True, sync_dist=True)
         # Lightning would give them to the loggers after the checkpoint of this epoch is saved. A run that is killed
         # between the two would never write them. The step is the one that Lightning would give.
         for logger in self.loggers:

@@ -56,12 +56,6 @@ def test_the_articles_recipe_reaches_the_articles_accuracy(cli: CLI) -> None:
     assert float(test.out.split()[-2]) == pytest.approx(91.6, abs=0.4)
 
 
-def test_the_fast_recipe_reaches_98_percent(cli: CLI) -> None:
-    fit = cli("fit", "--config", ROOT / "configs" / "fast.yaml")
-    assert len(fit.out.splitlines()) == 7  # five epochs
-    assert float(cli("test").out.split()[-2]) > 97.8
-
-
 @pytest.fixture
 def run(cli: CLI, tmp_path: Path) -> Path:
     assert cli(*QUICK).status == 0

@@ -84,6 +84,9 @@ def test_a_run_with_any_callback_is_repeated_from_its_config(cli: CLI, name: str
         (["overfit_batches=0.01"], ["overfit_batches 0.01", "at least 0.02"]),
         (["default_root_dir=s3://bucket/runs"], ["s3:/bucket/runs", "local folder"]),
         (["max_steps=0"], ["number of steps", "got 0"]),
+        (["callbacks+=mnist_lit.callbacks.RunCheckpoint", "callbacks.every_n_train_steps=0"], ["every_n_train_steps"]),
+        (["callbacks+=ModelCheckpoint", "callbacks.save_top_k=-3"], ["save_top_k"]),
+        (["logger=WandbLogger"], ["wandb"]),
         (["limit_train_batches=0"], ["number of steps", "limit_train_batches"]),
     ],
     ids=str,
@@ -115,6 +118,18 @@ def test_a_learning_rate_that_lightning_finds_is_used_and_said(
     assert f"\nlr: {found}\n" in (RUN / "hparams.yaml").read_text()
     assert last["optimizer_states"][0]["param_groups"][0]["max_lr"] == float(found)  # of the one-cycle
     assert not list(tmp_path.glob(".lr_find*"))
+    assert f"\n  lr: {found}\n" in (RUN / "config.yaml").read_text()
+
+
+def test_a_continued_run_keeps_what_lightning_found(cli: CLI, messages: pytest.LogCaptureFixture) -> None:
+    assert cli(*QUICK, CONSTANT, "--trainer.callbacks+=LearningRateFinder").status == 0
+    found = torch.load(RUN / "checkpoints" / "last.ckpt")["hyper_parameters"]["lr"]
+    messages.clear()
+    config = f"--config={RUN}/config.yaml"
+    continued = cli("fit", config, "--trainer.max_epochs=3", f"--ckpt_path={RUN}/checkpoints/last.ckpt")
+    assert (continued.status, continued.out.split(":")[0]) == (0, "Epoch 3")
+    assert "Learning rate" not in messages.text
+    assert torch.load(RUN / "checkpoints" / "last.ckpt")["hyper_parameters"]["lr"] == found
 
 
 def test_a_batch_size_that_lightning_finds_is_used_and_said(cli: CLI, messages: pytest.LogCaptureFixture) -> None:

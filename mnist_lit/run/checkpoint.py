@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, GradientAccumulationScheduler
 from torch import Tensor
 
 from mnist_lit.errors import UserError
@@ -50,7 +50,8 @@ class RunCheckpoint(Checkpoint):
         self.best_model_score: Tensor | None = None
         self._interruption = Interruption()
         self._folder: Path | None = None  # of the checkpoints; none where nothing is to be kept
-        self._is_ours = False  # whether what is in it is of this run
+        self._trainer: Trainer | None = None  # that of the last fit
+        self._is_ours = False  # whether what is in the folder is of this run
         self._between_epochs = False  # whether the checkpoint that is continued was saved there
         self._step = self._signum = 0
         self._accumulating = self._due = self._stop_is_due = self._validated = False
@@ -64,14 +65,18 @@ class RunCheckpoint(Checkpoint):
             version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
             run_dir = Path(logger.save_dir or run_dir, str(logger.name), version)
         folder = Path(trainer.strategy.broadcast(run_dir.resolve() / "checkpoints"))
-        self._is_ours = folder == self._folder  # from an earlier fit of the same trainer
-        self._folder = folder
+        self._is_ours = folder == self._folder and trainer is self._trainer  # from an earlier fit
+        if not self._is_ours:
+            self.best_model_path, self.last_model_path, self.best_model_score = "", "", None
+        self._folder, self._trainer = folder, trainer
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Go on in the folder of the checkpoint, and between two epochs if it was saved at the end of one."""
         continued = Path(trainer.ckpt_path or ".").resolve().parent
-        if self._folder and continued.name == "checkpoints" and continued.parent.parent == self._folder.parent.parent:
-            self._folder, self._is_ours = continued, True  # also with a logger that opens a new folder
+        # A logger of the user's may open a new folder beside that of the run, whose checkpoints stay together.
+        is_beside = trainer.logger and self._folder and continued.parent.parent == self._folder.parent.parent
+        if continued == self._folder or (is_beside and continued.name == "checkpoints"):
+            self._folder, self._is_ours = continued, True
         if checkpoint["callbacks"].get(self.state_key, {}).get("accumulating"):
             raise UserError(
                 f"{trainer.ckpt_path} was saved by a validation between two optimizer steps, and the gradients "
@@ -90,6 +95,9 @@ class RunCheckpoint(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check that the run goes on as it began, and watch for signals."""
         check_schedule(trainer)
+        for callback in getattr(trainer, "callbacks", []):
+            if isinstance(callback, GradientAccumulationScheduler):  # Lightning calls it at the start of an epoch alone
+                callback.on_train_epoch_start(trainer)
         if self._between_epochs:
             trainer.fit_loop.epoch_loop.restarting = False  # for Lightning it is, if there are max_steps
         self._between_epochs = False
@@ -144,11 +152,12 @@ class RunCheckpoint(Checkpoint):
     def _save_within_epoch(self, trainer: Trainer, loss: Tensor | None) -> None:
         if not self._due or self._accumulating:
             return
-        if _is_finite(loss):
+        is_finite = _is_finite(loss)
+        if is_finite:
             self._due = False
             self._save_last(trainer)
         if self._signum:
-            raise TrainingInterruptedError(self._signum, self.last_model_path)
+            raise TrainingInterruptedError(self._signum, self.last_model_path if is_finite else "")
 
     def _save_best(self, trainer: Trainer) -> None:
         score = trainer.callback_metrics.get("val_acc") if self._validated else None

@@ -68,6 +68,12 @@ class RunLogger(TensorBoardLogger):
             path.unlink()
 
     @rank_zero_only
+    def save(self) -> None:
+        """Write what was logged; before that, nothing: of a run that goes on TensorBoard would forget points."""
+        if self._experiment is not None:
+            super().save()
+
+    @rank_zero_only
     def rewrite_hparams(self, hparams: dict[str, Any]) -> None:
         """Write ``hparams.yaml`` anew: a callback may have changed the hyperparameters that it was begun with."""
         save_hparams_to_yaml(Path(self.log_dir, self.NAME_HPARAMS_FILE), hparams)
@@ -89,7 +95,11 @@ class SaveConfigAtFirstStep(SaveConfigCallback):
         """Save, the first time."""
         if self.already_saved:
             return
+        datamodule = getattr(trainer, "datamodule", None)
+        data_hparams = datamodule.hparams if datamodule else {}
+        # Lightning's finders may have changed these two.
+        self.config.model.lr = pl_module.hparams.get("lr")
+        self.config.data.batch_size = data_hparams.get("batch_size")
         super().setup(trainer, pl_module, "fit")
         if isinstance(trainer.logger, RunLogger):
-            datamodule = getattr(trainer, "datamodule", None)
-            trainer.logger.rewrite_hparams({**pl_module.hparams, **(datamodule.hparams if datamodule else {})})
+            trainer.logger.rewrite_hparams({**pl_module.hparams, **data_hparams})

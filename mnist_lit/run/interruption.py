@@ -14,11 +14,12 @@ class TrainingInterruptedError(Exception):
 
     Args:
         signum: The signal's number.
-        path: The checkpoint that was saved.
+        path: The checkpoint that was saved; empty if there is none.
     """
 
     def __init__(self, signum: int, path: str) -> None:
-        super().__init__(f"stopped by {signal.Signals(signum).name}; saved {os.path.relpath(path)}")
+        saved = f"saved {os.path.relpath(path)}" if path else "nothing was saved"
+        super().__init__(f"stopped by {signal.Signals(signum).name}; {saved}")
         self.signum = signum
         self.path = path
 

@@ -6,7 +6,7 @@ import sys
 import zipfile
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Trainer
@@ -16,16 +16,15 @@ from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import UserError
 from mnist_lit.module import PRETRAINED, MNISTClassifier
 
-_RUN_CHECKPOINTS = "checkpoints/best.ckpt", "checkpoints/last.ckpt"  # a run without validation has no best one
 
-
-def find_checkpoint(name: str, root: Path) -> Path:
+def find_checkpoint(name: str, root: Path, of_folder: Literal["best", "last"] = "best") -> Path:
     """Return the checkpoint that ``--ckpt_path`` names.
 
     Args:
-        name: A file; the folder of a run, for its best or else its last one; ``best`` or ``last``, of the newest run
-            that has one; or ``pretrained``, that of this package.
+        name: A file; the folder of a run; ``best`` or ``last``, of the newest run that has one; or ``pretrained``, that
+            of this package.
         root: Where ``lightning_logs`` is.
+        of_folder: Which one a run's folder stands for; the last one if it has no best one.
 
     Raises:
         UserError: If there is none.
@@ -35,7 +34,8 @@ def find_checkpoint(name: str, root: Path) -> Path:
     if name not in ("best", "last"):
         path = Path(name)
         if path.is_dir():  # of a run
-            path = next((each for each in map(path.joinpath, _RUN_CHECKPOINTS) if each.is_file()), path)
+            candidates = [path / "checkpoints" / f"{kind}.ckpt" for kind in (of_folder, "last")]
+            path = next((candidate for candidate in candidates if candidate.is_file()), path)
         if not path.is_file():
             raise UserError(
                 f"--ckpt_path {name}: there is no such file; 'best' and 'last' are the newest run's, "
@@ -119,7 +119,8 @@ def check_schedule(trainer: Trainer) -> None:
         schedule, steps = config.scheduler, trainer.estimated_stepping_batches
         if not isinstance(schedule, OneCycleLR):
             continue
-        if schedule.optimizer.param_groups[0]["max_lr"] != getattr(trainer.lightning_module, "lr", None):
+        group, lr = schedule.optimizer.param_groups[0], getattr(trainer.lightning_module, "lr", None)
+        if group["max_lr"] != lr or group["lr"] != schedule.get_last_lr()[0]:
             trainer.strategy.setup_optimizers(trainer)
         elif schedule.total_steps != steps:
             raise UserError(

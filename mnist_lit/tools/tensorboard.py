@@ -103,9 +103,10 @@ class TensorBoardSummary(LearningRateMonitor):
 
     def _log_best(self, trainer: Trainer, pl_module: LightningModule) -> None:
         step = trainer.global_step - 1  # where Lightning logs val_acc
-        # The checkpoints have the best one so far; they hear of this one later.
-        best = getattr(trainer.checkpoint_callback, "best_model_score", None)
-        scores = [float(score) for score in (trainer.callback_metrics["val_acc"], best) if score is not None]
+        scores = [float(trainer.callback_metrics["val_acc"])]
+        for callback in trainer.checkpoint_callbacks:  # they have the best score so far, and hear of this one later
+            if getattr(callback, "monitor", "val_acc") == "val_acc":
+                scores.append(float(getattr(callback, "best_model_score", None) or 0.0))
         metric = {"best_val_acc": max(scores)}
         datamodule = getattr(trainer, "datamodule", None)
         hparams = {**pl_module.hparams, **(datamodule.hparams if datamodule else {}), "max_epochs": trainer.max_epochs}

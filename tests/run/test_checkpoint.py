@@ -156,9 +156,34 @@ def test_a_continuation_that_is_refused_changes_nothing(cli: CLI, tmp_path: Path
     cli(*SHORT, "--trainer.max_epochs=1")
     run = tmp_path / "lightning_logs" / "version_0"
     kept = [path for path in sorted(run.rglob("*")) if path.is_file() and "tfevents" not in path.name]
-    before = [path.read_bytes() for path in kept]
+    before, points = [path.read_bytes() for path in kept], curves(run)
     assert_one_sentence(cli(*SHORT, "--ckpt_path=last"), "one_cycle", "30 steps", "90")
+    assert_one_sentence(cli(*SHORT, "--trainer.max_epochs=1", "--ckpt_path=last"), "nothing to train")
     assert before == [path.read_bytes() for path in kept]
+    assert points == curves(run)
+
+
+def test_a_run_is_continued_where_it_is(cli: CLI, tmp_path: Path) -> None:
+    command = (*SHORT, "--model.schedule=constant")
+    cli(*command, "--trainer.max_epochs=2")
+    (tmp_path / "elsewhere").mkdir()
+    os.chdir(tmp_path / "elsewhere")
+    assert "Run: ../lightning_logs/version_0\n" in cli(*command, "--ckpt_path=../lightning_logs/version_0").out
+    os.chdir(tmp_path)
+    last = torch.load("lightning_logs/version_0/checkpoints/last.ckpt")
+    assert (last["epoch"], last["global_step"]) == (2, 90)  # a folder stands for its last checkpoint
+    # But an option says where a new one goes.
+    there = ("--trainer.default_root_dir=there", "--trainer.logger=false")
+    cli(*command, "--trainer.default_root_dir=here", "--trainer.logger=false", "--trainer.max_epochs=1")
+    before = Path("here/checkpoints/last.ckpt").read_bytes()
+    assert "Run: there\n" in cli(*command, *there, "--ckpt_path=here/checkpoints/last.ckpt").out
+    assert before == Path("here/checkpoints/last.ckpt").read_bytes()
+
+
+def test_ctrl_c_before_anything_is_saved_is_no_error(cli: CLI) -> None:
+    Stop.at, Stop.by = 3, signal.SIGINT
+    stopped = cli("fit", "--trainer.fast_dev_run=10", STOP)
+    assert (stopped.status, stopped.err) == (130, "stopped by SIGINT; nothing was saved\n")
 
 
 def test_an_epoch_that_max_steps_cut_short_is_finished(cli: CLI, tmp_path: Path) -> None:
