@@ -33,7 +33,7 @@ def test_every_precision_is_trained_tested_predicted_and_exported(cli: CLI, prec
         tested = cli("test", *options)
         assert (tested.status, tested.err) == (0, f"Checkpoint: {RUN}/checkpoints/best.ckpt\n")
         accuracies.append(float(tested.out.split()[-2]))
-        predicted = cli("predict", *options)
+        predicted = cli("predict", "--trainer.limit_predict_batches=1", *options)
         assert predicted.status == 0
         rows = list(csv.DictReader(predicted.out.splitlines()))
         assert sum(float(rows[0][f"p{digit}"]) for digit in range(10)) == pytest.approx(1, abs=0.02)
