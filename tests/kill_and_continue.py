@@ -4,8 +4,8 @@
 
 Each run has the one-cycle learning rate and is of one of several kinds, with distorted images and averaged weights for
 one, or with validation within the epoch. It is killed with SIGKILL, from which no process can save itself, and is
-continued from the best or the last checkpoint, until it is through. Afterwards its weights, both checkpoints and all
-curves are compared with those of a run of its kind that was left alone.
+continued from the newer one of its best and last checkpoints, until it is through. Afterwards its weights, both
+checkpoints and all curves are compared with those of a run of its kind that was left alone.
 """
 
 import argparse
@@ -104,7 +104,7 @@ class Killer:
         self.data_dir = data_dir
 
     def run(
-        self, root: Path, options: Sequence[str], kills: int, random_: random.Random, longest: float = 4.0
+        self, root: Path, options: Sequence[str], kills: int, random_: random.Random, longest: float = 1.5
     ) -> Result:
         """Train in ``root``, killed up to ``kills`` times, each within ``longest`` seconds of a start."""
         result = Result()
@@ -112,7 +112,7 @@ class Killer:
         step = self.context.Value("i", 0)
         while True:
             checkpoints = sorted(root.glob("lightning_logs/*/checkpoints/*.ckpt"))
-            checkpoint = random_.choice(checkpoints) if checkpoints else None
+            checkpoint = max(checkpoints, key=_steps, default=None)
             result.continuations += checkpoint is not None
             process = self.context.Process(target=fit, args=(root, self.data_dir, options, step, checkpoint))
             process.start()
@@ -131,6 +131,11 @@ class Killer:
                 if path.name == "last.ckpt":
                     result.oldest = max(result.oldest, step.value - content["global_step"])
         return result
+
+
+def _steps(checkpoint: Path) -> int:
+    steps: int = read_checkpoint(checkpoint)["global_step"]
+    return steps
 
 
 def main() -> None:
