@@ -153,8 +153,7 @@ class MNISTCLI(LightningCLI):
             return config.logger
         run_dir = self._checkpoint_path.resolve().parent.parent if self._checkpoint_path else None
         if self.subcommand == "fit":
-            is_run = run_dir and run_dir.parent.name == "lightning_logs"
-            if self._checkpoint and run_dir and is_run and config.default_root_dir is None:
+            if run_dir and run_dir.parent.name == "lightning_logs" and config.default_root_dir is None:
                 root = run_dir.parent.parent  # where the run is, wherever this command is typed
             if self._checkpoint and run_dir and run_dir.parent == root.resolve() / "lightning_logs":
                 self._run_logger = RunLogger(root, version=run_dir.name, step=self._checkpoint["global_step"])
@@ -219,9 +218,9 @@ class MNISTCLI(LightningCLI):
             return
         if self._checkpoints.best_model_score is not None:
             print(f"Best validation accuracy: {100 * self._checkpoints.best_model_score:.2f} %")
-        path = Path(self._checkpoints.best_model_path or self._checkpoints.last_model_path)
-        print(f"Run: {os.path.relpath(path.parent.parent)}")
-        print(f"Next: python -m mnist_lit test --ckpt_path {shlex.quote(os.path.relpath(path))}")
+        if path := self._checkpoints.best_model_path or self._checkpoints.last_model_path:
+            print(f"Run: {os.path.relpath(Path(path).parent.parent)}")
+            print(f"Next: python -m mnist_lit test --ckpt_path {shlex.quote(os.path.relpath(path))}")
 
     def before_validate(self) -> None:
         """Refuse to validate a run that trained on every image.

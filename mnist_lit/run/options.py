@@ -65,16 +65,14 @@ def check_config(parser: ArgumentParser, config: Namespace) -> None:
     Raises:
         UserError: If an argument of a callback or another class cannot: jsonargparse would write a text in its place.
     """
-    with warnings.catch_warnings(record=True) as problems:
-        warnings.filterwarnings("ignore")
-        warnings.filterwarnings("always", r"\s*Unable to serialize instance")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")  # else a second one of the same kind would not be caught
         try:
             parser.dump(config)
+            problems = [text for warning in caught if "Unable to serialize" in (text := str(warning.message))]
         except ValueError as error:
-            problem = str(error)
-        else:
-            problem = str(problems[0].message) if problems else ""
-    if problem:
+            problems = [str(error)]
+    for problem in problems:
         argument = re.search(r"(?:serialize instance|represent an object',) (\S+)", problem)
         raise UserError(
             f"{argument[1] if argument else problem}: this argument of a callback or another class cannot be written "
