@@ -63,53 +63,57 @@ class RandomDistortion(nn.Module):
         self.scale = scale
         self.shear = shear
         self.elastic = elastic
-        # Plain tensors, not buffers: a datamodule does not move its modules to a device.
-        # grid_sample's coordinates: those of the pixels' centres in an image that reaches from -1 to 1.
+        # Where in the image a pixel (x, y) of the distorted one comes from: each coordinate is a sum of products of a
+        # function of x and one of y. These are x, y and 1 for a rotation, a scale, a shear and a shift. For elastic
+        # displacements they are Gaussians, with random heights on a coarse grid: as smooth as one random value per
+        # pixel blurred with a Gaussian, with a tenth of the random numbers. So two small products make the whole grid.
+        # Coordinates are grid_sample's: those of the pixels' centres in an image that reaches from -1 to 1.
         pixels = (torch.arange(_SIZE) + 0.5) * 2 / _SIZE - 1
-        y, x = torch.meshgrid(pixels, pixels, indexing="ij")
-        self._coordinates = torch.stack((x, y, torch.ones_like(x))).flatten(1)
-        # Elastic displacements: random heights on a coarse grid, interpolated with Gaussians. As smooth as one random
-        # value per pixel blurred with a Gaussian, with a tenth of the random numbers and a fifth of the time.
-        centres = torch.linspace(-1, 1, math.ceil(_SIZE / elastic_sigma) + 1)
-        gaussians = torch.exp(-(((pixels[:, None] - centres) * _SIZE / 2 / elastic_sigma) ** 2) / 2)
-        self._node_weights = F.normalize(gaussians, dim=1)  # heights of variance 1 give each pixel variance 1
+        functions = torch.stack((pixels, torch.ones_like(pixels)), dim=1)
+        if elastic:
+            centres = torch.linspace(-1, 1, math.ceil(_SIZE / elastic_sigma) + 1)
+            gaussians = torch.exp(-(((pixels[:, None] - centres) * _SIZE / 2 / elastic_sigma) ** 2) / 2)
+            gaussians = F.normalize(gaussians, dim=1)  # heights of variance 1 give each pixel variance 1
+            functions = torch.cat((functions, gaussians), dim=1)
+        self._functions = functions  # (28, K); not a buffer: a datamodule does not move its modules to a device
 
-    def forward(
-        self,
-        images: Tensor,
-        generator: Generator | None = None,
-        batch_size: int | None = None,
-        share: slice = slice(None),
-    ) -> Tensor:
-        """Return distorted copies of images. Pixels from outside an image are black.
+    def draw(self, count: int, generator: Generator | None = None) -> Tensor:
+        """Return ``count`` random distortions: float ``(count, 2, K, K)``, the coefficients of the products.
 
-        Random numbers are drawn for the whole batch, so that the result does not depend on the number of processes.
+        Args:
+            count: How many.
+            generator: Of the random numbers, on the CPU; by default torch's global one.
+        """
+        draws = torch.empty(6, count).uniform_(-1, 1, generator=generator)
+        angle = draws[0] * math.radians(self.rotation)
+        scale_x, scale_y = 1 + draws[1:3] * self.scale
+        shear = draws[3] * self.shear
+        size = self._functions.shape[1]
+        coefficients = torch.zeros(count, 2, size, size)
+        # A rotation of a sheared and scaled image. The functions of each axis begin with the coordinate and 1.
+        (_, by_y), (by_x, constant) = coefficients[:, :, :2, :2].permute(2, 3, 1, 0)
+        by_x[0], by_y[0] = angle.cos() * scale_x, angle.cos() * shear - angle.sin() * scale_y
+        by_x[1], by_y[1] = angle.sin() * scale_x, angle.sin() * shear + angle.cos() * scale_y
+        constant.copy_(draws[4:] * (self.shift * 2 / _SIZE))
+        if self.elastic:
+            heights = torch.randn(count, 2, size - 2, size - 2, generator=generator)
+            coefficients[:, :, 2:, 2:] = heights * (self.elastic * 2 / _SIZE)
+        return coefficients
+
+    def distort(self, images: Tensor, coefficients: Tensor) -> Tensor:
+        """Return copies of images, each distorted as ``draw`` has it. Pixels from outside an image are black.
 
         Args:
             images: Float ``(N, 1, 28, 28)`` with pixels in [0, 1], on any device.
-            generator: Of the random numbers, on the CPU; by default torch's global one.
-            batch_size: Size of the whole batch, over all processes; by default N.
-            share: Which images of the whole batch these are.
+            coefficients: Float ``(N, 2, K, K)``.
 
         Returns:
             Like ``images``.
         """
-        batch_size = batch_size or len(images)
-        draws = torch.empty(6, batch_size).uniform_(-1, 1, generator=generator)
-        angle, scale_x, scale_y, shear, *shift = draws[:, share]
-        cos, sin = (angle * math.radians(self.rotation)).cos(), (angle * math.radians(self.rotation)).sin()
-        scale_x, scale_y, shear = 1 + scale_x * self.scale, 1 + scale_y * self.scale, shear * self.shear
-        shift_x, shift_y = (pixels * self.shift * 2 / _SIZE for pixels in shift)
-        # Where in the image each pixel of the distorted one comes from: a rotation of a sheared and scaled grid.
-        # affine_grid would multiply many small matrices, in eight times the time of this one product.
-        row_x = cos * scale_x, cos * shear - sin * scale_y, shift_x
-        row_y = sin * scale_x, sin * shear + cos * scale_y, shift_y
-        affine = torch.stack((*row_x, *row_y), dim=1)
-        grid = affine.to(images).view(-1, 3) @ self._coordinates.to(images)
-        grid = grid.view(-1, 2, _SIZE, _SIZE)
-        if self.elastic:
-            weights = self._node_weights.to(images)
-            nodes = weights.shape[1]
-            heights = torch.randn(batch_size, 2, nodes, nodes, generator=generator)[share]
-            grid += weights @ (heights * (self.elastic * 2 / _SIZE)).to(images) @ weights.T
+        functions = self._functions.to(images)
+        grid = functions @ (coefficients.to(images) @ functions.T)  # (N, 2, 28, 28)
         return F.grid_sample(images, grid.permute(0, 2, 3, 1), align_corners=False)
+
+    def forward(self, images: Tensor, generator: Generator | None = None) -> Tensor:
+        """Return randomly distorted copies of ``images``."""
+        return self.distort(images, self.draw(len(images), generator))
