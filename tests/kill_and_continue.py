@@ -19,13 +19,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
-from typing import Any
 
 import torch
 from conftest import curves
-from lightning.pytorch import Callback, Trainer
+from torch import Tensor
 
+from mnist_lit import MNISTClassifier
 from mnist_lit.__main__ import main as mnist_lit
+from mnist_lit.network import Batch
 from mnist_lit.run.resume import read_checkpoint
 
 logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of each point that a continued run replaces
@@ -51,23 +52,23 @@ KINDS = [
 ]
 """Options of the kinds of run that are continued."""
 
-_step: "Synchronized[int]"
-
-
-class StepCounter(Callback):
-    """Tells the process that kills how far this one has come."""
-
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Note the steps that are done."""
-        _step.value = trainer.global_step
-
 
 def fit(root: Path, data_dir: Path, options: Sequence[str], step: "Synchronized[int]", checkpoint: Path | None) -> None:
     """Train, from ``checkpoint`` if it is given: what the process that is killed does."""
-    global _step
-    _step = step
-    counter = f"--trainer.callbacks+={StepCounter.__module__}.{StepCounter.__name__}"
-    command = ["fit", *OPTIONS, *options, counter, f"--trainer.default_root_dir={root}", f"--data.data_dir={data_dir}"]
+    training_step = MNISTClassifier.training_step
+    counted = made = 0
+
+    def tell(self: MNISTClassifier, batch: Batch, batch_idx: int) -> Tensor:
+        # How many steps are done. Lightning's count stands still while many are made in one round.
+        nonlocal counted, made
+        if self.trainer.global_step != counted:
+            counted, made = self.trainer.global_step, 0
+        step.value = counted + made
+        made += self.trainer.accumulate_grad_batches == 1
+        return training_step(self, batch, batch_idx)
+
+    MNISTClassifier.training_step = tell  # type: ignore[method-assign]
+    command = ["fit", *OPTIONS, *options, f"--trainer.default_root_dir={root}", f"--data.data_dir={data_dir}"]
     sys.argv = ["mnist_lit", *command, *([f"--ckpt_path={checkpoint}"] if checkpoint else [])]
     with Path(root, "output.txt").open("a") as output:
         sys.stdout = sys.stderr = output

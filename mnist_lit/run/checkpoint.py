@@ -22,9 +22,10 @@ class RunCheckpoint(Checkpoint):
     """Keeps ``best.ckpt``, from the epoch of the highest ``val_acc``, and ``last.ckpt``, from the last steps.
 
     A run that is continued from either ends as if it had never stopped, unless something in it draws from torch's
-    global random numbers. On SIGINT (Ctrl-C) and SIGTERM ``last.ckpt`` is saved after the step under way, in a run of
-    several processes within ten steps, and ``TrainingInterruptedError`` is raised; a second signal ends the process at
-    once. Weights of a training that has diverged replace no checkpoint.
+    global random numbers. On SIGINT (Ctrl-C) and SIGTERM ``last.ckpt`` is saved after the step under way, with
+    ``StepsPerExecution`` after the last one of its round, in a run of several processes within ten steps, and
+    ``TrainingInterruptedError`` is raised; a second signal ends the process at once. Weights of a training that has
+    diverged replace no checkpoint.
 
     Not ModelCheckpoint, whose ``save_last`` keeps the last one only of the epochs that are the best so far, and which
     cannot be continued exactly where validation is rare or the run has ``max_steps``.

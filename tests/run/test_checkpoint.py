@@ -14,31 +14,39 @@ import pytest
 import torch
 from conftest import CLI, assert_one_sentence, curves
 from filelock import FileLock
-from lightning.pytorch import Callback, Trainer
+from torch import Tensor
 
+from mnist_lit import MNISTClassifier
+from mnist_lit.network import Batch
 from mnist_lit.run.checkpoint import AtomicCheckpointIO
 from mnist_lit.run.resume import read_checkpoint
 
 SHORT = ("fit", "--trainer.max_epochs=3", "--trainer.limit_train_batches=30", "--trainer.log_every_n_steps=7")
-STOP = "--trainer.callbacks+=test_checkpoint.Stop"
 
 
-class Stop(Callback):
-    """Ends a training when a step begins: by a signal, or as if the process had been killed."""
+class Stop:
+    """Ends a training within a step: by a signal, or as if the process had been killed."""
 
-    at = 0
+    at = 0  # how many steps of a process are begun until then
     by: signal.Signals | None = None
-
-    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
-        if trainer.fit_loop.total_batch_idx + 1 == Stop.at:
-            if Stop.by is None:
-                raise ZeroDivisionError
-            os.kill(os.getpid(), Stop.by)
+    begun = 0
 
 
 @pytest.fixture(autouse=True)
-def _never_stop(caplog: pytest.LogCaptureFixture) -> None:
-    Stop.at, Stop.by = 0, None
+def _stop(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    training_step = MNISTClassifier.training_step
+
+    def stop(self: MNISTClassifier, batch: Batch, batch_idx: int) -> Tensor:
+        Stop.begun += 1
+        if Stop.begun == Stop.at:
+            if Stop.by is None:
+                raise ZeroDivisionError
+            os.kill(os.getpid(), Stop.by)
+        return training_step(self, batch, batch_idx)
+
+    # Not a callback with a hook for each batch, with which there are no rounds of many steps.
+    monkeypatch.setattr(MNISTClassifier, "training_step", stop)
+    Stop.at = Stop.begun = 0
     logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of points that a continued run replaces
 
 
@@ -69,10 +77,11 @@ def assert_same_run(run: Path, other: Path) -> None:
 @pytest.mark.parametrize("options", kill_and_continue.KINDS, ids=" ".join)
 def test_a_continued_run_is_the_run_that_never_stopped(cli: CLI, tmp_path: Path, options: tuple[str, ...]) -> None:
     often = ("--trainer.callbacks+=mnist_lit.callbacks.RunCheckpoint", "--trainer.callbacks.every_n_train_steps=4")
-    command = (*SHORT, *options, *often, STOP)
+    command = (*SHORT, *options, *often)
     assert cli(*command).status == 0
     moments: list[tuple[int, signal.Signals | None, str]] = [(42, signal.SIGTERM, "last"), (62, None, "best")]
     for Stop.at, Stop.by, name in moments:
+        Stop.begun = 0
         try:
             assert cli(*command).status == 143
         except ZeroDivisionError:
@@ -139,12 +148,14 @@ def test_a_signal_saves_and_says_how_to_continue(cli: CLI, tmp_path: Path, signu
     handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     Stop.at, Stop.by = 40, signum
     elsewhere = tmp_path / "elsewhere"
-    stopped = cli(*SHORT, "--model.lr=0.1", STOP, f"--trainer.default_root_dir={elsewhere}")
+    stopped = cli(*SHORT, "--model.lr=0.1", f"--trainer.default_root_dir={elsewhere}")
     assert stopped.status == status
     assert handlers == [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     said, command = stopped.err.splitlines()
     assert said == f"stopped by {signum.name}; saved ../elsewhere/lightning_logs/version_0/checkpoints/last.ckpt"
-    assert read_checkpoint(elsewhere / "lightning_logs/version_0/checkpoints/last.ckpt")["global_step"] == 40
+    assert (
+        read_checkpoint(elsewhere / "lightning_logs/version_0/checkpoints/last.ckpt")["global_step"] == 42
+    )  # the end of the round
     Stop.at = 0
     continued = cli(*command.removeprefix("Continue: python -m mnist_lit ").split())
     assert (continued.status, continued.err) == (0, "")
@@ -182,7 +193,7 @@ def test_a_run_is_continued_where_it_is(cli: CLI, tmp_path: Path) -> None:
 
 def test_ctrl_c_before_anything_is_saved_is_no_error(cli: CLI) -> None:
     Stop.at, Stop.by = 3, signal.SIGINT
-    stopped = cli("fit", "--trainer.fast_dev_run=10", STOP)
+    stopped = cli("fit", "--trainer.fast_dev_run=60")
     assert (stopped.status, stopped.err) == (130, "stopped by SIGINT; nothing was saved\n")
 
 

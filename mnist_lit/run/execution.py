@@ -1,0 +1,157 @@
+"""Many training steps in one round of Lightning's loop."""
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar, Timer, TQDMProgressBar
+from lightning.pytorch.loops.fetchers import _DataFetcher
+from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
+from lightning.pytorch.plugins import Precision
+from lightning.pytorch.profilers import PassThroughProfiler
+from lightning.pytorch.strategies import SingleDeviceStrategy
+from torch.optim import LBFGS
+
+from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.errors import UserError
+from mnist_lit.module import MNISTClassifier
+from mnist_lit.run.checkpoint import RunCheckpoint
+from mnist_lit.run.folder import SaveConfigAtFirstStep
+from mnist_lit.run.progress import EpochLines
+
+# What hears of a batch, or has a part in its step.
+_HOOKS = (
+    "on_train_batch_start",
+    "on_train_batch_end",
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+)
+_STEP = "training_step", "backward", "optimizer_step", "optimizer_zero_grad", "lr_scheduler_step"
+_TRANSFER = "on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"
+
+
+class StepsPerExecution(Callback):
+    """Makes many steps in one round of Lightning's loop, whose hooks take as long as the step of a small network.
+
+    As Keras has it in ``Model.compile(steps_per_execution=...)``. All that a run writes is equal to the last bit to one
+    step a round: weights, metrics, curves, checkpoints. Callbacks hear of the last step of each round. A round is
+    shorter where something is due: validation, a point of a curve, a checkpoint, the end of the epoch or of the run.
+
+    It has no effect where a step is more than a plain loop's, or where something wants to hear of each: several
+    processes, another precision than 32 bits, gradients that are accumulated or clipped, a profiler, a callback of
+    one's own with hooks for each batch, a subclass of MNISTClassifier with other steps, other data.
+
+    Args:
+        steps: Most steps in one round; at least 1.
+
+    Raises:
+        UserError: If ``steps`` is below 1.
+
+    Example:
+        >>> from lightning.pytorch import Trainer
+        >>> trainer = Trainer(callbacks=[StepsPerExecution(50)], logger=False)
+    """
+
+    def __init__(self, steps: int = 50) -> None:
+        if steps < 1:
+            raise UserError(f"steps must be at least 1, got {steps}")
+        self.steps = steps
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Put a loop in the place of Lightning's."""
+        if stage == "fit":
+            trainer.fit_loop.epoch_loop = _Rounds(trainer, self.steps)
+
+
+class _Rounds(_TrainingEpochLoop):
+    """Lightning's loop over the batches of an epoch, with plain steps before each of its own."""
+
+    # Lightning has no public place for this: a training_step of many steps would make its counts of batches and steps,
+    # on which logging, validation, checkpoints and continuation rest, counts of something else.
+
+    def __init__(self, trainer: Trainer, steps_per_round: int) -> None:
+        super().__init__(trainer)
+        self.__dict__.update(trainer.fit_loop.epoch_loop.__dict__)  # it has been told of the data already
+        self._steps_per_round = self._most = steps_per_round
+
+    def on_run_start(self, data_fetcher: _DataFetcher) -> None:
+        """Begin an epoch."""
+        super().on_run_start(data_fetcher)
+        self._most = self._steps_per_round if _can_be_plain(self.trainer) else 1
+
+    def advance(self, data_fetcher: _DataFetcher) -> None:
+        """Make the steps of a round, the last one with all of Lightning's hooks."""
+        if self._most > 1 and not self.restarting and not self.trainer.should_stop:
+            self._make_plain_steps(data_fetcher, self._steps_until_due() - 1)
+        super().advance(data_fetcher)
+
+    def _steps_until_due(self) -> int:
+        trainer, batches, steps = self.trainer, self.batch_progress.current.ready, self.global_step
+        validated = self.batch_progress.total.ready if trainer.check_val_every_n_epoch is None else batches
+        counts = [
+            (batches, self._most),  # counted anew in each epoch: so the bar moves as it would after single steps
+            (batches, trainer.num_training_batches),
+            (validated, trainer.val_check_batch),
+            (self._batches_that_stepped, trainer.log_every_n_steps),
+            (steps, max(self.max_steps, 0)),
+        ]
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, RunCheckpoint):
+                counts.append((steps, callback.every_n_train_steps))
+        return int(min(period - count % period for count, period in counts if period))
+
+    def _make_plain_steps(self, data_fetcher: _DataFetcher, steps: int) -> None:
+        trainer = self.trainer
+        module, datamodule, device = trainer.lightning_module, trainer.datamodule, trainer.strategy.root_device
+        (optimizer,) = trainer.optimizers
+        schedulers = [config.scheduler for config in trainer.lr_scheduler_configs if config.interval == "step"]
+        parameters = list(module.parameters())
+        for _ in range(steps):
+            (images, labels), _, _ = next(data_fetcher)
+            batch = datamodule.on_after_batch_transfer((images.to(device), labels.to(device)), 0)
+            loss = module.training_step(batch, self.batch_idx + 1)
+            for parameter in parameters:
+                parameter.grad = None  # optimizer.zero_grad() does no more, in ten times the time
+            loss.backward()
+            optimizer.step()
+            for scheduler in schedulers:
+                scheduler.step()
+            self.batch_progress.increment_by(1)
+        progress = self.automatic_optimization.optim_progress.optimizer
+        progress.zero_grad.increment_by(steps)
+        progress.step.increment_by(steps)
+        self.scheduler_progress.increment_by(steps * len(schedulers))
+        self._batches_that_stepped += steps
+
+
+def _can_be_plain(trainer: Trainer) -> bool:
+    """Return whether a step is that of a plain loop, and nothing wants to hear of each."""
+    # These have nothing to do but where a round ends.
+    known = (
+        Callback,
+        EpochLines,
+        LearningRateMonitor,
+        RichProgressBar,
+        RunCheckpoint,
+        SaveConfigAtFirstStep,
+        Timer,
+        TQDMProgressBar,
+    )
+    hooks = {getattr(kind, name) for kind in known for name in _HOOKS}
+    module, datamodule = trainer.lightning_module, getattr(trainer, "datamodule", None)
+    return (
+        type(trainer.strategy) is SingleDeviceStrategy
+        and type(trainer.precision_plugin) is Precision
+        and type(getattr(trainer, "profiler", None)) is PassThroughProfiler
+        and trainer.accumulate_grad_batches == 1
+        and not trainer.gradient_clip_val
+        and all(config.frequency == 1 and not config.reduce_on_plateau for config in trainer.lr_scheduler_configs)
+        and not isinstance(trainer.optimizers[0], LBFGS)
+        and all(_method(callback, name) in hooks for callback in getattr(trainer, "callbacks", []) for name in _HOOKS)
+        and all(_method(module, name) is getattr(MNISTClassifier, name, None) for name in (*_HOOKS, *_STEP))
+        and all(_method(datamodule, name) is getattr(MNISTDataModule, name) for name in _TRANSFER)
+    )
+
+
+def _method(instance: object, name: str) -> object:
+    # That of its class; none if the instance has a function of its own in its place, as LambdaCallback has.
+    return getattr(getattr(instance, name, None), "__func__", None)

@@ -1,0 +1,172 @@
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import CLI, assert_one_sentence, curves
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import LambdaCallback
+from test_checkpoint import folder, same
+
+from mnist_lit import MNISTClassifier, MNISTDataModule
+from mnist_lit.callbacks import StepsPerExecution
+from mnist_lit.metrics import TrainMetrics
+from mnist_lit.run.checkpoint import RunCheckpoint
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+# 1,130 images: each epoch ends with a smaller batch.
+SHORT = ("fit", "--trainer.max_epochs=3", "--data.val_size=58870", "--trainer.limit_val_batches=2")
+OFTEN = ("--trainer.callbacks+=mnist_lit.callbacks.RunCheckpoint", "--trainer.callbacks.every_n_train_steps=5")
+
+
+def steps(number: int) -> tuple[str, str]:
+    return "--trainer.callbacks+=mnist_lit.callbacks.StepsPerExecution", f"--trainer.callbacks.steps={number}"
+
+
+@pytest.fixture
+def rounds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Collect after how many steps a checkpoint could have been saved: those that callbacks hear of."""
+    heard: list[int] = []
+    hook = RunCheckpoint.on_train_batch_end
+
+    def on_train_batch_end(self: RunCheckpoint, trainer: Trainer, *args: Any) -> None:
+        heard.append(trainer.global_step)
+        hook(self, trainer, *args)
+
+    monkeypatch.setattr(RunCheckpoint, "on_train_batch_end", on_train_batch_end)
+    return heard
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("--config", str(CONFIGS / "best.yaml"), "--trainer.max_epochs=3"),
+        ("--config", str(CONFIGS / "fast.yaml"), "--data.val_size=56000", "--trainer.max_epochs=3"),
+        ("--config", str(CONFIGS / "article.yaml"), "--trainer.limit_train_batches=23"),
+        ("--trainer.log_every_n_steps=7", *OFTEN),
+        ("--trainer.val_check_interval=5", "--trainer.log_every_n_steps=1"),
+        ("--trainer.val_check_interval=8", "--trainer.check_val_every_n_epoch=null"),
+        ("--trainer.max_steps=17", "--trainer.limit_train_batches=0.7", "--model.schedule=constant"),
+        ("--trainer.overfit_batches=3", "--trainer.check_val_every_n_epoch=2"),
+        ("--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val_acc", "--trainer.callbacks.mode=max",
+         "--trainer.callbacks.stopping_threshold=0.2", "--trainer.min_steps=20", "--trainer.val_check_interval=3"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_many_steps_in_a_round_are_the_same_run(
+    cli: CLI, tmp_path: Path, rounds: list[int], options: tuple[str, ...]
+) -> None:
+    command = (*SHORT, "--trainer.log_every_n_steps=10", *options)
+    said = cli(*command, *steps(1))
+    each_step = rounds.copy()
+    assert each_step == list(range(1, len(each_step) + 1))
+    one = folder(tmp_path)
+    for more in (), steps(4):
+        rounds.clear()
+        again = cli(*command, *more)
+        assert (again.status, again.err) == (0, "")
+        assert again.out.replace("version_1", "version_0").replace("version_2", "version_0") == said.out
+        assert len(rounds) < len(each_step) or "--trainer.log_every_n_steps=1" in options
+        assert rounds[-1] == each_step[-1]
+        many = folder(tmp_path)
+        assert curves(many) == curves(one)
+        names = sorted(path.name for path in (one / "checkpoints").iterdir())
+        assert names == sorted(path.name for path in (many / "checkpoints").iterdir())
+        for name in names:
+            checkpoint, other = (torch.load(run / "checkpoints" / name) for run in (one, many))
+            assert same(checkpoint, other), name
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_run_that_is_stopped_within_a_round_goes_on(
+    cli: CLI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_killed: bool
+) -> None:
+    command = (*SHORT, "--trainer.log_every_n_steps=10", "--data.augment_rotation=10", *OFTEN)
+    assert cli(*command).status == 0
+    update, made = TrainMetrics.update, []
+
+    def stop(self: TrainMetrics, *args: Any) -> None:
+        made.append(1)
+        if len(made) == 18:
+            if is_killed:
+                raise ZeroDivisionError
+            signal.raise_signal(signal.SIGTERM)
+        update(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainMetrics, "update", stop)
+        try:
+            assert cli(*command).status == 143
+        except ZeroDivisionError:
+            assert is_killed
+    whole, run = (tmp_path / "lightning_logs" / f"version_{number}" for number in (0, 1))
+    assert torch.load(run / "checkpoints" / "last.ckpt")["global_step"] == (15 if is_killed else 20)
+    continued = cli(*command, "--ckpt_path=last")
+    assert (continued.status, continued.err) == (0, "")
+    assert curves(whole) == curves(run)
+    for name in "best.ckpt", "last.ckpt":
+        one, two = (torch.load(path / "checkpoints" / name) for path in (whole, run))
+        for key in one.keys() - {"loops"}:
+            assert same(one[key], two[key]), (name, key)
+
+
+class Listener(Callback):
+    """Hears of every step."""
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--trainer.callbacks+=test_execution.Listener",),
+        ("--trainer.callbacks+=EMAWeightAveraging",),
+        ("--trainer.profiler=simple",),
+        ("--trainer.accumulate_grad_batches=2",),
+        ("--trainer.gradient_clip_val=1",),
+        ("--trainer.precision=bf16-mixed",),
+    ],
+    ids=" ".join,
+)
+def test_what_needs_each_step_has_it(cli: CLI, rounds: list[int], options: tuple[str, ...]) -> None:
+    assert cli(*SHORT, "--trainer.max_epochs=1", *options).status == 0
+    assert len(rounds) == 12
+
+
+def test_in_python_it_is_a_callback(data_dir: Path, tmp_path: Path, rounds: list[int]) -> None:
+    def train(model: MNISTClassifier, *callbacks: Callback) -> dict[str, torch.Tensor]:
+        rounds.clear()
+        torch.manual_seed(0)
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.05)
+        trainer = Trainer(
+            default_root_dir=tmp_path / str(len(list(tmp_path.iterdir()))),
+            max_epochs=1,
+            accelerator="cpu",
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=[RunCheckpoint(), *callbacks],
+        )
+        trainer.fit(model, MNISTDataModule(data_dir, val_size=58_870))
+        return model.state_dict()
+
+    class Twice(MNISTClassifier):
+        def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+            return 2 * super().training_step(batch, batch_idx)
+
+    plain = train(MNISTClassifier())
+    assert len(rounds) == 12
+    assert same(plain, train(MNISTClassifier(), StepsPerExecution()))
+    assert rounds == [12]
+    train(MNISTClassifier(), StepsPerExecution(), LambdaCallback(on_train_batch_start=lambda *_: None))
+    assert len(rounds) == 12
+    assert not same(plain, train(Twice(), StepsPerExecution()))
+    assert len(rounds) == 12
+
+
+def test_fewer_steps_than_one_are_refused(cli: CLI) -> None:
+    assert_one_sentence(cli(*SHORT, *steps(0)), "steps must be at least 1, got 0")
