@@ -119,7 +119,7 @@ def plain_network(run: Run) -> "nn.Module":
     """Return the network in plain torch."""
     from torch import nn
 
-    activation = {"identity": nn.Identity, "relu": nn.ReLU}[run.model["activation"]]
+    activation = {"identity": nn.Identity, "relu": nn.ReLU, "silu": nn.SiLU}[run.model["activation"]]
     layers: list[nn.Module] = [nn.Flatten()]
     for inputs, outputs in pairwise(run.layer_sizes):
         layers += [nn.Linear(inputs, outputs), activation()]
@@ -188,9 +188,11 @@ def bare_trainer(run: Run) -> "Trainer":
     from epoch_timer import EpochTimer
     from lightning.pytorch import Trainer
 
+    from mnist_lit.callbacks import StepsPerExecution
+
     return Trainer(
         max_epochs=run.epochs,
-        callbacks=[EpochTimer(RESULT)],
+        callbacks=[EpochTimer(RESULT), StepsPerExecution()],
         limit_val_batches=0,
         logger=False,
         enable_checkpointing=False,
@@ -224,7 +226,7 @@ def mnist_lit(run: Run) -> float:
 
 
 def floor(run: Run) -> None:
-    """Take Lightning's steps and no more: no metrics, logger, bar, checkpoint or validation, batches cut beforehand."""
+    """Take Lightning's steps one by one: no metrics, logger, bar, checkpoint or validation, batches cut beforehand."""
     import torch
 
     from mnist_lit import MNISTClassifier, MNISTDataModule
@@ -300,14 +302,13 @@ def sklearn(run: Run) -> float:
     with run.phase("data"):
         images, labels, test_images, test_labels = run.read_mnist()
         images, test_images = images / np.float32(255), test_images / np.float32(255)
+    activation, rates, batch_size = run.model["activation"], [run.model["lr"]] * run.epochs, run.batch_size
     if run.model["schedule"] == "one_cycle":  # which it does not have: the best of five lists on the validation images
-        rates, batch_size = [0.1, 0.15, 0.1, 0.05, 0.02, 0.005], 128
-    else:
-        rates, batch_size = [run.model["lr"]] * run.epochs, run.batch_size
+        activation, rates, batch_size = "relu", [0.1, 0.15, 0.1, 0.05, 0.02, 0.005], 128
     with run.phase("training"):
         classifier = MLPClassifier(
             run.model["hidden_sizes"],
-            run.model["activation"],
+            activation,
             solver="sgd",
             alpha=run.model["weight_decay"],
             batch_size=batch_size,
@@ -352,8 +353,8 @@ def jax(run: Run) -> float:
         *hidden, (last_weight, last_bias) = parameters
         for weight, bias in hidden:
             images = images @ weight + bias
-            if run.model["activation"] == "relu":
-                images = jax.nn.relu(images)
+            if run.model["activation"] != "identity":
+                images = getattr(jax.nn, run.model["activation"])(images)
         return images @ last_weight + last_bias
 
     def loss(parameters: Any, images: Any, labels: Any) -> Any:

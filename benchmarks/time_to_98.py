@@ -4,10 +4,11 @@
     python benchmarks/time_to_98.py --only mnist_lit jax   # these alone
     python benchmarks/time_to_98.py --markdown table.md    # the table in a file, too
 
-Every contestant trains 784-128-64-10 with ReLU by SGD on the 60,000 training images of MNIST and counts its hits on the
-10,000 test images, on the CPU and on one thread (JAX has no such setting). PyTorch and JAX take the recipe of
-configs/fast.yaml (JAX without the last, smaller batch of an epoch); scikit-learn, which has no one-cycle, a learning
-rate for each epoch, the best of five such lists on the validation images, and momentum that starts anew with each.
+Every contestant trains 784-128-64-10 by SGD on the 60,000 training images of MNIST and counts its hits on the 10,000
+test images, on the CPU and on one thread (JAX has no such setting). PyTorch and JAX take the recipe of
+configs/fast.yaml (JAX without the last, smaller batch of an epoch); scikit-learn, which has no SiLU and no one-cycle,
+ReLU, a learning rate for each epoch, the best of five such lists on the validation images, and momentum that starts
+anew with each.
 mnist_lit reads its images within training and test, the others before. scikit-learn and JAX take part where they are
 installed: ``pip install -e '.[bench]'``.
 """
