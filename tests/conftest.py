@@ -10,12 +10,16 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 from torch import Tensor
 
 from mnist_lit import MNISTDataModule
 from mnist_lit.__main__ import main
 
 torch.set_num_threads(1)  # as the command line does
+# TensorBoard reads its files in the order of their names. Those of one second differ in a number that a process counts:
+# as many digits each, else the tenth would come before the ninth.
+event_file_writer._global_uid = event_file_writer.AtomicCounter(1_000_000)
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Many training steps in one round of Lightning's loop."""
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar, Timer, TQDMProgressBar
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar, Timer, TQDMProgressBar
 from lightning.pytorch.loops.fetchers import _DataFetcher
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.plugins import Precision
@@ -97,6 +97,8 @@ class _Rounds(_TrainingEpochLoop):
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, RunCheckpoint):
                 counts.append((steps, callback.every_n_train_steps))
+            elif isinstance(callback, ModelCheckpoint):
+                counts.append((steps, callback._every_n_train_steps))
         return int(min(period - count % period for count, period in counts if period))
 
     def _make_plain_steps(self, data_fetcher: _DataFetcher, steps: int) -> None:
@@ -130,6 +132,7 @@ def _can_be_plain(trainer: Trainer) -> bool:
         Callback,
         EpochLines,
         LearningRateMonitor,
+        ModelCheckpoint,
         RichProgressBar,
         RunCheckpoint,
         SaveConfigAtFirstStep,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import CLI, assert_one_sentence, curves
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import LambdaCallback
+from lightning.pytorch.callbacks import LambdaCallback, ModelCheckpoint
 from test_checkpoint import folder, same
 
 from mnist_lit import MNISTClassifier, MNISTDataModule
@@ -137,7 +137,7 @@ def test_what_needs_each_step_has_it(cli: CLI, rounds: list[int], options: tuple
 
 
 def test_in_python_it_is_a_callback(data_dir: Path, tmp_path: Path, rounds: list[int]) -> None:
-    def train(model: MNISTClassifier, *callbacks: Callback) -> dict[str, torch.Tensor]:
+    def train(model: MNISTClassifier, *callbacks: Callback, every: int = 100) -> dict[str, torch.Tensor]:
         rounds.clear()
         torch.manual_seed(0)
         for parameter in model.parameters():
@@ -149,7 +149,7 @@ def test_in_python_it_is_a_callback(data_dir: Path, tmp_path: Path, rounds: list
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            callbacks=[RunCheckpoint(), *callbacks],
+            callbacks=[RunCheckpoint(), ModelCheckpoint(every_n_train_steps=every, save_top_k=-1), *callbacks],
         )
         trainer.fit(model, MNISTDataModule(data_dir, val_size=58_870))
         return model.state_dict()
@@ -162,6 +162,9 @@ def test_in_python_it_is_a_callback(data_dir: Path, tmp_path: Path, rounds: list
     assert len(rounds) == 12
     assert same(plain, train(MNISTClassifier(), StepsPerExecution()))
     assert rounds == [12]
+    train(MNISTClassifier(), StepsPerExecution(), every=5)
+    assert rounds == [5, 10, 12]
+    assert {path.name for path in tmp_path.rglob("epoch*")} == {"epoch=0-step=5.ckpt", "epoch=0-step=10.ckpt"}
     train(MNISTClassifier(), StepsPerExecution(), LambdaCallback(on_train_batch_start=lambda *_: None))
     assert len(rounds) == 12
     assert not same(plain, train(Twice(), StepsPerExecution()))
