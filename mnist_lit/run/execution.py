@@ -107,22 +107,26 @@ class _Rounds(_TrainingEpochLoop):
         (optimizer,) = trainer.optimizers
         schedulers = [config.scheduler for config in trainer.lr_scheduler_configs if config.interval == "step"]
         parameters = list(module.parameters())
-        for _ in range(steps):
-            (images, labels), _, _ = next(data_fetcher)
-            batch = datamodule.on_after_batch_transfer((images.to(device), labels.to(device)), 0)
-            loss = module.training_step(batch, self.batch_idx + 1)
-            for parameter in parameters:
-                parameter.grad = None  # optimizer.zero_grad() does no more, in ten times the time
-            loss.backward()
-            optimizer.step()
-            for scheduler in schedulers:
-                scheduler.step()
-            self.batch_progress.increment_by(1)
-        progress = self.automatic_optimization.optim_progress.optimizer
-        progress.zero_grad.increment_by(steps)
-        progress.step.increment_by(steps)
-        self.scheduler_progress.increment_by(steps * len(schedulers))
-        self._batches_that_stepped += steps
+        batches = self.batch_progress.current.ready
+        try:
+            for _ in range(steps):
+                (images, labels), _, _ = next(data_fetcher)
+                batch = datamodule.on_after_batch_transfer((images.to(device), labels.to(device)), 0)
+                loss = module.training_step(batch, self.batch_idx + 1)
+                for parameter in parameters:
+                    parameter.grad = None  # optimizer.zero_grad() does no more, in ten times the time
+                loss.backward()
+                optimizer.step()
+                for scheduler in schedulers:
+                    scheduler.step()
+                self.batch_progress.increment_by(1)
+        finally:  # what saves a checkpoint after an exception finds the right counts
+            made = self.batch_progress.current.ready - batches
+            progress = self.automatic_optimization.optim_progress.optimizer
+            progress.zero_grad.increment_by(made)
+            progress.step.increment_by(made)
+            self.scheduler_progress.increment_by(made * len(schedulers))
+            self._batches_that_stepped += made
 
 
 def _can_be_plain(trainer: Trainer) -> bool:
@@ -150,7 +154,7 @@ def _can_be_plain(trainer: Trainer) -> bool:
         and all(config.frequency == 1 and not config.reduce_on_plateau for config in trainer.lr_scheduler_configs)
         and not isinstance(trainer.optimizers[0], LBFGS)
         and all(_method(callback, name) in hooks for callback in getattr(trainer, "callbacks", []) for name in _HOOKS)
-        and all(_method(module, name) is getattr(MNISTClassifier, name, None) for name in (*_HOOKS, *_STEP))
+        and all(_method(module, name) is getattr(MNISTClassifier, name, None) for name in (*_HOOKS, *_STEP, *_TRANSFER))
         and all(_method(datamodule, name) is getattr(MNISTDataModule, name) for name in _TRANSFER)
     )
 

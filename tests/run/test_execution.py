@@ -112,6 +112,31 @@ def test_a_run_that_is_stopped_within_a_round_goes_on(
             assert same(one[key], two[key]), (name, key)
 
 
+@pytest.mark.filterwarnings("ignore:.*fit.ckpt_path")  # Lightning's, about what OnExceptionCheckpoint may find
+def test_an_exception_within_a_round_leaves_the_right_counts(
+    cli: CLI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = MNISTClassifier.forward
+    saved = []
+    for more in (), steps(1):
+        begun: list[int] = []
+
+        def fail(self: MNISTClassifier, images: torch.Tensor, begun: list[int] = begun) -> torch.Tensor:
+            begun.append(self.training)
+            if sum(begun) == 20:  # the eighth of the second epoch
+                raise ZeroDivisionError
+            return forward(self, images)
+
+        monkeypatch.setattr(MNISTClassifier, "forward", fail)
+        place = tmp_path / str(len(saved))
+        with pytest.raises(ZeroDivisionError):
+            cli(*SHORT, "--trainer.callbacks+=OnExceptionCheckpoint", f"--trainer.callbacks.dirpath={place}", *more)
+        saved.append(torch.load(place / "on_exception.ckpt"))
+    assert saved[0]["global_step"] == 19
+    for key in saved[0].keys() - {"loops"}:
+        assert same(saved[0][key], saved[1][key]), key
+
+
 class Listener(Callback):
     """Hears of every step."""
 
