@@ -117,7 +117,7 @@ def test_an_exception_within_a_round_leaves_the_right_counts(
     cli: CLI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forward = MNISTClassifier.forward
-    saved = []
+    saved: list[dict[str, Any]] = []
     for more in (), steps(1):
         begun: list[int] = []
 
