@@ -139,10 +139,11 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
 
-    datamodule = MNISTDataModule(arguments.data_dir, batch_size=arguments.images)
+    datamodule = MNISTDataModule(arguments.data_dir)
     datamodule.prepare_data()
     datamodule.setup("test")
-    images, labels = next(iter(datamodule.test_dataloader()))
+    batches = zip(*datamodule.test_dataloader(), strict=True)
+    images, labels = (torch.cat(parts)[: arguments.images] for parts in batches)
     model = MNISTClassifier.from_pretrained()
 
     def accuracy(digits: Tensor) -> float:
