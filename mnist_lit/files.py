@@ -1,12 +1,16 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and read only if they are whole."""
 
 import errno
 import os
 import re
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
+
+import torch
 
 from mnist_lit.errors import UserError
 
@@ -58,3 +62,26 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             unfinished.unlink()
+
+
+def load_whole(path: Path) -> dict[str, Any]:
+    """Return the content of a checkpoint, on the CPU, without running anything in it.
+
+    Raises:
+        UserError: If it cannot be read, is not whole, or holds more than tensors and plain values.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip():  # torch.load does not compare the checksums
+                raise UserError(damaged(path))
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return content
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except Exception as error:  # whatever a file that is no checkpoint makes torch raise
+        raise UserError(damaged(path)) from error
+
+
+def damaged(path: Path) -> str:
+    """Return what to say of a file that is no checkpoint of this package."""
+    return f"{path} is not a checkpoint of mnist_lit, or it is damaged"

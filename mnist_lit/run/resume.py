@@ -3,7 +3,6 @@
 import os
 import shlex
 import sys
-import zipfile
 from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import UserError
+from mnist_lit.files import damaged, load_whole
 from mnist_lit.module import PRETRAINED, MNISTClassifier
 
 
@@ -60,16 +60,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         UserError: If it cannot be read, is not whole, or holds anything but such a model.
     """
-    damaged = f"{path} is not a checkpoint of mnist_lit, or it is damaged"
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if archive.testzip():  # torch.load does not compare the checksums
-                raise UserError(damaged)
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    except Exception as error:  # whatever a file that is no checkpoint makes torch raise
-        raise UserError(damaged) from error
+    checkpoint = load_whole(path)
     try:
         # A copy: load_state_dict leaves a note in what it loads from, by which the next one would assign, too.
         state_dict = dict(checkpoint["state_dict"])
@@ -82,7 +73,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint["datamodule_hyper_parameters"] = hparams
         return checkpoint
     except (AttributeError, KeyError, RuntimeError, TypeError, UserError) as error:  # it holds something else
-        raise UserError(damaged) from error
+        raise UserError(damaged(path)) from error
 
 
 def put_between_epochs(checkpoint: dict[str, Any]) -> bool:
