@@ -16,6 +16,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from mnist_lit.errors import UserError
 from mnist_lit.metrics import TrainMetrics
 from mnist_lit.network import MLP, Activation, Batch
+from mnist_lit.teacher import Teacher
 
 Schedule = Literal["one_cycle", "constant"]
 
@@ -40,6 +41,12 @@ class MNISTClassifier(LightningModule):
         weight_decay: L2 penalty on all parameters, at least 0.
         schedule: ``one_cycle`` raises the learning rate for three tenths of the steps and lowers it to nearly 0
             (Smith and Topin 2018); ``constant`` leaves it alone.
+        teacher: Trained networks to learn from (Hinton, Vinyals and Dean 2015), of any ``hidden_sizes``: a checkpoint,
+            ``pretrained``, or a folder of runs, whose mean logits teach. They are shown the same distorted images
+            (Beyer et al. 2022), and needed for the training alone.
+        teacher_weight: Part of the teacher in the loss, 0 to 1; the labels have the rest.
+        temperature: What the logits of both are divided by before they are compared, above 0. A higher one makes longer
+            steps, above all the first ones, and needs a lower learning rate.
 
     Raises:
         UserError: If an argument is out of range.
@@ -59,6 +66,9 @@ class MNISTClassifier(LightningModule):
         nesterov: bool = True,
         weight_decay: float = 5e-4,
         schedule: Schedule = "one_cycle",
+        teacher: str | None = None,
+        teacher_weight: float = 1.0,
+        temperature: float = 2.0,
     ) -> None:
         super().__init__()
         # These conditions refuse NaN, too, which compares false with everything.
@@ -72,6 +82,10 @@ class MNISTClassifier(LightningModule):
             raise UserError(f"weight_decay must be a number of at least 0, got {weight_decay}")
         if schedule not in get_args(Schedule):
             raise UserError(f"schedule must be one of {', '.join(get_args(Schedule))}, got {schedule!r}")
+        if not 0 <= teacher_weight <= 1:
+            raise UserError(f"teacher_weight must be from 0 to 1, got {teacher_weight}")
+        if not 0 < temperature < math.inf:
+            raise UserError(f"temperature must be a number above 0, got {temperature}")
         hidden_sizes = tuple(hidden_sizes)  # save_hyperparameters keeps what it finds here; YAML has a list
         self.save_hyperparameters()
         self.lr = lr
@@ -79,6 +93,10 @@ class MNISTClassifier(LightningModule):
         self.nesterov = nesterov
         self.weight_decay = weight_decay
         self.schedule = schedule
+        self.teacher = teacher
+        self.teacher_weight = teacher_weight
+        self.temperature = temperature
+        self._teacher: Teacher | None = None
         self.network = MLP(hidden_sizes, activation)
         self.train_metrics = TrainMetrics()
         self.val_loss = MeanMetric(nan_strategy=math.nan)  # NaN stays NaN: a network that diverged must not look well
@@ -102,22 +120,40 @@ class MNISTClassifier(LightningModule):
         return logits
 
     def setup(self, stage: str) -> None:
-        """Forget the steps of an earlier training; a checkpoint is loaded after this hook."""
+        """Forget the steps of an earlier training, and read the teacher; a checkpoint is loaded after this hook.
+
+        Raises:
+            UserError: If the teacher is not there or not whole.
+        """
         self.train_metrics.reset()
+        if stage == "fit" and self.teacher is not None:
+            self._teacher = Teacher(PRETRAINED if self.teacher == "pretrained" else Path(self.teacher))
+
+    def on_fit_start(self) -> None:
+        """Move the teacher to where the network is."""
+        if self._teacher is not None:
+            self._teacher.to(next(self.parameters()))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the mean cross-entropy of the batch; of several processes, each returns its part of it."""
+        """Return the mean loss of the batch; of several processes, each returns its part of it."""
         images, labels = batch
         logits = self(images)
         if self.trainer.world_size == 1:
-            loss = F.cross_entropy(logits, labels)
+            loss = self._loss(logits, batch, "mean")
         else:
             # DDP averages the gradients of the processes. Their shares of a batch can differ in size, so each divides
             # its sum by the size of the whole batch.
             batch_size = self.trainer.strategy.reduce(torch.tensor(len(labels), device=self.device), reduce_op="sum")
-            loss = F.cross_entropy(logits, labels, reduction="sum") * self.trainer.world_size / batch_size
+            loss = self._loss(logits, batch, "sum") * self.trainer.world_size / batch_size
         self.train_metrics.update(loss, logits, labels)
         return loss
+
+    def _loss(self, logits: Tensor, batch: Batch, reduction: Literal["mean", "sum"]) -> Tensor:
+        images, labels = batch
+        loss = F.cross_entropy(logits, labels, reduction=reduction)
+        if self._teacher is None:
+            return loss
+        return loss.lerp(self._teacher.loss(logits, images, self.temperature, reduction), self.teacher_weight)
 
     def on_train_epoch_end(self) -> None:
         """Log ``train_loss`` and ``train_acc``.
@@ -140,12 +176,22 @@ class MNISTClassifier(LightningModule):
             logger.log_metrics({name: float(value) for name, value in metrics.items()}, self.trainer.global_step - 1)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the metrics of an epoch that is not at its end."""
+        """Add the metrics of an epoch that is not at its end, and which networks teach."""
         if not self.train_metrics.is_empty and not self.trainer.is_last_batch:
             checkpoint["train_metrics"] = self.train_metrics.reduced_state(self.trainer.strategy)
+        if self._teacher is not None:
+            checkpoint["teacher"] = self._teacher.checksums
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the metrics of an epoch that is not at its end."""
+        """Restore the metrics of an epoch that is not at its end.
+
+        Raises:
+            UserError: If a training would go on with another teacher.
+        """
+        if self._teacher is not None and self._teacher.checksums != checkpoint.get("teacher"):
+            raise UserError(
+                f"--model.teacher {self.teacher} is not the one that this training began with: name that one"
+            )
         if "train_metrics" in checkpoint:
             self.train_metrics.restore(checkpoint["train_metrics"])
         else:

@@ -47,6 +47,7 @@ KINDS = [
     ("--trainer.max_steps=90", "--trainer.max_epochs=-1", "--trainer.check_val_every_n_epoch=2"),
     ("--trainer.max_steps=85", "--trainer.max_epochs=-1", "--trainer.val_check_interval=0.34"),
     ("--trainer.callbacks+=GradientAccumulationScheduler", "--trainer.callbacks.scheduling={0: 3}"),
+    ("--model.teacher=pretrained", "--data.augment_rotation=10"),
     ("--data.val_size=0", "--data.batch_size=64"),
     ("--data.val_size=0", "--trainer.max_steps=85", "--trainer.max_epochs=-1"),
 ]

@@ -63,7 +63,8 @@ def run(cli: CLI, tmp_path: Path) -> Path:
 
 
 def test_the_best_recipe_learns_from_distorted_images(cli: CLI) -> None:
-    fit = cli("fit", "--config", ROOT / "configs" / "best.yaml", "--trainer.max_epochs=2")
+    best = "--config", ROOT / "configs" / "best.yaml"
+    fit = cli("fit", *best, "--model.teacher=pretrained", "--trainer.max_epochs=2")
     assert (fit.status, fit.err) == (0, "")
     assert float(fit.out.split("Best validation accuracy: ")[1].split()[0]) > 96
 
@@ -311,6 +312,10 @@ def test_print_config_prints_a_config_that_fit_accepts(cli: CLI, tmp_path: Path)
         (["fit", "--model.lr=-1"], ["lr", "-1"]),
         (["fit", "--model.activation=swoosh"], ["activation", "swoosh", "relu"]),
         (["fit", "--model.hidden_sizes=[0]"], ["hidden_sizes", "0"]),
+        (["fit", "--model.teacher=no.ckpt"], ["--model.teacher no.ckpt", "train it first"]),
+        (["fit", "--model.teacher=empty"], ["--model.teacher empty", "train it first"]),
+        (["fit", "--model.teacher_weight=2"], ["teacher_weight", "2"]),
+        (["fit", "--model.temperature=0"], ["temperature", "0"]),
         (["fit", "--data.batch_size=0"], ["batch_size", "0"]),
         (["fit", "--data.batch_size=1.5"], ["batch_size", "1.5"]),
         (["fit", "--data.val_size=60000"], ["val_size", "60000"]),
@@ -336,6 +341,7 @@ def test_a_bad_option_is_one_sentence_and_leaves_nothing(
     (tmp_path / "broken.yaml").write_text("model: [1\n")
     (tmp_path / "unknown.yaml").write_text("model:\n  colour: red\n")
     (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
     before = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert_one_sentence(cli(*arguments), *words)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == before
@@ -348,8 +354,12 @@ class Malicious:
 
 @pytest.mark.parametrize(
     ("command", "kind"),
-    [("test", kind) for kind in ("empty", "text", "truncated", "foreign", "other network")]
-    + [(command, "malicious") for command in ("fit", "validate", "test", "predict")],
+    [
+        (command, kind)
+        for command in ("test --ckpt_path", "fit --model.teacher")
+        for kind in ("empty", "text", "truncated", "one byte", "foreign", "other network", "malicious")
+    ]
+    + [(f"{command} --ckpt_path", "malicious") for command in ("fit", "validate", "predict")],
 )
 def test_a_bad_checkpoint_is_one_sentence_and_runs_nothing(cli: CLI, run: Path, command: str, kind: str) -> None:
     good = run / "checkpoints" / "best.ckpt"
@@ -361,14 +371,19 @@ def test_a_bad_checkpoint_is_one_sentence_and_runs_nothing(cli: CLI, run: Path, 
         bad.write_text("not a checkpoint\n")
     elif kind == "truncated":
         bad.write_bytes(good.read_bytes()[:100_000])
+    elif kind == "one byte":
+        content = bytearray(good.read_bytes())
+        content[200_000] ^= 1  # of the weights
+        bad.write_bytes(content)
     elif kind == "foreign":
         torch.save({"weights": torch.zeros(3)}, bad)
     elif kind == "other network":
         torch.save(checkpoint | {"hyper_parameters": checkpoint["hyper_parameters"] | {"hidden_sizes": (5,)}}, bad)
     else:
         bad.write_bytes(pickle.dumps(Malicious()))
-    assert_one_sentence(cli(command, "--ckpt_path=bad.ckpt"), "bad.ckpt", "not a checkpoint of mnist_lit")
+    assert_one_sentence(cli(*command.split(), "bad.ckpt"), "bad.ckpt", "not a checkpoint of mnist_lit")
     assert not Path("executed").exists()
+    assert list(run.parent.iterdir()) == [run]
 
 
 def test_a_new_process_tests_the_newest_run_without_a_warning(run: Path, data_dir: Path) -> None:

@@ -22,6 +22,7 @@ TWO = (f"--config={ROOT}/configs/ddp.yaml",)
 CALM = ("--model.schedule=constant", "--model.lr=0.02")
 # 101 steps: batches that cannot be halved, and a last one of another size.
 UNEVEN = ("--data.batch_size=545", "--data.augment_rotation=10", "--data.augment_elastic=0.8")
+TAUGHT = ("--model.teacher=pretrained", "--model.teacher_weight=0.5", "--model.temperature=1")
 
 
 class SeenImages(SeenBatches):
@@ -49,7 +50,7 @@ def processes(*command: str, data_dir: Path, cwd: Path) -> "subprocess.Popen[str
 
 def test_two_processes_do_what_one_does(cli: CLI, tmp_path: Path, data_dir: Path) -> None:
     seen = ("--trainer.callbacks+=test_distributed.SeenImages", f"--trainer.callbacks.folder={tmp_path}")
-    command = ("fit", "--trainer.max_epochs=1", *CALM, *UNEVEN, *seen)
+    command = ("fit", "--trainer.max_epochs=1", *CALM, *UNEVEN, *TAUGHT, *seen)
     one = cli(*command)
     two = processes(*command, *TWO, data_dir=data_dir, cwd=tmp_path)
     out, err = two.communicate()

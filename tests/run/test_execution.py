@@ -42,7 +42,7 @@ def rounds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     "options",
     [
         (),
-        ("--config", str(CONFIGS / "best.yaml"), "--trainer.max_epochs=3"),
+        ("--config", str(CONFIGS / "best.yaml"), "--model.teacher=pretrained", "--trainer.max_epochs=3"),
         ("--config", str(CONFIGS / "fast.yaml"), "--data.val_size=56000", "--trainer.max_epochs=3"),
         ("--config", str(CONFIGS / "article.yaml"), "--trainer.limit_train_batches=23"),
         ("--trainer.log_every_n_steps=7", *OFTEN),
