@@ -1,5 +1,7 @@
 """Many training steps in one round of Lightning's loop."""
 
+from functools import partial
+
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar, Timer, TQDMProgressBar
 from lightning.pytorch.loops.fetchers import _DataFetcher
@@ -7,11 +9,12 @@ from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.plugins import Precision
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
-from torch.optim import LBFGS
+from torch import Tensor
 
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import UserError
 from mnist_lit.module import MNISTClassifier
+from mnist_lit.network import Batch
 from mnist_lit.run.checkpoint import RunCheckpoint
 from mnist_lit.run.folder import SaveConfigAtFirstStep
 from mnist_lit.run.progress import EpochLines
@@ -25,7 +28,16 @@ _HOOKS = (
     "on_after_backward",
     "on_before_optimizer_step",
 )
-_STEP = "training_step", "backward", "optimizer_step", "optimizer_zero_grad", "lr_scheduler_step"
+_STEP = (
+    "forward",
+    "_loss",
+    "training_step",
+    "backward",
+    "configure_gradient_clipping",
+    "optimizer_step",
+    "optimizer_zero_grad",
+    "lr_scheduler_step",
+)
 _TRANSFER = "on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"
 
 
@@ -38,7 +50,8 @@ class StepsPerExecution(Callback):
 
     It has no effect where a step is more than a plain loop's, or where something wants to hear of each: several
     processes, another precision than 32 bits, gradients that are accumulated or clipped, a profiler, a callback of
-    one's own with hooks for each batch, a subclass of MNISTClassifier with other steps, other data.
+    one's own with hooks for each batch, a subclass of MNISTClassifier with other steps, other data, data without a
+    length.
 
     Args:
         steps: Most steps in one round; at least 1.
@@ -76,7 +89,9 @@ class _Rounds(_TrainingEpochLoop):
     def on_run_start(self, data_fetcher: _DataFetcher) -> None:
         """Begin an epoch."""
         super().on_run_start(data_fetcher)
-        self._most = self._steps_per_round if _can_be_plain(self.trainer) else 1
+        # Without a length, that a batch is an epoch's last one is found too late.
+        can_be_plain = data_fetcher.length is not None and _can_be_plain(self.trainer)
+        self._most = self._steps_per_round if can_be_plain else 1
 
     def advance(self, data_fetcher: _DataFetcher) -> None:
         """Make the steps of a round, the last one with all of Lightning's hooks."""
@@ -88,7 +103,7 @@ class _Rounds(_TrainingEpochLoop):
         trainer, batches, steps = self.trainer, self.batch_progress.current.ready, self.global_step
         validated = self.batch_progress.total.ready if trainer.check_val_every_n_epoch is None else batches
         counts = [
-            (batches, self._most),  # counted anew in each epoch: so the bar moves as it would after single steps
+            (batches, self._most),  # counted anew in each epoch: so the bar of the command line moves evenly
             (batches, trainer.num_training_batches),
             (validated, trainer.val_check_batch),
             (self._batches_that_stepped, trainer.log_every_n_steps),
@@ -108,15 +123,19 @@ class _Rounds(_TrainingEpochLoop):
         schedulers = [config.scheduler for config in trainer.lr_scheduler_configs if config.interval == "step"]
         parameters = list(module.parameters())
         batches = self.batch_progress.current.ready
+
+        def compute_gradients(batch: Batch) -> Tensor:
+            loss: Tensor = module.training_step(batch, self.batch_idx + 1)
+            for parameter in parameters:
+                parameter.grad = None  # optimizer.zero_grad() does no more, in ten times the time
+            loss.backward()
+            return loss
+
         try:
             for _ in range(steps):
                 (images, labels), _, _ = next(data_fetcher)
                 batch = datamodule.on_after_batch_transfer((images.to(device), labels.to(device)), 0)
-                loss = module.training_step(batch, self.batch_idx + 1)
-                for parameter in parameters:
-                    parameter.grad = None  # optimizer.zero_grad() does no more, in ten times the time
-                loss.backward()
-                optimizer.step()
+                optimizer.step(partial(compute_gradients, batch))
                 for scheduler in schedulers:
                     scheduler.step()
                 self.batch_progress.increment_by(1)
@@ -152,7 +171,6 @@ def _can_be_plain(trainer: Trainer) -> bool:
         and trainer.accumulate_grad_batches == 1
         and not trainer.gradient_clip_val
         and all(config.frequency == 1 and not config.reduce_on_plateau for config in trainer.lr_scheduler_configs)
-        and not isinstance(trainer.optimizers[0], LBFGS)
         and all(_method(callback, name) in hooks for callback in getattr(trainer, "callbacks", []) for name in _HOOKS)
         and all(_method(module, name) is getattr(MNISTClassifier, name, None) for name in (*_HOOKS, *_STEP, *_TRANSFER))
         and all(_method(datamodule, name) is getattr(MNISTDataModule, name) for name in _TRANSFER)

@@ -1,4 +1,5 @@
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from conftest import CLI, assert_one_sentence, curves
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LambdaCallback, ModelCheckpoint
 from test_checkpoint import folder, same
+from torch.utils.data import DataLoader, IterableDataset
 
 from mnist_lit import MNISTClassifier, MNISTDataModule
 from mnist_lit.callbacks import StepsPerExecution
@@ -162,7 +164,11 @@ def test_what_needs_each_step_has_it(cli: CLI, rounds: list[int], options: tuple
 
 
 def test_in_python_it_is_a_callback(data_dir: Path, tmp_path: Path, rounds: list[int]) -> None:
-    def train(model: MNISTClassifier, *callbacks: Callback, every: int = 100) -> dict[str, torch.Tensor]:
+    data = MNISTDataModule(data_dir, val_size=58_870)
+
+    def train(
+        model: MNISTClassifier, *callbacks: Callback, every: int = 100, data: MNISTDataModule = data
+    ) -> dict[str, torch.Tensor]:
         rounds.clear()
         torch.manual_seed(0)
         for parameter in model.parameters():
@@ -176,12 +182,33 @@ def test_in_python_it_is_a_callback(data_dir: Path, tmp_path: Path, rounds: list
             enable_model_summary=False,
             callbacks=[RunCheckpoint(), ModelCheckpoint(every_n_train_steps=every, save_top_k=-1), *callbacks],
         )
-        trainer.fit(model, MNISTDataModule(data_dir, val_size=58_870))
+        trainer.fit(model, data)
         return model.state_dict()
 
     class Twice(MNISTClassifier):
         def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
             return 2 * super().training_step(batch, batch_idx)
+
+    class Clipped(MNISTClassifier):
+        def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
+            self.clip_gradients(optimizer, gradient_clip_val=0.01, gradient_clip_algorithm="norm")
+
+    class WithClosure(torch.optim.SGD):
+        def step(self, closure: Any) -> Any:  # type: ignore[override]  # SAM for one calls it more than once
+            closure()
+            return super().step(closure)
+
+    class Sharp(MNISTClassifier):
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return WithClosure(self.parameters(), lr=0.1)
+
+    class Stream(IterableDataset[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            yield from data.train_dataloader()
+
+    class Streamed(MNISTDataModule):
+        def train_dataloader(self) -> Any:
+            return DataLoader(Stream(), batch_size=None)
 
     plain = train(MNISTClassifier())
     assert len(rounds) == 12
@@ -194,6 +221,14 @@ def test_in_python_it_is_a_callback(data_dir: Path, tmp_path: Path, rounds: list
     assert len(rounds) == 12
     assert not same(plain, train(Twice(), StepsPerExecution()))
     assert len(rounds) == 12
+    assert same(train(Clipped()), train(Clipped(), StepsPerExecution()))
+    assert same(train(Sharp()), train(Sharp(), StepsPerExecution()))
+    assert rounds == [12]
+    # Its length is not known: the end of the epoch, with validation and checkpoints, must not be missed.
+    count = len(list(tmp_path.rglob("last.ckpt")))
+    train(MNISTClassifier(schedule="constant"), StepsPerExecution(), data=Streamed(data_dir, val_size=58_870))
+    assert len(rounds) == 12
+    assert len(list(tmp_path.rglob("last.ckpt"))) == count + 1
 
 
 def test_fewer_steps_than_one_are_refused(cli: CLI) -> None:
