@@ -95,9 +95,9 @@ class MNISTCLI(LightningCLI):
         for key, hparams in ("model", self._checkpoint["hyper_parameters"]), ("data", data_hparams):
             for name, value in hparams.items():
                 option = f"{key}.{name}"
-                # None is --data.seed where a config.yaml says that it was left out
-                if option in given and config[option] not in (None, value):
-                    if option == "model.teacher":
+                is_unset = option == "data.seed" and config[option] is None  # a config.yaml says that it was left out
+                if option in given and config[option] != value and not is_unset:
+                    if option == "model.teacher" and value and config[option] and subcommand == "fit":
                         continue  # it may have moved: the training compares its checksums
                     raise UserError(
                         f"--{option} is {config[option]}, but {path} was trained with {value}: leave out the option, "

@@ -74,12 +74,14 @@ def load_whole(path: Path) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:
             if archive.testzip():  # torch.load does not compare the checksums
                 raise UserError(damaged(path))
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        return content
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except Exception as error:  # whatever a file that is no checkpoint makes torch raise
         raise UserError(damaged(path)) from error
+    if not isinstance(content, dict):
+        raise UserError(damaged(path))
+    return content
 
 
 def damaged(path: Path) -> str:

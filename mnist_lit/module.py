@@ -29,7 +29,8 @@ class MNISTClassifier(LightningModule):
 
     Logs ``train_loss``, ``train_acc``, ``val_loss``, ``val_acc``, ``test_loss`` and ``test_acc`` once an epoch:
     cross-entropy in nats, ``train_loss`` the mean over the batches and the others over the images, and plain accuracy
-    in [0, 1]. The training metrics are those of the steps as they were made, with the network changing under way.
+    in [0, 1]. The training metrics are those of the steps as they were made, with the network changing under way. With
+    a teacher ``train_loss`` is how far the network is from the teacher, and not comparable to ``val_loss``.
     Scores that are only looked at, in TensorBoard, are logged by ``tools/tensorboard.py``.
 
     Args:
@@ -41,10 +42,10 @@ class MNISTClassifier(LightningModule):
         weight_decay: L2 penalty on all parameters, at least 0.
         schedule: ``one_cycle`` raises the learning rate for three tenths of the steps and lowers it to nearly 0
             (Smith and Topin 2018); ``constant`` leaves it alone.
-        teacher: Trained networks to learn from (Hinton, Vinyals and Dean 2015), of any ``hidden_sizes``: a checkpoint,
-            ``pretrained``, or a folder of runs, whose mean logits teach. They are shown the same distorted images
-            (Beyer et al. 2022), and needed for the training alone.
-        teacher_weight: Part of the teacher in the loss, 0 to 1; the labels have the rest.
+        teacher: A trained network to learn from (Hinton, Vinyals and Dean 2015), of any ``hidden_sizes``: its
+            checkpoint, or ``pretrained``; or a list of them, whose mean logits teach. It is shown the same distorted
+            images (Beyer et al. 2022), and needed for the training alone.
+        teacher_weight: Part of the teacher in the loss, above 0 and at most 1; the labels have the rest.
         temperature: What the logits of both are divided by before they are compared, above 0. A higher one makes longer
             steps, above all the first ones, and needs a lower learning rate.
 
@@ -66,7 +67,7 @@ class MNISTClassifier(LightningModule):
         nesterov: bool = True,
         weight_decay: float = 5e-4,
         schedule: Schedule = "one_cycle",
-        teacher: str | None = None,
+        teacher: str | list[str] | None = None,
         teacher_weight: float = 1.0,
         temperature: float = 2.0,
     ) -> None:
@@ -82,11 +83,14 @@ class MNISTClassifier(LightningModule):
             raise UserError(f"weight_decay must be a number of at least 0, got {weight_decay}")
         if schedule not in get_args(Schedule):
             raise UserError(f"schedule must be one of {', '.join(get_args(Schedule))}, got {schedule!r}")
-        if not 0 <= teacher_weight <= 1:
-            raise UserError(f"teacher_weight must be from 0 to 1, got {teacher_weight}")
+        if not 0 < teacher_weight <= 1:
+            raise UserError(f"teacher_weight must be above 0 and at most 1, got {teacher_weight}")
         if not 0 < temperature < math.inf:
             raise UserError(f"temperature must be a number above 0, got {temperature}")
-        hidden_sizes = tuple(hidden_sizes)  # save_hyperparameters keeps what it finds here; YAML has a list
+        # save_hyperparameters keeps what it finds here. YAML has a list, and a Path could not be read again.
+        hidden_sizes = tuple(hidden_sizes)
+        if teacher is not None:
+            teacher = str(teacher) if isinstance(teacher, str | Path) else [str(path) for path in teacher]
         self.save_hyperparameters()
         self.lr = lr
         self.momentum = momentum
@@ -97,6 +101,7 @@ class MNISTClassifier(LightningModule):
         self.teacher_weight = teacher_weight
         self.temperature = temperature
         self._teacher: Teacher | None = None
+        self._checksums: list[str] | None = None  # of the teacher that a checkpoint's training had
         self.network = MLP(hidden_sizes, activation)
         self.train_metrics = TrainMetrics()
         self.val_loss = MeanMetric(nan_strategy=math.nan)  # NaN stays NaN: a network that diverged must not look well
@@ -126,11 +131,22 @@ class MNISTClassifier(LightningModule):
             UserError: If the teacher is not there or not whole.
         """
         self.train_metrics.reset()
-        if stage == "fit" and self.teacher is not None:
-            self._teacher = Teacher(PRETRAINED if self.teacher == "pretrained" else Path(self.teacher))
+        if stage == "fit":
+            names = [self.teacher] if isinstance(self.teacher, str) else self.teacher
+            paths = [PRETRAINED if name == "pretrained" else Path(name) for name in names or []]
+            self._teacher = Teacher(paths) if paths else None
 
     def on_fit_start(self) -> None:
-        """Move the teacher to where the network is."""
+        """Move the teacher to where the network is.
+
+        Raises:
+            UserError: If a training would go on with another teacher.
+        """
+        if self.trainer.ckpt_path and self._checksums != (self._teacher.checksums if self._teacher else None):
+            raise UserError(
+                f"teacher {self.teacher} is not, or no longer, what this training began with: name a copy of that, or "
+                "begin anew"
+            )
         if self._teacher is not None:
             self._teacher.to(next(self.parameters()))
 
@@ -150,10 +166,12 @@ class MNISTClassifier(LightningModule):
 
     def _loss(self, logits: Tensor, batch: Batch, reduction: Literal["mean", "sum"]) -> Tensor:
         images, labels = batch
-        loss = F.cross_entropy(logits, labels, reduction=reduction)
         if self._teacher is None:
+            return F.cross_entropy(logits, labels, reduction=reduction)
+        loss = self._teacher.loss(logits, images, self.temperature, reduction)
+        if self.teacher_weight == 1:
             return loss
-        return loss.lerp(self._teacher.loss(logits, images, self.temperature, reduction), self.teacher_weight)
+        return F.cross_entropy(logits, labels, reduction=reduction).lerp(loss, self.teacher_weight)
 
     def on_train_epoch_end(self) -> None:
         """Log ``train_loss`` and ``train_acc``.
@@ -183,15 +201,8 @@ class MNISTClassifier(LightningModule):
             checkpoint["teacher"] = self._teacher.checksums
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the metrics of an epoch that is not at its end.
-
-        Raises:
-            UserError: If a training would go on with another teacher.
-        """
-        if self._teacher is not None and self._teacher.checksums != checkpoint.get("teacher"):
-            raise UserError(
-                f"--model.teacher {self.teacher} is not the one that this training began with: name that one"
-            )
+        """Restore the metrics of an epoch that is not at its end, and remember which networks taught."""
+        self._checksums = checkpoint.get("teacher")
         if "train_metrics" in checkpoint:
             self.train_metrics.restore(checkpoint["train_metrics"])
         else:

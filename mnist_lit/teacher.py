@@ -1,6 +1,7 @@
 """Distillation: trained networks that teach another one."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -19,24 +20,18 @@ class Teacher:
     Not an nn.Module: as a part of the network that it teaches, it would be trained and saved with it.
 
     Args:
-        path: A checkpoint of an MNISTClassifier; or a folder of runs, of which each one's best checkpoint is taken, of
-            a run without validation the last one.
+        paths: Checkpoints of MNISTClassifiers.
 
     Attributes:
         checksums: SHA-256 of each checkpoint.
 
     Raises:
-        UserError: If there is no checkpoint, or one cannot be read, is not whole, or holds something else.
+        UserError: If one of them is not there, cannot be read, is not whole, or holds something else.
     """
 
-    def __init__(self, path: Path) -> None:
-        folders = sorted({file.parent for file in path.rglob("*.ckpt")})
-        # By its name best.ckpt comes before last.ckpt.
-        files = [min(folder.glob("*.ckpt")) for folder in folders] if path.is_dir() else [path]
-        if not files or not files[0].is_file():
-            raise UserError(f"--model.teacher {path}: there is no checkpoint; train it first, or name another one")
-        self.checksums = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
-        self._networks = [_read(file) for file in files]
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._networks = [_read(path) for path in paths]
+        self.checksums = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
 
     def to(self, parameter: Tensor) -> None:
         """Move to the device and the precision of a parameter of the network that is taught."""
@@ -67,12 +62,21 @@ class Teacher:
 
 
 def _read(path: Path) -> MLP:
+    if not path.is_file():
+        raise UserError(f"teacher {path}: there is no such file; train it first, or name another checkpoint")
     checkpoint = load_whole(path)
     try:
         hparams = checkpoint["hyper_parameters"]
         network = MLP(hparams["hidden_sizes"], hparams["activation"])
         weights = {name.removeprefix("network."): value for name, value in checkpoint["state_dict"].items()}
         network.load_state_dict(weights)
-    except (AttributeError, KeyError, RuntimeError, TypeError, UserError) as error:  # it holds something else
+    except (
+        AttributeError,
+        IndexError,
+        KeyError,
+        RuntimeError,
+        TypeError,
+        UserError,
+    ) as error:
         raise UserError(damaged(path)) from error
     return network.eval().requires_grad_(False)

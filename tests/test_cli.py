@@ -312,8 +312,9 @@ def test_print_config_prints_a_config_that_fit_accepts(cli: CLI, tmp_path: Path)
         (["fit", "--model.lr=-1"], ["lr", "-1"]),
         (["fit", "--model.activation=swoosh"], ["activation", "swoosh", "relu"]),
         (["fit", "--model.hidden_sizes=[0]"], ["hidden_sizes", "0"]),
-        (["fit", "--model.teacher=no.ckpt"], ["--model.teacher no.ckpt", "train it first"]),
-        (["fit", "--model.teacher=empty"], ["--model.teacher empty", "train it first"]),
+        (["fit", "--model.teacher=no.ckpt"], ["teacher no.ckpt", "train it first"]),
+        (["fit", "--model.teacher="], ["teacher .", "train it first"]),
+        (["fit", "--model.teacher=[pretrained, empty]"], ["teacher empty", "train it first"]),
         (["fit", "--model.teacher_weight=2"], ["teacher_weight", "2"]),
         (["fit", "--model.temperature=0"], ["temperature", "0"]),
         (["fit", "--data.batch_size=0"], ["batch_size", "0"]),
@@ -357,7 +358,7 @@ class Malicious:
     [
         (command, kind)
         for command in ("test --ckpt_path", "fit --model.teacher")
-        for kind in ("empty", "text", "truncated", "one byte", "foreign", "other network", "malicious")
+        for kind in ("empty", "text", "truncated", "one byte", "tensor", "foreign", "other network", "malicious")
     ]
     + [(f"{command} --ckpt_path", "malicious") for command in ("fit", "validate", "predict")],
 )
@@ -375,6 +376,8 @@ def test_a_bad_checkpoint_is_one_sentence_and_runs_nothing(cli: CLI, run: Path, 
         content = bytearray(good.read_bytes())
         content[200_000] ^= 1  # of the weights
         bad.write_bytes(content)
+    elif kind == "tensor":
+        torch.save(torch.zeros(3), bad)
     elif kind == "foreign":
         torch.save({"weights": torch.zeros(3)}, bad)
     elif kind == "other network":
