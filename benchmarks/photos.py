@@ -3,7 +3,7 @@
     python benchmarks/photos.py --images 10000
 
 Prints a table: for each kind of picture the accuracy of the network that comes with the package, after
-``mnist_lit.preprocess``, beside that on the untouched test images.
+``detect_digits``, beside that on the untouched test images.
 """
 
 import argparse
@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mnist_lit import MNISTClassifier, MNISTDataModule
-from mnist_lit.preprocess import NoDigitError, preprocess
+from mnist_lit.tools.detect import detect_digits
+from mnist_lit.tools.preprocess import NoDigitError
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
@@ -150,7 +151,7 @@ def main() -> None:
         with torch.inference_mode():
             return 100 * float((model(digits).argmax(dim=1) == labels).float().mean())
 
-    print("| pictures | accuracy, % | without a digit found | milliseconds a picture |")
+    print("| pictures | accuracy, % | not one digit found | milliseconds a picture |")
     print("|---|---|---|---|")
     print(f"| the test images, untouched | {accuracy(images):.2f} | | |")
     for kind, make in KINDS.items():
@@ -160,8 +161,9 @@ def main() -> None:
             picture = make((image[0] * 255).round().byte(), random)
             start = time.perf_counter()
             try:
-                digits.append(preprocess(picture))
-            except NoDigitError:
+                (detection,) = detect_digits(picture, model.network)
+                digits.append(detection.image)
+            except (NoDigitError, ValueError):  # none or several
                 digits.append(torch.zeros(1, 28, 28))
                 missed += 1
             seconds += time.perf_counter() - start

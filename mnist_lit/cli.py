@@ -31,7 +31,17 @@ from mnist_lit.run.interruption import TrainingInterruptedError
 from mnist_lit.run.options import as_list, check_config, check_options, why_nothing
 from mnist_lit.run.progress import EpochLines
 from mnist_lit.run.resume import continue_command, find_checkpoint, read_checkpoint
-from mnist_lit.tools.predict import find_pictures, printable, read_digits, say_predictions
+from mnist_lit.tools.detect import Detection
+from mnist_lit.tools.predict import (
+    Answer,
+    find_pictures,
+    printable,
+    read_digits,
+    say_answers,
+    say_predictions,
+    show_answers,
+)
+from mnist_lit.tools.rejection import Rejector
 from mnist_lit.tools.tensorboard import TensorBoardSummary
 
 
@@ -51,13 +61,19 @@ class MNISTCLI(LightningCLI):
             "--images",
             type=Path,
             nargs="+",
-            help="Your own pictures of a digit each, in place of the test images: files and folders.",
+            help="Your own pictures of digits and numbers, in place of the test images: files and folders.",
         )
         predict.add_argument(
             "--output", type=Path | None, help="CSV file for the predictions and all ten probabilities."
         )
         predict.add_argument(
-            "--show", type=Path | None, help="Folder for a picture of each of --images beside what the network sees."
+            "--show", type=Path | None, help="Folder for each of --images, with boxes, beside what the network sees."
+        )
+        predict.add_argument(
+            "--reject",
+            type=float,
+            default=0.005,
+            help="Answer ? to what in --images is stranger than all but this part of the training digits; 0: never.",
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -269,21 +285,36 @@ class MNISTCLI(LightningCLI):
             raise UserError(f"--show {options.show}: a file has that name, and a folder is needed")
         if options.return_predictions is False and (options.images or options.output):
             raise UserError("--return_predictions false leaves nothing to write: leave it out")
-        digits: dict[Path, Tensor] = {}
+        if not 0 <= options.reject < 1:
+            raise UserError(f"--reject must be at least 0 and below 1, got {options.reject}")
+        digits: list[tuple[Path, Detection]] = []
         failures: dict[Path, str] = {}
+        reasons: list[str] = []
         if options.images:
             pictures = find_pictures(options.images, options.output, options.show)
-            digits, failures = read_digits(pictures, options.show if is_first_process() else None)
+            digits, failures = read_digits(pictures, self.model.network)
         predictions: list[Tensor] | None = None
         if digits:
-            images = torch.cat(list(digits.values())).mul(255).round().byte()
+            images = torch.stack([detection.image for _, detection in digits])
+            reasons = [""] * len(digits)
+            if options.reject:
+                self.datamodule.prepare_data()
+                self.datamodule.setup("fit")
+                reasons = Rejector(self.model.network, self.datamodule.train_data[0], options.reject).reasons(images)
             no_labels = torch.zeros(len(images), dtype=torch.int64)
-            kwargs |= {"dataloaders": TensorBatches(images, no_labels, self.datamodule.batch_size), "datamodule": None}
+            batches = TensorBatches(images[:, 0].mul(255).round().byte(), no_labels, self.datamodule.batch_size)
+            kwargs |= {"dataloaders": batches, "datamodule": None}
         if digits or not failures:
             predictions = cast(list[Tensor] | None, self.trainer.predict(**kwargs))
         if self.trainer.is_global_zero:
-            if predictions:  # with --return_predictions false there are none
-                say_predictions(torch.cat(predictions), list(digits), options.output)
+            if predictions and digits:
+                each = zip(digits, torch.cat(predictions), reasons, strict=False)  # limit_predict_batches makes fewer
+                answers = [Answer(path, detection, row, reason) for (path, detection), row, reason in each]
+                say_answers(answers, options.output)
+                if options.show:
+                    show_answers(answers, options.show)
+            elif predictions:  # with --return_predictions false there are none
+                say_predictions(torch.cat(predictions), options.output)
             for path, reason in failures.items():
                 print(f"error: {printable(path)}: {reason}", file=sys.stderr)
             if failures:

@@ -24,7 +24,7 @@ def test_the_examples_of_a_page_run(cli: CLI, data_dir: Path, tmp_path: Path, pa
         assert cli("fit", "--trainer.max_steps=60").status == 0
         for kind in "onnx", "pt2":
             assert cli("export", "--ckpt_path=pretrained", f"--format={kind}", f"--output=digits.{kind}").status == 0
-        assert len(examples) == 7
+        assert len(examples) == 8
     if examples:
         shutil.copytree(data_dir / "MNIST", tmp_path / "data" / "MNIST")
         for folder in "docs", "configs":

@@ -4,16 +4,24 @@ import csv
 import io
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
-from PIL import Image
+import torch
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+from torch.nn.functional import interpolate
+from torchvision.transforms.v2.functional import to_pil_image
+from torchvision.utils import make_grid
 
 from mnist_lit.errors import UserError
 from mnist_lit.files import replacing, require_local
-from mnist_lit.tools.preprocess import preprocess, read_picture
+from mnist_lit.network import MLP
+from mnist_lit.tools.detect import Detection, detect_digits
+from mnist_lit.tools.preprocess import read_picture
 
-_SHOWN_SIZE = 280  # pixels
+_PROBABILITIES = ("probability", *(f"p{digit}" for digit in range(10)))
 
 
 def find_pictures(paths: Iterable[Path], output: Path | None = None, show: Path | None = None) -> list[Path]:
@@ -46,80 +54,152 @@ def find_pictures(paths: Iterable[Path], output: Path | None = None, show: Path 
     return list(dict.fromkeys(pictures))
 
 
-def read_digits(pictures: Iterable[Path], show: Path | None = None) -> tuple[dict[Path, Tensor], dict[Path, str]]:
-    """Return the digits, float32 ``(1, 28, 28)``, and what is wrong with the pictures that have none.
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """A digit in a picture, and what the network makes of it.
+
+    Attributes:
+        path: Of the picture.
+        detection: Where it is.
+        probabilities: Float ``(10,)``.
+        refused: Why it is no digit, empty if it is one.
+    """
+
+    path: Path
+    detection: Detection
+    probabilities: Tensor
+    refused: str
+
+    @property
+    def digit(self) -> str:
+        """The most probable digit, or ``?``."""
+        return "?" if self.refused else str(int(self.probabilities.argmax()))
+
+
+def read_digits(pictures: Iterable[Path], network: MLP) -> tuple[list[tuple[Path, Detection]], dict[Path, str]]:
+    """Return the digits in pictures, as one reads them, and what is wrong with the pictures that have none.
 
     Args:
         pictures: Files.
-        show: Folder for a picture of each of them beside what the network sees.
+        network: On the CPU.
     """
-    digits: dict[Path, Tensor] = {}
+    digits: list[tuple[Path, Detection]] = []
     failures: dict[Path, str] = {}
-    for number, path in enumerate(pictures, start=1):
+    for path in pictures:
         try:
-            picture = read_picture(path)
-            digits[path] = preprocess(picture)
+            digits += [(path, detection) for detection in detect_digits(read_picture(path), network)]
         except OSError as error:
             failures[path] = error.strerror or str(error)
         except UserError as error:
             failures[path] = str(error)
-        else:
-            if show:
-                require_local(show, "--show").mkdir(parents=True, exist_ok=True)
-                name = f"{number:03}_{path.stem[:50]}.png"  # a file's name may have 255 bytes, a character up to 4
-                _side_by_side(picture, digits[path]).save(show / name)
     return digits, failures
 
 
-def _side_by_side(picture: Image.Image, digit: Tensor) -> Image.Image:
-    seen = Image.fromarray((digit[0] * 255).byte().numpy()).resize((_SHOWN_SIZE, _SHOWN_SIZE), Image.Resampling.NEAREST)
-    picture.thumbnail((_SHOWN_SIZE, _SHOWN_SIZE))
-    both = Image.new("RGB", (2 * _SHOWN_SIZE + 10, _SHOWN_SIZE), "grey")
-    both.paste(picture, ((_SHOWN_SIZE - picture.width) // 2, (_SHOWN_SIZE - picture.height) // 2))
-    both.paste(seen, (_SHOWN_SIZE + 10, 0))
-    return both
-
-
-def say_predictions(probabilities: Tensor, paths: Sequence[Path], output: Path | None = None) -> None:
-    """Print a table of the pictures' digits, or CSV of the test images, and write CSV to ``output``.
+def show_answers(answers: Sequence[Answer], show: Path) -> None:
+    """Write each picture with the digits' boxes and answers, and beside it what the network sees of each.
 
     Args:
-        probabilities: Float ``(N, 10)``.
-        paths: The first N are the pictures; none for the test images.
+        answers: Those of a picture one after the other.
+        show: Folder for the pictures.
+
+    Raises:
+        OSError: If one cannot be written.
+    """
+    require_local(show, "--show").mkdir(parents=True, exist_ok=True)
+    for number, (path, group) in enumerate(groupby(answers, key=lambda answer: answer.path), start=1):
+        name = f"{number:03}_{path.stem[:50]}.png"  # a file's name may have 255 bytes, a character up to 4
+        _draw(read_picture(path), list(group)).save(show / name)
+
+
+def _draw(picture: Image.Image, answers: Sequence[Answer]) -> Image.Image:
+    # What the network sees of one digit is shown beside the picture, of several in rows below it.
+    is_one = len(answers) == 1
+    width, size, gap = (280, 280, 10) if is_one else (590, 140, 10)
+    scale = width / (max(picture.size) if is_one else picture.width)
+    small = picture.resize((max(1, round(scale * picture.width)), max(1, round(scale * picture.height))))
+    draw, font = ImageDraw.Draw(small), ImageFont.load_default(24)
+    for answer in answers:
+        left, top, right, bottom = (round(scale * edge) for edge in answer.detection.box)
+        draw.rectangle((left, top, right, bottom), outline="red")
+        draw.text((left, max(0, top - 28)), answer.digit, fill="red", font=font)
+    tensors = torch.stack([answer.detection.image for answer in answers])
+    enlarged = interpolate(tensors, size, mode="nearest")
+    seen = to_pil_image(make_grid(enlarged, nrow=4, padding=gap, pad_value=0.5))
+    if is_one:
+        shown = Image.new("RGB", (width + gap + seen.width, seen.height), "grey")
+        shown.paste(seen, (width + gap, 0))
+        shown.paste(small, ((width - small.width) // 2, (seen.height - small.height) // 2))
+    else:
+        shown = Image.new("RGB", (width + 2 * gap, small.height + gap + seen.height), "grey")
+        shown.paste(seen, (0, small.height + gap))
+        shown.paste(small, (gap, gap))
+    return shown
+
+
+def say_answers(answers: Sequence[Answer], output: Path | None = None) -> None:
+    """Print a table of the digits in pictures, and write CSV to ``output``.
+
+    Args:
+        answers: At least one; those of a picture one after the other.
         output: The file, if there is to be one.
 
     Raises:
         OSError: If the file cannot be written.
     """
-    paths = paths[: len(probabilities)]  # fewer with --trainer.limit_predict_batches
-    text = _format_csv(paths, probabilities)
+    lines: dict[tuple[Path, int], str] = {}
+    for answer in answers:
+        key = answer.path, answer.detection.line
+        lines[key] = lines.get(key, "") + answer.digit
+    numbers = [lines[answer.path, answer.detection.line] for answer in answers]
+    rows: list[list[object]] = []
+    for answer, number in zip(answers, numbers, strict=True):
+        place = answer.detection.line, answer.detection.position, *answer.detection.box
+        rows.append([answer.path, *place, number, answer.digit, *_formatted(answer.probabilities)])
+    header = ("path", "line", "position", "left", "top", "right", "bottom", "number", "digit", *_PROBABILITIES)
+    names = [printable(answer.path) for answer in answers]
+    width, wide = max(map(len, ["picture", *names])), max(map(len, ["number", *numbers]))
+    print(f"{'picture':{width}}  digit  probability  {'number':{wide}}  left,top,right,bottom")
+    for name, answer, number in zip(names, answers, numbers, strict=True):
+        box = ",".join(map(str, answer.detection.box))
+        probability = 100 * float(answer.probabilities.max())
+        text = f"{name:{width}}  {answer.digit:>5}  {probability:9.2f} %  {number:{wide}}  {box}  {answer.refused}"
+        print(text.rstrip())
     if output:
-        with replacing(output) as unfinished:
-            unfinished.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
-        print(f"Wrote {output}", file=sys.stderr)
-    if paths:
-        print(_format_table(paths, probabilities))
-    elif not output:
+        _write(output, _format_csv(header, rows))
+
+
+def say_predictions(probabilities: Tensor, output: Path | None = None) -> None:
+    """Print the digits of the test images as CSV, or write it to ``output``.
+
+    Args:
+        probabilities: Float ``(N, 10)``.
+        output: The file, if there is to be one.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    rows = [[index, int(row.argmax()), *_formatted(row)] for index, row in enumerate(probabilities)]
+    text = _format_csv(("image", "digit", *_PROBABILITIES), rows)
+    if output:
+        _write(output, text)
+    else:
         print(text, end="")
 
 
-def _format_csv(paths: Sequence[Path], probabilities: Tensor) -> str:
-    # A line for each picture or test image: its digit, how probable that is, and all ten probabilities.
+def _formatted(probabilities: Tensor) -> list[str]:
+    return [f"{float(p):.4f}" for p in (probabilities.max(), *probabilities)]
+
+
+def _format_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("path" if paths else "image", "digit", "probability", *(f"p{digit}" for digit in range(10))))
-    for name, row in zip(paths or range(len(probabilities)), probabilities, strict=True):
-        writer.writerow((name, int(row.argmax()), *(f"{float(p):.4f}" for p in (row.max(), *row))))
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
     return text.getvalue()
 
 
-def _format_table(paths: Sequence[Path], probabilities: Tensor) -> str:
-    names = [printable(path) for path in paths]
-    width = max(map(len, ["picture", *names]))
-    lines = [f"{'picture':{width}}  digit  probability"]
-    for name, row in zip(names, probabilities, strict=True):
-        lines.append(f"{name:{width}}  {int(row.argmax()):5}  {100 * float(row.max()):9.2f} %")
-    return "\n".join(lines)
+def _write(output: Path, text: str) -> None:
+    with replacing(output) as unfinished:
+        unfinished.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
+    print(f"Wrote {output}", file=sys.stderr)
 
 
 def printable(path: Path) -> str:

@@ -42,7 +42,7 @@ def read_picture(path: Path) -> Image.Image:
     with path.open("rb") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, of odd tags, and of pictures half as large as it refuses
         try:
-            return _to_rgb(Image.open(file, formats=_FORMATS))
+            return to_rgb(Image.open(file, formats=_FORMATS))
         except UnidentifiedImageError as error:
             raise UserError("not a picture: PNG, JPEG, BMP, GIF, WebP and TIFF are read") from error
         except Image.DecompressionBombError as error:
@@ -74,7 +74,7 @@ def preprocess(image: Image.Image) -> Tensor:
         >>> preprocess(picture).shape
         torch.Size([1, 28, 28])
     """
-    image = _widen(_to_rgb(image))
+    image = _widen(to_rgb(image))
     while True:
         ink, mask = _find_ink(image)
         top, bottom, left, right = _bounds(mask)
@@ -92,8 +92,13 @@ def preprocess(image: Image.Image) -> Tensor:
         image = closer
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Return a picture upright, as RGB, with a longer side of at most 4,000 pixels; its info has its ``full_size``.
+
+    A transparent part becomes white behind dark ink and black behind light ink.
+    """
     image = ImageOps.exif_transpose(image)
+    full_size = image.info.get("full_size", image.size)
     if max(image.size) > _MAX_SIDE:
         size = [max(1, round(_MAX_SIDE / max(image.size) * length)) for length in image.size]
         image = image.resize((size[0], size[1]), Image.Resampling.NEAREST)  # works in each mode
@@ -106,7 +111,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         pixels, opacity = np.split(np.asarray(image), [3], axis=2)
         is_dark = pixels.mean(axis=2, keepdims=True)[opacity > 0].mean() < 128 if opacity.any() else True
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white" if is_dark else "black"), image)
-    return image.convert("RGB")
+    image = image.convert("RGB")
+    image.info["full_size"] = full_size
+    return image
 
 
 def _widen(image: Image.Image) -> Image.Image:

@@ -1,0 +1,305 @@
+"""Draw numbers as people photograph them, with MNIST's test digits as ink, and count how many are read right.
+
+    python benchmarks/scenes.py --pictures 100
+
+Prints three tables: numbers of 2 to 9 digits on plain, lined and squared paper; other scenes, with 1 to 5 digits; and
+what is no digit. Half of the pictures have uneven light, noise and JPEG. The network is the one of the package.
+"""
+
+import argparse
+import io
+import string
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from numpy.random import Generator
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torchmetrics.functional.text import char_error_rate
+
+from mnist_lit import MNISTClassifier, MNISTDataModule
+from mnist_lit.tools.detect import detect_digits
+from mnist_lit.tools.preprocess import NoDigitError
+from mnist_lit.tools.rejection import Rejector
+
+Floats = npt.NDArray[np.floating]
+Scene = Callable[[Sequence[Tensor], Generator], Floats]
+
+
+def plain(digits: Sequence[Tensor], random: Generator) -> Floats:
+    """Write uint8 ``digits`` (28, 28) side by side, 60 to 240 pixels high, on paper of a light colour."""
+    canvas, mask, ink, _, _ = _write(digits, random)
+    return _paint(canvas, mask, ink)
+
+
+def lined(digits: Sequence[Tensor], random: Generator) -> Floats:
+    """Write them on paper with lines, which are lighter than the ink."""
+    return _ruled(digits, random, is_squared=False)
+
+
+def squared(digits: Sequence[Tensor], random: Generator) -> Floats:
+    """Write them on squared paper, a digit about two squares high."""
+    return _ruled(digits, random, is_squared=True)
+
+
+def boxed(digits: Sequence[Tensor], random: Generator) -> Floats:
+    """Write them into a box of a form."""
+    canvas, mask, ink, height, (left, top, right, bottom) = _write(digits, random, margin=(0.4, 1.2))
+    gaps = [round(height * random.uniform(0.08, 0.28)) for _ in range(4)]
+    width = max(1, round(height * random.uniform(0.01, 0.04)))
+    box = Image.new("L", mask.shape[::-1])
+    edges = (left - gaps[0], top - gaps[1], right + gaps[2], bottom + gaps[3])
+    ImageDraw.Draw(box).rectangle(edges, outline=255, width=width)
+    return _paint(_paint(canvas, np.asarray(box) / 255, random.uniform(0, 0.6, 3)), mask, ink)
+
+
+def underlined(digits: Sequence[Tensor], random: Generator) -> Floats:
+    """Draw a line below the number, of the same ink."""
+    canvas, mask, ink, height, (left, _, right, bottom) = _write(digits, random)
+    y = bottom + round(height * random.uniform(0.08, 0.25))
+    slope = round((right - left) * random.uniform(-0.05, 0.05))
+    line = Image.new("L", mask.shape[::-1])
+    ImageDraw.Draw(line).line(
+        [(left, y), (right, y + slope)], fill=255, width=round(height * random.uniform(0.03, 0.1))
+    )
+    return _paint(canvas, np.maximum(mask, np.asarray(line) / 255), ink)
+
+
+def framed(digits: Sequence[Tensor], random: Generator) -> Floats:
+    """Let a frame run along the picture's border."""
+    picture = plain(digits, random)
+    width = max(2, round(random.uniform(0.008, 0.04) * min(picture.shape[:2])))
+    frame = np.ones(picture.shape[:2])
+    frame[width:-width, width:-width] = 0
+    return _paint(picture, frame, random.uniform(0, 0.5, 3))
+
+
+def on_desk(digits: Sequence[Tensor], random: Generator) -> Floats:
+    """Lay the sheet, turned by up to 8 degrees, on a dark desk with grain."""
+    sheet = _picture(plain(digits, random)).convert("RGBA")
+    turned = sheet.rotate(random.uniform(-8, 8), Image.Resampling.BICUBIC, expand=True)
+    left, right, top, bottom = (round(max(sheet.size) * random.uniform(0.1, 0.6)) for _ in range(4))
+    width, height = turned.width + left + right, turned.height + top + bottom
+    coarse = Image.fromarray(random.normal(size=(height // 6 + 2, 3)).astype(np.float32))
+    grain = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))[..., None]
+    colour = random.uniform(0.15, 0.5) * np.array([1, random.uniform(0.6, 1), random.uniform(0.4, 1)])
+    desk = _picture(colour * (1 + 0.06 * grain))
+    desk.paste(turned, (left, top), turned)
+    return np.asarray(desk) / 255
+
+
+def at_the_edge(digits: Sequence[Tensor], random: Generator) -> Floats:
+    """Let the desk be seen at one side of the sheet or two."""
+    picture, margin = _with_margin(plain(digits, random), 0.35)
+    height, width, _ = picture.shape
+    y, x = np.mgrid[:height, :width]
+    colour = random.uniform(0.1, 0.45, 3)
+    for _ in range(random.integers(1, 3)):
+        slope = np.tan(np.radians(random.uniform(-6, 6)))
+        distances = (
+            x + slope * (y - height / 2),
+            width - x + slope * (y - height / 2),
+            y + slope * (x - width / 2),
+            height - y + slope * (x - width / 2),
+        )
+        edge = margin * random.uniform(0.3, 0.85)
+        picture = _paint(picture, (edge - distances[random.integers(4)]).clip(0, 1), colour)
+    return picture
+
+
+def with_thumb(digits: Sequence[Tensor], random: Generator) -> Floats:
+    """Hold the sheet with a thumb, in one corner of the picture."""
+    picture, margin = _with_margin(plain(digits, random), 0.3)
+    height, width, _ = picture.shape
+    y, x = np.mgrid[:height, :width]
+    y, x = y - random.choice([0, height]), x - random.choice([0, width])
+    angle, radius = random.uniform(0, np.pi), margin * random.uniform(0.7, 1.1)
+    along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    thumb = (radius * (1 - np.hypot(along / (1.25 * radius), across / (0.8 * radius)))).clip(0, 1)
+    return _paint(picture, thumb, np.array([0.85, 0.62, 0.5]) * random.uniform(0.5, 1))
+
+
+def scanned(digits: Sequence[Tensor], random: Generator) -> Floats:
+    """Scan them, 40 to 90 pixels high, on a sheet of A4 with 150 to 300 dots an inch."""
+    dots = random.choice([150, 200, 300])
+    height, width = round(11.69 * dots), round(8.27 * dots)
+    ink = _lay(digits, random.uniform(40, 90), random)[:, : width - dots]
+    mask = np.zeros((height, width))
+    top, left = random.integers(dots // 2, height - dots), random.integers(dots // 2, width - dots // 2 - ink.shape[1])
+    mask[top : top + ink.shape[0], left : left + ink.shape[1]] = ink
+    return _paint(np.tile(random.uniform(0.93, 1, 3), (height, width, 1)), mask, random.uniform(0, 0.3, 3))
+
+
+def cropped(digits: Sequence[Tensor], random: Generator) -> Floats:
+    """Crop the picture to the ink, or nearly so."""
+    height = random.uniform(40, 300)
+    ink = _lay(digits, height, random)
+    rows, columns = np.nonzero(ink.max(axis=1) > 0.2)[0], np.nonzero(ink.max(axis=0) > 0.2)[0]
+    ink = np.pad(ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], round(random.choice([0, 1, 0.03 * height])))
+    return _paint(np.tile(random.uniform(0.75, 1, 3), (*ink.shape, 1)), ink, random.uniform(0, 0.35, 3))
+
+
+NUMBERS: dict[str, Scene] = {scene.__name__: scene for scene in (plain, lined, squared)}
+SCENES: dict[str, Scene] = {
+    scene.__name__.replace("_", " "): scene
+    for scene in (boxed, underlined, framed, on_desk, at_the_edge, with_thumb, scanned, cropped)
+}
+
+
+def make_picture(scene: Scene, digits: Sequence[Tensor], random: Generator) -> Image.Image:
+    """Draw a scene; half of them in uneven light, with noise and JPEG."""
+    pixels = scene(digits, random)
+    if random.random() < 0.5:
+        return _picture(pixels)
+    height, width, _ = pixels.shape
+    y, x = np.mgrid[:height, :width]
+    angle = random.uniform(0, 2 * np.pi)
+    distance = np.cos(angle) * (x / width - 0.5) + np.sin(angle) * (y / height - 0.5) + 0.7
+    pixels = pixels * (1 - random.uniform(0.05, 0.35) * distance / 1.4)[..., None]
+    pixels += random.uniform(0.01, 0.05) * random.normal(size=pixels.shape)
+    file = io.BytesIO()
+    _picture(pixels).save(file, "JPEG", quality=int(random.integers(40, 90)))
+    picture = Image.open(file)
+    picture.load()
+    return picture
+
+
+def letter(character: str, font: Path) -> Image.Image:
+    """Print a character."""
+    picture = Image.new("RGB", (220, 260), "white")
+    ImageDraw.Draw(picture).text((110, 130), character, fill="black", font=ImageFont.truetype(font, 140), anchor="mm")
+    return picture
+
+
+def scribble(random: Generator) -> Image.Image:
+    """Draw a random line of 4 to 13 corners, half of them round."""
+    corners = np.cumsum(random.normal(size=(random.integers(4, 14), 2)), axis=0)
+    corners = 50 + 200 * (corners - corners.min(axis=0)) / np.ptp(corners, axis=0).max()
+    times = np.linspace(0, len(corners) - 1, 200)
+    line = np.stack([np.interp(times, range(len(corners)), corners[:, axis]) for axis in (0, 1)], axis=1)
+    if random.random() < 0.5:
+        window = np.hanning(21) / np.hanning(21).sum()
+        line = np.stack([np.convolve(np.pad(line[:, axis], 10, "edge"), window, "valid") for axis in (0, 1)], axis=1)
+    picture = Image.new("RGB", (300, 300), "white")
+    points = [(float(x), float(y)) for x, y in line]
+    ImageDraw.Draw(picture).line(points, fill="black", width=int(random.integers(8, 18)), joint="curve")
+    return picture
+
+
+def _lay(digits: Sequence[Tensor], height: float, random: Generator) -> Floats:
+    # Ink of a number, (H, W) in [0, 1]: digits about so high, cropped to their ink, side by side.
+    parts = []
+    for digit in digits:
+        pixels = digit.numpy()
+        rows, columns = np.nonzero(pixels.max(axis=1) > 60)[0], np.nonzero(pixels.max(axis=0) > 60)[0]
+        box = Image.fromarray(pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+        scale = height / 20 * random.uniform(0.92, 1.08)
+        size = max(2, round(box.width * scale)), max(2, round(box.height * scale))
+        part = np.asarray(box.resize(size, Image.Resampling.BICUBIC)) / 255
+        above, gap = int(random.integers(0, round(0.08 * height) + 1)), round(height * random.uniform(0.15, 0.5))
+        parts.append(np.pad(part, ((above, 0), (0, gap))))
+    highest = max(len(part) for part in parts)
+    return np.hstack([np.pad(part, ((0, highest - len(part)), (0, 0))) for part in parts])[:, :-gap]
+
+
+def _write(
+    digits: Sequence[Tensor], random: Generator, margin: tuple[float, float] = (0.3, 2)
+) -> tuple[Floats, Floats, Floats, float, tuple[int, int, int, int]]:
+    # Paper, the ink's mask, its colour, the digits' height, and the number's box.
+    height = random.uniform(60, 240)
+    ink = _lay(digits, height, random)
+    left, right, top, bottom = (round(height * random.uniform(*margin)) for _ in range(4))
+    mask = np.pad(ink, ((top, bottom), (left, right)))
+    paper = np.tile(random.uniform(0.75, 1, 3), (*mask.shape, 1))
+    return paper, mask, random.uniform(0, 0.35, 3), height, (left, top, left + ink.shape[1], top + ink.shape[0])
+
+
+def _ruled(digits: Sequence[Tensor], random: Generator, is_squared: bool) -> Floats:
+    canvas, mask, ink, height, _ = _write(digits, random)
+    period = height * (random.uniform(0.35, 0.7) if is_squared else random.uniform(0.9, 1.6))
+    width = random.uniform(1, max(1.5, 0.02 * height))
+    slope = np.tan(np.radians(random.uniform(-1.5, 1.5)))
+    y, x = np.mgrid[: mask.shape[0], : mask.shape[1]]
+    rulings = np.zeros(mask.shape)
+    for along in (y + slope * x, x - slope * y)[: 1 + is_squared]:
+        distance = np.abs((along + random.uniform(0, period)) % period - period / 2)
+        rulings = np.maximum(rulings, (width / 2 - distance + 0.5).clip(0, 1))
+    colour = canvas[0, 0] * random.uniform(0.5, 0.85) * np.array([random.uniform(0.8, 1), random.uniform(0.9, 1), 1])
+    return _paint(_paint(canvas, rulings, colour), mask, ink)
+
+
+def _with_margin(picture: Floats, part: float) -> tuple[Floats, int]:
+    margin = round(part * max(picture.shape))
+    return np.pad(picture, ((margin, margin), (margin, margin), (0, 0)), "edge"), margin
+
+
+def _paint(canvas: Floats, mask: Floats, colour: Floats) -> Floats:
+    return canvas + (colour - canvas) * mask[..., None]
+
+
+def _picture(pixels: Floats) -> Image.Image:
+    return Image.fromarray((pixels.clip(0, 1) * 255).astype(np.uint8))
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=int, default=100, help="of each kind and length")
+    parser.add_argument("--data_dir", default="data", help="folder for the data")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+
+    datamodule = MNISTDataModule(arguments.data_dir, val_size=0)  # as the network was trained
+    datamodule.prepare_data()
+    for stage in "fit", "test":
+        datamodule.setup(stage)
+    images, labels = (torch.cat(parts) for parts in zip(*datamodule.test_dataloader(), strict=True))
+    images = (255 * images[:, 0]).round().byte()
+    network = MNISTClassifier.from_pretrained().network
+    rejector = Rejector(network, datamodule.train_data[0], reject=0.005)
+
+    def read(picture: Image.Image) -> str:
+        try:
+            found = torch.stack([detection.image for detection in detect_digits(picture, network)])
+        except NoDigitError:
+            return ""
+        guesses = network(found).argmax(dim=1).tolist()
+        reasons = rejector.reasons(found)
+        return "".join("?" if reason else str(guess) for guess, reason in zip(guesses, reasons, strict=True))
+
+    for kinds, lengths in (NUMBERS, range(2, 10)), (SCENES, (1, 2, 3, 5)):
+        print("\n| pictures | digits right, % | numbers right, % | of five digits, % |\n|---|---|---|---|")
+        for name, scene in kinds.items():
+            random = np.random.default_rng(0)
+            answers, expected = [], []
+            for length in [length for length in lengths for _ in range(arguments.pictures)]:
+                chosen = torch.from_numpy(random.integers(0, len(images), length))
+                answers.append(read(make_picture(scene, list(images[chosen]), random)))
+                expected.append("".join(map(str, labels[chosen].tolist())))
+            right = [answer == number for answer, number in zip(answers, expected, strict=True)]
+            five = [is_right for is_right, number in zip(right, expected, strict=True) if len(number) == 5]
+            errors = float(char_error_rate(answers, expected))  # a digit too many or too few is one, too
+            figures = (100 * float(figure) for figure in (1 - errors, np.mean(right), np.mean(five)))
+            print(f"| {name} | {' | '.join(f'{figure:.1f}' for figure in figures)} |", flush=True)
+
+    def refused(pictures: Sequence[Image.Image]) -> float:
+        return 100 * float(np.mean([set(read(picture)) <= {"?"} for picture in pictures]))
+
+    import matplotlib
+
+    fonts = sorted(Path(matplotlib.get_data_path(), "fonts", "ttf").glob("DejaVuS*[!y].ttf"))
+    random = np.random.default_rng(0)
+    print("\n| no digits | refused, % |\n|---|---|")
+    unlike = [character for character in string.ascii_letters if character not in "OoIlSsZzBbgqGDQTLYi"]
+    for name, characters in ("letters", string.ascii_letters), ("those that are like no digit", unlike):
+        print(f"| {name} | {refused([letter(each, font) for font in fonts for each in characters]):.1f} |")
+    print(f"| scribbles | {refused([scribble(random) for _ in range(4 * arguments.pictures)]):.1f} |")
+    strange = [bool(reason) for part in images.split(1000) for reason in rejector.reasons(part.unsqueeze(1) / 255)]
+    print(f"| MNIST's own digits | {100 * np.mean(strange):.2f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,336 @@
+"""Where the digits of a picture are."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mnist_lit.network import MLP
+from mnist_lit.tools.preprocess import NoDigitError, preprocess, to_rgb
+
+_SIDES = 240, 1600  # pixels: the longer side of a picture, when it is looked at
+_PAPER = 160  # pixels of the longer side at which paper is told from ink
+_THRESHOLDS = (0.6, 0.5, 0.4, 0.32, 0.25, 0.2, 0.15, 0.11)  # of ink, which is from 0 to 1
+
+_Floats = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Detection:
+    """A digit in a picture.
+
+    Attributes:
+        line: Number of its line, from 1 at the top.
+        position: Its place in the line, from 1 at the left.
+        box: Left, top, right and bottom edge, in pixels of the upright picture.
+        image: The digit as MNIST's makers would have made it, float32 ``(1, 28, 28)`` in [0, 1].
+    """
+
+    line: int
+    position: int
+    box: tuple[int, int, int, int]
+    image: Tensor
+
+
+def detect_digits(picture: Image.Image, network: MLP) -> list[Detection]:
+    """Return the digits in a picture as one reads them: lines from the top, in each line from the left.
+
+    Paper is what remains when all that is small and dark is closed (morphological closing: Serra, "Image analysis and
+    mathematical morphology", 1982), and ink is how much darker a pixel is. At each of eight thresholds ink falls into
+    connected components. Those that a pen cannot have drawn as a digit are left out: solid ones, those that hold others
+    (frames, boxes, ruled lines that cross), strips along the border, and texture. The threshold that leaves most ink
+    in figures of about one size is taken. All this is done twice, for dark ink on light paper and for light on dark,
+    and the network says in which of the two the figures look like digits: by the mean of their energies (Liu, Wang,
+    Owens and Li, "Energy-based out-of-distribution detection", 2020).
+
+    Digits that touch each other are not parted.
+
+    Args:
+        picture: Of any size and mode.
+        network: On the CPU.
+
+    Raises:
+        NoDigitError: If there is nothing that could be a digit.
+    """
+    picture = to_rgb(picture)
+    longer = max(picture.size)
+    scale = min(max(longer, _SIDES[0]), _SIDES[1]) / longer
+    size = max(1, round(scale * picture.width)), max(1, round(scale * picture.height))
+    pixels = np.asarray(picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=3), dtype=np.float32) / 255
+    found: list[dict[_Figure, Tensor]] = []
+    scores: list[float] = []
+    for seen in pixels, 1 - pixels:
+        paper = _find_paper(seen)
+        figures = _find_figures(_find_ink(seen, paper))
+        prepared = {figure: _prepare(figure, seen, paper) for figure in figures}
+        found.append({figure: image for figure, image in prepared.items() if image is not None})
+        energies = _energies(found[-1].values(), network)
+        scores.append(sum(energies) / len(energies) * (1 - _part_of_ink(figures, seen, paper)) if energies else -np.inf)
+    for one, other in (0, 1), (1, 0):  # the holes of a digit may look like digits, too
+        if found[one] and all(any(figure.is_hole_of(outer) for outer in found[other]) for figure in found[one]):
+            scores[one] *= 0.85
+    images = found[int(np.argmax(scores))]
+    if _may_be_one(list(images)):  # whole or broken
+        images = _or_whole(images, picture, size, network)
+    if not images:
+        raise NoDigitError("there is no ink in it that could be a digit")
+    full_size: tuple[int, int] = picture.info["full_size"]
+    scale *= longer / max(full_size)
+    return [
+        Detection(line, position, figure.scaled_box(scale, full_size), images[figure])
+        for line, figures in enumerate(_lines(list(images)), start=1)
+        for position, figure in enumerate(figures, start=1)
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class _Figure:
+    # Connected ink, or the parts of one digit. The mask has the size of the box.
+    left: int
+    top: int
+    mask: npt.NDArray[np.bool_]
+    ink: float  # the sum over its pixels
+    strength: float  # the ink of its darker pixels
+    is_at_border: bool = False
+
+    @property
+    def right(self) -> int:
+        return self.left + self.width
+
+    @property
+    def bottom(self) -> int:
+        return self.top + self.height
+
+    @property
+    def width(self) -> int:
+        return int(self.mask.shape[1])
+
+    @property
+    def height(self) -> int:
+        return int(self.mask.shape[0])
+
+    @property
+    def size(self) -> int:
+        return max(self.width, self.height)
+
+    @property
+    def is_wide(self) -> bool:  # a stroke, at most a part of a digit
+        return self.width > 2.2 * self.height
+
+    def is_hole_of(self, other: "_Figure") -> bool:
+        is_beside = self.left >= other.left and self.right <= other.right
+        is_within = is_beside and self.top >= other.top and self.bottom <= other.bottom
+        return is_within and self.size > 0.25 * other.size  # smaller ones are digits on a sheet
+
+    def scaled_box(self, scale: float, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        left, top = int(self.left / scale), int(self.top / scale)
+        return left, top, min(round(self.right / scale), size[0]), min(round(self.bottom / scale), size[1])
+
+    def __or__(self, other: "_Figure") -> "_Figure":
+        left, top = min(self.left, other.left), min(self.top, other.top)
+        mask = np.zeros((max(self.bottom, other.bottom) - top, max(self.right, other.right) - left), bool)
+        for each in self, other:
+            mask[each.top - top : each.bottom - top, each.left - left : each.right - left] |= each.mask
+        return _Figure(left, top, mask, self.ink + other.ink, self.strength, self.is_at_border or other.is_at_border)
+
+
+def _find_paper(pixels: _Floats) -> _Floats:
+    # What the pixels would be without ink: closed with a disc as wide as a quarter of the picture, and smoothed.
+    height, width, _ = pixels.shape
+    scale = _PAPER / max(height, width)
+    small = cv2.resize(
+        pixels, (max(8, round(scale * width)), max(8, round(scale * height))), interpolation=cv2.INTER_AREA
+    )
+    small = cv2.medianBlur((255 * small).round().astype(np.uint8), 3).astype(np.float32) / 255  # a light speck is none
+    diameter = max(small.shape) // 4 | 1
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (diameter, diameter))
+    paper = cv2.GaussianBlur(cv2.morphologyEx(small, cv2.MORPH_CLOSE, disc), (0, 0), diameter / 4)
+    return np.asarray(cv2.resize(paper, (width, height), interpolation=cv2.INTER_LINEAR))
+
+
+def _find_ink(pixels: _Floats, paper: _Floats) -> _Floats:
+    # How much of the light each pixel swallows, from 0 to 1.
+    absorbed = (1 - pixels / np.maximum(paper, 0.05)).clip(0, 1)
+    return np.asarray(cv2.GaussianBlur(np.sqrt((absorbed**2).mean(axis=2)), (0, 0), 0.8))
+
+
+def _find_figures(ink: _Floats) -> list[_Figure]:
+    # The figures that could be digits, at the best threshold.
+    noise = 2 * 1.48 * float(np.median(np.abs(ink - cv2.GaussianBlur(ink, (0, 0), 2))))
+    components = [list(_components(ink, threshold)) for threshold in _THRESHOLDS if threshold >= 4 * noise]
+    chosen: list[list[_Figure]] = []
+    for with_border in False, True:
+        best: list[_Figure] = []
+        for each in components:
+            figures = _of_one_size([figure for figure in each if with_border or not figure.is_at_border])
+            if _total(figures) > 1.1 * _total(best):  # rather a higher threshold, at which less touches
+                best = figures
+        chosen.append(best)
+    inner, outer = chosen
+    # What reaches the border counts only if it is like the rest, or if there is no rest: else it is a desk or a thumb.
+    is_alike = all(
+        figure.size <= 1.6 * max(each.size for each in inner) and figure.strength > 0.65 * inner[0].strength
+        for figure in outer
+        if inner and figure.is_at_border
+    )
+    figures = _merge(outer if is_alike and _total(outer) > 1.1 * _total(inner) else inner)
+    return [figure for figure in figures if figure.height > 0.4 * max(each.height for each in figures)]
+
+
+def _components(ink: _Floats, threshold: float) -> Iterator[_Figure]:
+    # Connected ink above the threshold, without what a pen cannot have drawn as a digit or a part of one.
+    _, labels, statistics, _ = cv2.connectedComponentsWithStats((ink > threshold).astype(np.uint8), connectivity=8)
+    sizes = statistics[:, 2:4].max(axis=1)
+    large = np.flatnonzero(sizes >= max(6, 0.008 * max(ink.shape)))[1:]  # without the first, which is the paper
+    if len(large) > 2000:  # noise
+        return
+    lefts, tops, widths, heights, _ = statistics[large].T
+    for label in large:
+        left, top, width, height, _ = (int(value) for value in statistics[label])
+        is_inside = (
+            (lefts >= left) & (tops >= top) & (lefts + widths <= left + width) & (tops + heights <= top + height)
+        )
+        held = sizes[large][is_inside] / sizes[label]  # itself among them
+        if (held > 0.12).sum() > 1 or (held > 0.03).sum() > 3:
+            continue
+        mask = labels[top : top + height, left : left + width] == label
+        values = ink[top : top + height, left : left + width][mask]
+        if values.mean() < 1.25 * threshold:  # texture: ink is well above the threshold
+            continue
+        depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3).max()
+        if 2 * depth > 0.5 * sizes[label]:  # solid
+            continue
+        rim = (labels[[0, -1]] == label).sum() + (labels[:, [0, -1]] == label).sum()
+        if rim > sum(ink.shape):  # more than half of it: what lies around all else
+            continue
+        edges = (left == 0) + (top == 0) + (left + width == ink.shape[1]) + (top + height == ink.shape[0])
+        if edges > 2 and max(width, height) > 5 * min(width, height):  # a strip along the border
+            continue
+        yield _Figure(left, top, mask, float(values.sum()), float(np.percentile(values, 75)), edges > 0)
+
+
+def _total(figures: Sequence[_Figure]) -> float:
+    return sum(figure.ink for figure in figures if not figure.is_wide)
+
+
+def _of_one_size(figures: Sequence[_Figure]) -> list[_Figure]:
+    # Those about as large and as dark as the figure with most ink, this one first.
+    whole = [figure for figure in figures if not figure.is_wide]
+    if not whole:
+        return []
+    largest = max(whole, key=lambda figure: figure.strength * figure.ink)
+    alike = [
+        figure
+        for figure in figures
+        if figure.strength > 0.5 * largest.strength and 0.15 < figure.size / largest.size < 1.7
+    ]
+    return sorted(alike, key=lambda figure: figure is not largest)
+
+
+def _merge(figures: Sequence[_Figure]) -> list[_Figure]:
+    # The parts of a digit, one above the other, become one: the bar of a 5, but no line below a number.
+    digits: list[_Figure] = []
+    for part in sorted(figures, key=lambda figure: (figure.is_wide, -figure.mask.size)):
+        for index, digit in enumerate(digits):
+            gap = max(part.top, digit.top) - min(part.bottom, digit.bottom)
+            height = max(part.bottom, digit.bottom) - min(part.top, digit.top)
+            is_below = part.top + part.bottom > 2 * digit.bottom - 0.3 * digit.height
+            if part.is_wide and (is_below or part.width > 1.3 * max(digit.width, 0.5 * digit.height)):
+                continue
+            if (
+                _overlap(part.left, part.right, digit.left, digit.right) > 0.5 * min(part.width, digit.width)
+                and gap < 0.3 * digit.height
+                and height < 1.6 * max(digit.height, 0.6 * digit.width)
+            ):
+                digits[index] = digit | part
+                break
+        else:
+            if not part.is_wide:
+                digits.append(part)
+    return digits
+
+
+def _overlap(start: int, end: int, other_start: int, other_end: int) -> int:
+    return max(0, min(end, other_end) - max(start, other_start))
+
+
+def _prepare(figure: _Figure, pixels: _Floats, paper: _Floats) -> Tensor | None:
+    # The figure alone, with paper in place of all else and around it, as MNIST's makers would have made it.
+    reach = max(2, round(0.04 * figure.size))
+    height, width, _ = pixels.shape
+    left, top = max(0, figure.left - 2 * reach), max(0, figure.top - 2 * reach)
+    right, bottom = min(width, figure.right + 2 * reach), min(height, figure.bottom + 2 * reach)
+    mask = np.zeros((bottom - top, right - left), np.float32)
+    mask[figure.top - top : figure.bottom - top, figure.left - left : figure.right - left] = figure.mask
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    mask = cv2.GaussianBlur(cv2.dilate(mask, disc), (0, 0), reach / 2)[..., None]
+    around, inside = paper[top:bottom, left:right], pixels[top:bottom, left:right]
+    margin = figure.size // 2
+    colour = [float(value) for value in np.median(around.reshape(-1, 3), axis=0)]
+    alone = cv2.copyMakeBorder(
+        around + mask * (inside - around), margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=colour
+    )
+    try:
+        return preprocess(Image.fromarray((255 * alone).clip(0, 255).astype(np.uint8)))
+    except NoDigitError:
+        return None
+
+
+def _energies(images: Iterable[Tensor], network: MLP) -> list[float]:
+    with torch.inference_mode():
+        return [float(network(image[None]).logsumexp(dim=1)) for image in images]
+
+
+def _may_be_one(figures: Sequence[_Figure]) -> bool:
+    # Whether all of them share a column, and are no column of digits.
+    if not figures:
+        return True
+    share = max(figure.left for figure in figures) <= min(figure.right for figure in figures)
+    return share and reduce(_Figure.__or__, figures).height < 2 * max(figure.height for figure in figures)
+
+
+def _or_whole(
+    images: dict[_Figure, Tensor], picture: Image.Image, size: tuple[int, int], network: MLP
+) -> dict[_Figure, Tensor]:
+    # The picture as that of one digit, if the network likes that more than all that was found in it.
+    try:
+        whole = preprocess(picture)
+    except NoDigitError:
+        return images
+    if images and _energies([whole], network)[0] < max(_energies(images.values(), network)):
+        return images
+    figures = list(images) or [_Figure(0, 0, np.ones(size[::-1], bool), 0, 0)]
+    return {reduce(_Figure.__or__, figures): whole}
+
+
+def _part_of_ink(figures: Sequence[_Figure], pixels: _Floats, paper: _Floats) -> float:
+    # What part of the pixels around the figures has the ink's colour rather than the paper's.
+    everything = reduce(_Figure.__or__, figures)
+    reach = max(figure.height for figure in figures) // 2
+    left, top = max(0, everything.left - reach), max(0, everything.top - reach)
+    place = np.s_[top : everything.bottom + reach, left : everything.right + reach]
+    difference = pixels[place] - paper[place]
+    inner = np.s_[everything.top - top :, everything.left - left :]
+    colour = difference[inner][: everything.height, : everything.width][everything.mask].mean(axis=0)
+    return float((difference @ colour > colour @ colour / 2).mean())
+
+
+def _lines(figures: Sequence[_Figure]) -> list[list[_Figure]]:
+    lines: list[list[_Figure]] = []
+    for figure in sorted(figures, key=lambda figure: figure.top + figure.bottom):
+        for line in lines:
+            nearest = min(line, key=lambda each: abs(each.left + each.right - figure.left - figure.right))
+            common = _overlap(figure.top, figure.bottom, nearest.top, nearest.bottom)
+            if common > 0.4 * min(figure.height, nearest.height):
+                line.append(figure)
+                break
+        else:
+            lines.append([figure])
+    return [sorted(line, key=lambda figure: figure.left) for line in lines]

@@ -1,0 +1,62 @@
+"""Telling what is no digit."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mnist_lit.errors import UserError
+from mnist_lit.network import MLP
+from mnist_lit.tools.figures import last_hidden
+
+_BANK, _NEIGHBOURS = 10_000, 3
+
+
+class Rejector:
+    """Tells images that are unlike everything that a network was trained on.
+
+    How strange an image is: its cosine distance, in the network's last hidden layer, to the third nearest of 10,000
+    training images, divided by its energy, the logsumexp of its logits. So nearest neighbours guide the energy (Park,
+    Jung and Teoh, "Nearest neighbor guidance for out-of-distribution detection", 2023). The network's own probability
+    is no measure of that: it may be certain of a letter.
+
+    Args:
+        network: On the CPU.
+        images: Training images, uint8 ``(N, 28, 28)``. The first 10,000 are neighbours, the next 10,000 say how strange
+            a digit may be.
+        reject: What part of the digits that the network was trained on would be refused, above 0 and below 1.
+
+    Raises:
+        UserError: If there are too few images to tell.
+    """
+
+    def __init__(self, network: MLP, images: Tensor, reject: float) -> None:
+        self._network = network
+        if len(images) < 1000:
+            raise UserError(f"{len(images)} training images do not tell what is no digit: set --reject 0")
+        digits = images[: 2 * _BANK].unsqueeze(1) / 255
+        bank, others = digits.chunk(2)
+        with torch.inference_mode():
+            self._bank = F.normalize(last_hidden(network, bank), dim=1)
+            self._limit = float(self._strangeness(others).quantile(1 - reject))
+
+    def _strangeness(self, images: Tensor) -> Tensor:
+        strangeness = []
+        for part in images.split(1000):
+            similarity = F.normalize(last_hidden(self._network, part), dim=1) @ self._bank.T
+            distance = 1 - similarity.topk(_NEIGHBOURS).values[:, -1]
+            strangeness.append(distance / self._network(part).logsumexp(dim=1).clamp(min=0.1))
+        return torch.cat(strangeness)
+
+    @torch.inference_mode()
+    def reasons(self, images: Tensor) -> list[str]:
+        """Return why each image is refused, empty for a digit.
+
+        Args:
+            images: Float ``(N, 1, 28, 28)`` with pixels in [0, 1].
+        """
+        upright = self._strangeness(images)
+        turned = torch.stack([self._strangeness(images.rot90(times, (2, 3))) for times in (1, 3)]).amin(dim=0)
+        return [
+            "" if one <= self._limit else "may be turned" if other <= self._limit else "no digit"
+            for one, other in zip(upright.tolist(), turned.tolist(), strict=True)
+        ]
