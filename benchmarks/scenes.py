@@ -12,6 +12,7 @@ import string
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -285,18 +286,18 @@ def main() -> None:
             figures = (100 * float(figure) for figure in (1 - errors, np.mean(right), np.mean(five)))
             print(f"| {name} | {' | '.join(f'{figure:.1f}' for figure in figures)} |", flush=True)
 
-    def refused(pictures: Sequence[Image.Image]) -> float:
-        return 100 * float(np.mean([set(read(picture)) <= {"?"} for picture in pictures]))
+    def is_refused(picture: Image.Image) -> bool:
+        return set(read(picture)) <= {"?"}
 
-    import matplotlib
-
-    fonts = sorted(Path(matplotlib.get_data_path(), "fonts", "ttf").glob("DejaVuS*[!y].ttf"))
-    random = np.random.default_rng(0)
     print("\n| no digits | refused, % |\n|---|---|")
-    unlike = [character for character in string.ascii_letters if character not in "OoIlSsZzBbgqGDQTLYi"]
-    for name, characters in ("letters", string.ascii_letters), ("those that are like no digit", unlike):
-        print(f"| {name} | {refused([letter(each, font) for font in fonts for each in characters]):.1f} |")
-    print(f"| scribbles | {refused([scribble(random) for _ in range(4 * arguments.pictures)]):.1f} |")
+    fonts = sorted(Path(matplotlib.get_data_path(), "fonts", "ttf").glob("DejaVuS*[!y].ttf"))
+    refused = {each: np.mean([is_refused(letter(each, font)) for font in fonts]) for each in string.ascii_letters}
+    print(f"| letters | {100 * np.mean(list(refused.values())):.1f} |")
+    unlike = [part for each, part in refused.items() if each not in "OoIlSsZzBbgqGDQTLYi"]
+    print(f"| those that are like no digit | {100 * np.mean(unlike):.1f} |")
+    random = np.random.default_rng(0)
+    scribbles = [is_refused(scribble(random)) for _ in range(4 * arguments.pictures)]
+    print(f"| scribbles | {100 * np.mean(scribbles):.1f} |")
     strange = [bool(reason) for part in images.split(1000) for reason in rejector.reasons(part.unsqueeze(1) / 255)]
     print(f"| MNIST's own digits | {100 * np.mean(strange):.2f} |")
 
