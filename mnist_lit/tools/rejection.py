@@ -8,16 +8,17 @@ from mnist_lit.errors import UserError
 from mnist_lit.network import MLP
 from mnist_lit.tools.figures import last_hidden
 
-_BANK, _NEIGHBOURS = 10_000, 3
+_BANK = 10_000
 
 
 class Rejector:
     """Tells images that are unlike everything that a network was trained on.
 
-    How strange an image is: its cosine distance, in the network's last hidden layer, to the third nearest of 10,000
-    training images, divided by its energy, the logsumexp of its logits. So nearest neighbours guide the energy (Park,
-    Jung and Teoh, "Nearest neighbor guidance for out-of-distribution detection", 2023). The network's own probability
-    is no measure of that: it may be certain of a letter.
+    How strange an image is: its distance to the nearest of 10,000 training images in the network's last hidden layer,
+    times that among the images themselves, blurred, divided by its energy, the logsumexp of its logits. So nearest
+    neighbours guide the energy (Park, Jung and Teoh, "Nearest neighbor guidance for out-of-distribution detection",
+    2023). The distances are 1 - cosine. The network's own probability is no measure of strangeness: it may be certain
+    of a letter.
 
     Args:
         network: On the CPU.
@@ -30,22 +31,27 @@ class Rejector:
     """
 
     def __init__(self, network: MLP, images: Tensor, reject: float) -> None:
-        self._network = network
         if len(images) < 1000:
             raise UserError(f"{len(images)} training images do not tell what is no digit: set --reject 0")
-        digits = images[: 2 * _BANK].unsqueeze(1) / 255
-        bank, others = digits.chunk(2)
+        self._network = network
+        bank = min(_BANK, len(images) // 2)
         with torch.inference_mode():
-            self._bank = F.normalize(last_hidden(network, bank), dim=1)
+            self._hidden, self._blurred = self._features(images[:bank].unsqueeze(1) / 255)
+            others = images[bank : 2 * bank].unsqueeze(1) / 255
             self._limit = float(self._strangeness(others).quantile(1 - reject))
 
+    def _features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        blurred = F.avg_pool2d(images, kernel_size=4, stride=2, padding=1).flatten(1)
+        return F.normalize(last_hidden(self._network, images), dim=1), F.normalize(blurred, dim=1)
+
     def _strangeness(self, images: Tensor) -> Tensor:
-        strangeness = []
+        parts = []
         for part in images.split(1000):
-            similarity = F.normalize(last_hidden(self._network, part), dim=1) @ self._bank.T
-            distance = 1 - similarity.topk(_NEIGHBOURS).values[:, -1]
-            strangeness.append(distance / self._network(part).logsumexp(dim=1).clamp(min=0.1))
-        return torch.cat(strangeness)
+            hidden, blurred = self._features(part)
+            distance = 1 - (hidden @ self._hidden.T).amax(dim=1)
+            distance *= 1 - (blurred @ self._blurred.T).amax(dim=1)
+            parts.append(distance / self._network(part).logsumexp(dim=1).clamp(min=0.1))
+        return torch.cat(parts)
 
     @torch.inference_mode()
     def reasons(self, images: Tensor) -> list[str]:
