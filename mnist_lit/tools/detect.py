@@ -289,11 +289,12 @@ def _energies(images: Iterable[Tensor], network: MLP) -> list[float]:
 
 
 def _may_be_one(figures: Sequence[_Figure]) -> bool:
-    # Whether all of them share a column, and are no column of digits.
+    # Whether all of them share a column, or hardly a gap parts them; and they are no column of digits.
     if not figures:
         return True
-    share = max(figure.left for figure in figures) <= min(figure.right for figure in figures)
-    return share and reduce(_Figure.__or__, figures).height < 2 * max(figure.height for figure in figures)
+    height = max(figure.height for figure in figures)
+    gap = max(figure.left for figure in figures) - min(figure.right for figure in figures)
+    return gap < 0.08 * height and reduce(_Figure.__or__, figures).height < 2 * height
 
 
 def _or_whole(
