@@ -52,24 +52,19 @@ def test_numbers_are_read_whatever_is_around_them(test_images: Images, network: 
 
 
 def test_digits_are_in_the_order_in_which_one_reads(test_images: Images, network: MLP) -> None:
-    # 7 2 1 and 0 4 1 4, the second line a little lower on the right.
-    page = Image.new("L", (600, 400), 255)
-    for place, digit in enumerate(choose(test_images, *range(7))):
-        line, position = divmod(place, 3) if place < 3 else (1, place - 3)
-        page.paste(
-            Image.fromarray(255 - digit.numpy()).resize((112, 112)),
-            (20 + 140 * position, 40 + 180 * line + 8 * position),
-        )
-    assert read(page, network) == ["721", "0414"]
-    for angle in -8, 8:
-        assert read(page.rotate(angle, expand=True, fillcolor=255), network) == ["721", "0414"]
-    detection = detect_digits(page, network)[4]
+    page = Image.new("L", (900, 380), 255)
+    for place, digit in enumerate(choose(test_images, *range(8), 15, *range(9, 14))):
+        line, position = divmod(place, 7)
+        page.paste(Image.fromarray(255 - digit.numpy()).resize((112, 112)), (30 + 120 * position, 30 + 180 * line))
+    for angle in 0, -8, 8:
+        turned = page.rotate(angle, Image.Resampling.BICUBIC, expand=True, fillcolor=255)
+        assert read(turned, network) == ["7210414", "9590690"]
+    detection = detect_digits(page, network)[8]
     assert (detection.line, detection.position) == (2, 2)
-    left, top, right, bottom = detection.box
-    # The second digit of the second line lies in (160, 228, 272, 340); the box is that of its ink.
-    ink = np.argwhere(np.asarray(page)[228:340, 160:272] < 128)
-    edges = [160 + ink[:, 1].min(), 228 + ink[:, 0].min(), 161 + ink[:, 1].max(), 229 + ink[:, 0].max()]
-    assert np.abs(np.subtract([left, top, right, bottom], edges)).max() <= 6
+    # The second digit of the second line lies in (150, 210, 262, 322); the box is that of its ink.
+    ink = np.argwhere(np.asarray(page)[210:322, 150:262] < 128)
+    edges = [150 + ink[:, 1].min(), 210 + ink[:, 0].min(), 151 + ink[:, 1].max(), 211 + ink[:, 0].max()]
+    assert np.abs(np.subtract(detection.box, edges)).max() <= 6
 
 
 def test_a_box_is_in_pixels_of_the_upright_picture(test_images: Images, network: MLP) -> None:
