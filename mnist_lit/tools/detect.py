@@ -289,12 +289,12 @@ def _energies(images: Iterable[Tensor], network: MLP) -> list[float]:
 
 
 def _may_be_one(figures: Sequence[_Figure]) -> bool:
-    # Whether all of them share a column, or hardly a gap parts them; and they are no column of digits.
+    # Whether hardly a gap parts them, neither from the left to the right nor from the top to the bottom.
     if not figures:
         return True
-    height = max(figure.height for figure in figures)
+    heights = [figure.height for figure in figures]
     gap = max(figure.left for figure in figures) - min(figure.right for figure in figures)
-    return gap < 0.08 * height and reduce(_Figure.__or__, figures).height < 2 * height
+    return gap < 0.08 * max(heights) and reduce(_Figure.__or__, figures).height < 1.12 * sum(heights)
 
 
 def _or_whole(
