@@ -310,7 +310,10 @@ class MNISTCLI(LightningCLI):
             if predictions and digits:
                 each = zip(digits, torch.cat(predictions), reasons, strict=False)  # limit_predict_batches makes fewer
                 answers = [Answer(path, detection, row, reason) for (path, detection), row, reason in each]
-                say_answers(answers, options.output)
+                for path, _ in digits[len(answers) :][:1]:  # a number of which digits are missing would be another one
+                    answers = [answer for answer in answers if answer.path != path]
+                if answers:
+                    say_answers(answers, options.output)
                 if options.show:
                     show_answers(answers, options.show)
             elif predictions:  # with --return_predictions false there are none

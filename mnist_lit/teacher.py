@@ -70,13 +70,6 @@ def _read(path: Path) -> MLP:
         network = MLP(hparams["hidden_sizes"], hparams["activation"])
         weights = {name.removeprefix("network."): value for name, value in checkpoint["state_dict"].items()}
         network.load_state_dict(weights)
-    except (
-        AttributeError,
-        IndexError,
-        KeyError,
-        RuntimeError,
-        TypeError,
-        UserError,
-    ) as error:
+    except (AttributeError, LookupError, RuntimeError, TypeError, UserError) as error:  # it holds something else
         raise UserError(damaged(path)) from error
     return network.eval().requires_grad_(False)

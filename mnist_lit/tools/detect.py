@@ -284,8 +284,12 @@ def _prepare(figure: _Figure, pixels: _Floats, paper: _Floats) -> Tensor | None:
 
 
 def _energies(images: Iterable[Tensor], network: MLP) -> list[float]:
+    batch = list(images)
+    if not batch:
+        return []
     with torch.inference_mode():
-        return [float(network(image[None]).logsumexp(dim=1)) for image in images]
+        energies: list[float] = network(torch.stack(batch)).logsumexp(dim=1).tolist()
+    return energies
 
 
 def _may_be_one(figures: Sequence[_Figure]) -> bool:

@@ -118,8 +118,9 @@ def _draw(picture: Image.Image, answers: Sequence[Answer]) -> Image.Image:
     scale = width / (max(picture.size) if is_one else picture.width)
     small = picture.resize((max(1, round(scale * picture.width)), max(1, round(scale * picture.height))))
     draw, font = ImageDraw.Draw(small), ImageFont.load_default(24)
+    of_box = scale * max(picture.size) / max(picture.info["full_size"])  # a large picture has been reduced
     for answer in answers:
-        left, top, right, bottom = (round(scale * edge) for edge in answer.detection.box)
+        left, top, right, bottom = (round(of_box * edge) for edge in answer.detection.box)
         draw.rectangle((left, top, right, bottom), outline="red")
         draw.text((left, max(0, top - 28)), answer.digit, fill="red", font=font)
     tensors = torch.stack([answer.detection.image for answer in answers])

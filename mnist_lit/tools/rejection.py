@@ -36,21 +36,19 @@ class Rejector:
         self._network = network
         bank = min(_BANK, len(images) // 2)
         with torch.inference_mode():
-            self._hidden, self._blurred = self._features(images[:bank].unsqueeze(1) / 255)
+            neighbours = images[:bank].unsqueeze(1) / 255
+            self._hidden = F.normalize(last_hidden(network, neighbours), dim=1)
+            self._blurred = _blur(neighbours)
             others = images[bank : 2 * bank].unsqueeze(1) / 255
             self._limit = float(self._strangeness(others).quantile(1 - reject))
-
-    def _features(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        blurred = F.avg_pool2d(images, kernel_size=4, stride=2, padding=1).flatten(1)
-        return F.normalize(last_hidden(self._network, images), dim=1), F.normalize(blurred, dim=1)
 
     def _strangeness(self, images: Tensor) -> Tensor:
         parts = []
         for part in images.split(1000):
-            hidden, blurred = self._features(part)
-            distance = 1 - (hidden @ self._hidden.T).amax(dim=1)
-            distance *= 1 - (blurred @ self._blurred.T).amax(dim=1)
-            parts.append(distance / self._network(part).logsumexp(dim=1).clamp(min=0.1))
+            hidden = last_hidden(self._network, part)
+            distance = 1 - (F.normalize(hidden, dim=1) @ self._hidden.T).amax(dim=1)
+            distance *= 1 - (_blur(part) @ self._blurred.T).amax(dim=1)
+            parts.append(distance / self._network.layers[-1](hidden).logsumexp(dim=1).clamp(min=0.1))
         return torch.cat(parts)
 
     @torch.inference_mode()
@@ -66,3 +64,7 @@ class Rejector:
             "" if one <= self._limit else "may be turned" if other <= self._limit else "no digit"
             for one, other in zip(upright.tolist(), turned.tolist(), strict=True)
         ]
+
+
+def _blur(images: Tensor) -> Tensor:
+    return F.normalize(F.avg_pool2d(images, kernel_size=4, stride=2, padding=1).flatten(1), dim=1)

@@ -2,6 +2,7 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import photos
 import pytest
 import scenes
 import torch
@@ -128,6 +129,29 @@ def test_a_picture_of_a_number_has_a_row_for_each_digit(cli: CLI, test_images: I
     result = cli(*PREDICT, "scribble.png", "--reject=0", "--data.data_dir=none")
     assert result.out.splitlines()[1].split()[1] in "0123456789"
     assert not Path("none").exists()
+
+
+def test_the_shown_box_of_a_large_picture_is_around_its_ink(cli: CLI, test_images: Images, tmp_path: Path) -> None:
+    (digit,) = choose(test_images, 0)
+    page = Image.new("L", (5000, 5000), 255)  # larger than what is kept
+    page.paste(Image.fromarray(255 - digit.numpy()).resize((1400, 1400)), (2500, 2500))
+    page.save(tmp_path / "large.png")
+    assert cli(*PREDICT, "large.png", "--show=seen", "--reject=0").status == 0
+    shown = np.asarray(Image.open("seen/001_large.png").convert("RGB"), dtype=int)[:, :280]
+    red, dark = shown[..., 0] - shown[..., 1] > 100, shown.max(axis=2) < 60
+    for axis in 0, 1:
+        box, ink = (np.flatnonzero(mask.any(axis=axis)) for mask in (red, dark))
+        assert 0 <= ink[0] - box[0] < 35  # the answer stands above the box
+        assert 0 <= box[-1] - ink[-1] < 6
+
+
+def test_a_number_that_is_not_wholly_predicted_is_left_out(cli: CLI, test_images: Images, tmp_path: Path) -> None:
+    for name, indices in ("one", (0,)), ("two", (1, 2, 3)):
+        digits = choose(test_images, *indices)
+        photos.to_picture(scenes.plain(digits, np.random.default_rng(1))).save(tmp_path / f"{name}.png")
+    limit = ("--data.batch_size=2", "--trainer.limit_predict_batches=1", "--reject=0")
+    result = cli(*PREDICT, "one.png", "two.png", *limit)
+    assert [line.split()[:2] for line in result.out.splitlines()[1:]] == [["one.png", "7"]]
 
 
 def test_the_box_of_a_small_picture_is_that_of_its_ink(test_images: Images, network: MLP) -> None:
