@@ -10,6 +10,7 @@ import argparse
 import io
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,17 +23,17 @@ from mnist_lit import MNISTClassifier, MNISTDataModule
 from mnist_lit.tools.detect import detect_digits
 from mnist_lit.tools.preprocess import NoDigitError
 
-Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+Floats = np.ndarray[tuple[Any, ...], np.dtype[np.floating[Any]]]
 
 
 def clean(digit: Tensor, random: Generator) -> Image.Image:
     """Enlarge uint8 ``digit`` (28, 28) 3 to 20 times, and put it somewhere on paper of a light or dark colour."""
-    return _picture(_clean(digit, random))
+    return to_picture(_clean(digit, random))
 
 
 def rough(digit: Tensor, random: Generator) -> Image.Image:
     """Take a photo of it, under light that falls off by a tenth to a half, with noise, paper's texture and JPEG."""
-    return _jpeg(_rough(digit, random), random)
+    return to_jpeg(_rough(digit, random), random)
 
 
 def harsh(digit: Tensor, random: Generator) -> Image.Image:
@@ -49,7 +50,7 @@ def harsh(digit: Tensor, random: Generator) -> Image.Image:
     for _ in range(random.integers(7)):
         radius = max(1, random.uniform(0.004, 0.012) * max(height, width))
         pixels[(y - random.integers(height)) ** 2 + (x - random.integers(width)) ** 2 < radius**2] *= 0.3
-    return _jpeg(pixels, random)
+    return to_jpeg(pixels, random)
 
 
 def low_resolution(digit: Tensor, random: Generator) -> Image.Image:
@@ -111,13 +112,15 @@ def _rough(digit: Tensor, random: Generator) -> Floats:
     return pixels
 
 
-def _picture(pixels: Floats) -> Image.Image:
+def to_picture(pixels: Floats) -> Image.Image:
+    """Return RGB ``pixels`` ``(H, W, 3)`` in [0, 1] as a picture."""
     return Image.fromarray((pixels.clip(0, 1) * 255).astype(np.uint8))
 
 
-def _jpeg(pixels: Floats, random: Generator) -> Image.Image:
+def to_jpeg(pixels: Floats, random: Generator) -> Image.Image:
+    """Return it as it comes back from a JPEG file of a quality from 40 to 89."""
     file = io.BytesIO()
-    _picture(pixels).save(file, "JPEG", quality=int(random.integers(40, 90)))
+    to_picture(pixels).save(file, "JPEG", quality=int(random.integers(40, 90)))
     picture = Image.open(file)
     picture.load()
     return picture

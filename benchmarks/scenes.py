@@ -7,16 +7,15 @@ what is no digit. Half of the pictures have uneven light, noise and JPEG. The ne
 """
 
 import argparse
-import io
 import string
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib
 import numpy as np
-import numpy.typing as npt
 import torch
 from numpy.random import Generator
+from photos import Floats, to_jpeg, to_picture
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchmetrics.functional.text import char_error_rate
@@ -26,7 +25,6 @@ from mnist_lit.tools.detect import detect_digits
 from mnist_lit.tools.preprocess import NoDigitError
 from mnist_lit.tools.rejection import Rejector
 
-Floats = npt.NDArray[np.floating]
 Scene = Callable[[Sequence[Tensor], Generator], Floats]
 
 
@@ -80,14 +78,14 @@ def framed(digits: Sequence[Tensor], random: Generator) -> Floats:
 
 def on_desk(digits: Sequence[Tensor], random: Generator) -> Floats:
     """Lay the sheet, turned by up to 8 degrees, on a dark desk with grain."""
-    sheet = _picture(plain(digits, random)).convert("RGBA")
+    sheet = to_picture(plain(digits, random)).convert("RGBA")
     turned = sheet.rotate(random.uniform(-8, 8), Image.Resampling.BICUBIC, expand=True)
     left, right, top, bottom = (round(max(sheet.size) * random.uniform(0.1, 0.6)) for _ in range(4))
     width, height = turned.width + left + right, turned.height + top + bottom
     coarse = Image.fromarray(random.normal(size=(height // 6 + 2, 3)).astype(np.float32))
     grain = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))[..., None]
     colour = random.uniform(0.15, 0.5) * np.array([1, random.uniform(0.6, 1), random.uniform(0.4, 1)])
-    desk = _picture(colour * (1 + 0.06 * grain))
+    desk = to_picture(colour * (1 + 0.06 * grain))
     desk.paste(turned, (left, top), turned)
     return np.asarray(desk) / 255
 
@@ -154,18 +152,14 @@ def make_picture(scene: Scene, digits: Sequence[Tensor], random: Generator) -> I
     """Draw a scene; half of them in uneven light, with noise and JPEG."""
     pixels = scene(digits, random)
     if random.random() < 0.5:
-        return _picture(pixels)
+        return to_picture(pixels)
     height, width, _ = pixels.shape
     y, x = np.mgrid[:height, :width]
     angle = random.uniform(0, 2 * np.pi)
     distance = np.cos(angle) * (x / width - 0.5) + np.sin(angle) * (y / height - 0.5) + 0.7
     pixels = pixels * (1 - random.uniform(0.05, 0.35) * distance / 1.4)[..., None]
     pixels += random.uniform(0.01, 0.05) * random.normal(size=pixels.shape)
-    file = io.BytesIO()
-    _picture(pixels).save(file, "JPEG", quality=int(random.integers(40, 90)))
-    picture = Image.open(file)
-    picture.load()
-    return picture
+    return to_jpeg(pixels, random)
 
 
 def letter(character: str, font: Path) -> Image.Image:
@@ -239,10 +233,6 @@ def _with_margin(picture: Floats, part: float) -> tuple[Floats, int]:
 
 def _paint(canvas: Floats, mask: Floats, colour: Floats) -> Floats:
     return canvas + (colour - canvas) * mask[..., None]
-
-
-def _picture(pixels: Floats) -> Image.Image:
-    return Image.fromarray((pixels.clip(0, 1) * 255).astype(np.uint8))
 
 
 def main() -> None:

@@ -60,20 +60,18 @@ def data(test_images: Images) -> DataLoader[Any]:
     return DataLoader(TensorDataset(images[:200], labels[:200]), batch_size=100)
 
 
-@pytest.mark.filterwarnings("ignore:.*no `val_dataloader`")
 def test_the_labels_have_the_rest_of_the_weight(data: DataLoader[Any]) -> None:
     losses = []
     none: dict[str, Any] = {}
     for options in none, {"teacher": PRETRAINED}, {"teacher": [PRETRAINED], "teacher_weight": 0.25}:
         torch.manual_seed(0)
         trainer = Trainer(max_steps=1, logger=False, enable_checkpointing=False, enable_progress_bar=False)
-        trainer.fit(MNISTClassifier(**options), data)
+        trainer.fit(MNISTClassifier(**options), data, data)
         losses.append(float(trainer.callback_metrics["train_loss"]))
     assert losses[2] == pytest.approx(0.75 * losses[0] + 0.25 * losses[1], rel=1e-5)
     assert losses[0] != losses[1]
 
 
-@pytest.mark.filterwarnings("ignore:.*no `val_dataloader`")
 def test_in_python_a_training_goes_on_with_its_own_teacher_or_without_one(
     data: DataLoader[Any], tmp_path: Path
 ) -> None:
@@ -87,7 +85,7 @@ def test_in_python_a_training_goes_on_with_its_own_teacher_or_without_one(
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, std=0.05)
         trainer = Trainer(max_epochs=epochs, logger=False, enable_checkpointing=False, enable_progress_bar=False)
-        trainer.fit(model, data, ckpt_path=continued)
+        trainer.fit(model, data, data, ckpt_path=continued)
         trainer.save_checkpoint(path)
         trainer.test(model, data, ckpt_path=PRETRAINED, verbose=False)  # of another training
         model.load_state_dict(torch.load(path)["state_dict"])

@@ -194,7 +194,7 @@ def test_in_python_it_is_a_callback(data_dir: Path, tmp_path: Path, rounds: list
             self.clip_gradients(optimizer, gradient_clip_val=0.01, gradient_clip_algorithm="norm")
 
     class WithClosure(torch.optim.SGD):
-        def step(self, closure: Any) -> Any:  # type: ignore[override]  # SAM for one calls it more than once
+        def step(self, closure: Any) -> Any:  # type: ignore[override]  # SAM requires it, and calls it again
             closure()
             return super().step(closure)
 

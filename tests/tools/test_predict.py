@@ -1,5 +1,6 @@
 import csv
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +111,7 @@ def test_output_can_be_a_device_and_names_can_be_strange(cli: CLI, folder: Path)
     result = cli(*PRETRAINED, "--images=photos", "--output=predictions.csv")
     assert result.status == 0
     assert r"'photos/\udcff\x1b[31m.jpg'      7" in result.out
-    assert Path("predictions.csv").read_bytes().count(b"/\xff\x1b[31m.jpg,1,1,") == 1
+    assert len(re.findall(rb"/\xff\x1b\[31m.jpg,1,1,(?:\d+,){4}7,7,", Path("predictions.csv").read_bytes())) == 1
     assert cli(*PRETRAINED, "--images=photos", "--output=/dev/null").status == 0
     assert not Path("/dev/null").is_file()
 
