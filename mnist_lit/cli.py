@@ -41,7 +41,7 @@ from mnist_lit.tools.predict import (
     say_predictions,
     show_answers,
 )
-from mnist_lit.tools.rejection import Rejector
+from mnist_lit.tools.rejection import REJECT, refuse
 from mnist_lit.tools.tensorboard import TensorBoardSummary
 
 
@@ -72,8 +72,8 @@ class MNISTCLI(LightningCLI):
         predict.add_argument(
             "--reject",
             type=float,
-            default=0.005,
-            help="Answer ? to what in --images is stranger than all but this part of the training digits; 0: never.",
+            default=REJECT,
+            help="Answer ? to what in --images is less like a digit than all but this part of MNIST's; 0: never.",
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -289,18 +289,12 @@ class MNISTCLI(LightningCLI):
             raise UserError(f"--reject must be at least 0 and below 1, got {options.reject}")
         digits: list[tuple[Path, Detection]] = []
         failures: dict[Path, str] = {}
-        reasons: list[str] = []
         if options.images:
             pictures = find_pictures(options.images, options.output, options.show)
-            digits, failures = read_digits(pictures, self.model.network)
+            digits, failures = read_digits(pictures)
         predictions: list[Tensor] | None = None
         if digits:
             images = torch.stack([detection.image for _, detection in digits])
-            reasons = [""] * len(digits)
-            if options.reject:
-                self.datamodule.prepare_data()
-                self.datamodule.setup("fit")
-                reasons = Rejector(self.model.network, self.datamodule.train_data[0], options.reject).reasons(images)
             no_labels = torch.zeros(len(images), dtype=torch.int64)
             batches = TensorBatches(images[:, 0].mul(255).round().byte(), no_labels, self.datamodule.batch_size)
             kwargs |= {"dataloaders": batches, "datamodule": None}
@@ -308,6 +302,7 @@ class MNISTCLI(LightningCLI):
             predictions = cast(list[Tensor] | None, self.trainer.predict(**kwargs))
         if self.trainer.is_global_zero:
             if predictions and digits:
+                reasons = refuse(images, options.reject)
                 each = zip(digits, torch.cat(predictions), reasons, strict=False)  # limit_predict_batches makes fewer
                 answers = [Answer(path, detection, row, reason) for (path, detection), row, reason in each]
                 for path, _ in digits[len(answers) :][:1]:  # a number of which digits are missing would be another one

@@ -182,7 +182,11 @@ def test_the_wheel_brings_the_images_their_notice_and_the_pretrained_network(tmp
     ]
     subprocess.run(command, check=True)
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
-        for name in [*(f"mnist_lit/mnist/{name}" for name in (*PACKED, "README.md")), "mnist_lit/pretrained.ckpt"]:
+        for name in [
+            *(f"mnist_lit/mnist/{name}" for name in (*PACKED, "README.md")),
+            "mnist_lit/pretrained.ckpt",
+            "mnist_lit/tools/rejector.ckpt",
+        ]:
             assert wheel.read(name) == (root / name).read_bytes()
         images = gzip.decompress(wheel.read(f"mnist_lit/mnist/{PACKED[0]}"))
     assert len(images) == 16 + 60_000 * 28 * 28

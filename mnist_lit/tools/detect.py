@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from itertools import combinations, pairwise
+from math import ceil
 from typing import Any
 
 import cv2
@@ -12,12 +14,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mnist_lit.network import MLP
-from mnist_lit.tools.preprocess import NoDigitError, preprocess, to_rgb
+from mnist_lit.tools.preprocess import NoDigitError, full_size, preprocess, to_rgb
+from mnist_lit.tools.rejection import energy
 
 _SIDES = 240, 1600  # pixels: the longer side of a picture, when it is looked at
 _PAPER = 160  # pixels of the longer side at which paper is told from ink
 _THRESHOLDS = (0.6, 0.5, 0.4, 0.32, 0.25, 0.2, 0.15, 0.11)  # of ink, which is from 0 to 1
+_FEW = 40  # figures: more are neither joined nor cut, which would take too long
 
 _Floats = npt.NDArray[np.floating[Any]]
 
@@ -39,22 +42,24 @@ class Detection:
     image: Tensor
 
 
-def detect_digits(picture: Image.Image, network: MLP) -> list[Detection]:
+def detect_digits(picture: Image.Image) -> list[Detection]:
     """Return the digits in a picture as one reads them: lines from the top, in each line from the left.
 
     Paper is what remains when all that is small and dark is closed (morphological closing: Serra, "Image analysis and
     mathematical morphology", 1982), and ink is how much darker a pixel is. At each of eight thresholds ink falls into
     connected components. Those that a pen cannot have drawn as a digit are left out: solid ones, those that hold others
     (frames, boxes, ruled lines that cross), strips along the border, and texture. The threshold that leaves most ink
-    in figures of about one size is taken. All this is done twice, for dark ink on light paper and for light on dark,
-    and the network says in which of the two the figures look like digits: by the mean of their energies (Liu, Wang,
-    Owens and Li, "Energy-based out-of-distribution detection", 2020).
+    in figures of about one size is taken.
 
-    Digits that touch each other are not parted.
+    Left out are also digits less than 0.4 times as high as the tallest, and of more than 40 figures none are joined or
+    cut.
+
+    What then remains to be decided, ``energy`` decides, which says how much an image is like a digit: which parts are
+    one digit that the pen has broken, which figure is two digits that touch, whether ink is dark on light paper or
+    light on dark, and whether all of the picture is one digit.
 
     Args:
         picture: Of any size and mode.
-        network: On the CPU.
 
     Raises:
         NoDigitError: If there is nothing that could be a digit.
@@ -68,23 +73,21 @@ def detect_digits(picture: Image.Image, network: MLP) -> list[Detection]:
     scores: list[float] = []
     for seen in pixels, 1 - pixels:
         paper = _find_paper(seen)
-        figures = _find_figures(_find_ink(seen, paper))
-        prepared = {figure: _prepare(figure, seen, paper) for figure in figures}
-        found.append({figure: image for figure, image in prepared.items() if image is not None})
-        energies = _energies(found[-1].values(), network)
-        scores.append(sum(energies) / len(energies) * (1 - _part_of_ink(figures, seen, paper)) if energies else -np.inf)
+        images = _prepare(_find_figures(_find_ink(seen, paper)), seen, paper)
+        if len(images) <= _FEW:
+            images = _split(_join(images, seen, paper), seen, paper)
+        found.append(images)
+        scores.append(_score(images) - _part_of_ink(list(images), seen, paper) if images else -np.inf)
     for one, other in (0, 1), (1, 0):  # the holes of a digit may look like digits, too
-        if found[one] and all(any(figure.is_hole_of(outer) for outer in found[other]) for figure in found[one]):
-            scores[one] *= 0.85
-    images = found[int(np.argmax(scores))]
-    if _may_be_one(list(images)):  # whole or broken
-        images = _or_whole(images, picture, size, network)
+        if found[one] and all(any(figure.lies_within(outer) for outer in found[other]) for figure in found[one]):
+            scores[one] -= 0.3
+    images = _or_whole(found[int(np.argmax(scores))], picture, size)
     if not images:
         raise NoDigitError("there is no ink in it that could be a digit")
-    full_size: tuple[int, int] = picture.info["full_size"]
-    scale *= longer / max(full_size)
+    whole = full_size(picture)
+    scale *= longer / max(whole)
     return [
-        Detection(line, position, figure.scaled_box(scale, full_size), images[figure])
+        Detection(line, position, figure.scaled_box(scale, whole), images[figure])
         for line, figures in enumerate(_lines(list(images)), start=1)
         for position, figure in enumerate(figures, start=1)
     ]
@@ -124,14 +127,27 @@ class _Figure:
     def is_wide(self) -> bool:  # a stroke, at most a part of a digit
         return self.width > 2.2 * self.height
 
-    def is_hole_of(self, other: "_Figure") -> bool:
+    def lies_within(self, other: "_Figure") -> bool:
         is_beside = self.left >= other.left and self.right <= other.right
-        is_within = is_beside and self.top >= other.top and self.bottom <= other.bottom
-        return is_within and self.size > 0.25 * other.size  # smaller ones are digits on a sheet
+        return is_beside and self.top >= other.top and self.bottom <= other.bottom
 
     def scaled_box(self, scale: float, size: tuple[int, int]) -> tuple[int, int, int, int]:
         left, top = int(self.left / scale), int(self.top / scale)
-        return left, top, min(round(self.right / scale), size[0]), min(round(self.bottom / scale), size[1])
+        return left, top, min(ceil(self.right / scale), size[0]), min(ceil(self.bottom / scale), size[1])
+
+    def gap(self, other: "_Figure") -> int:
+        beside = max(self.left, other.left) - min(self.right, other.right)
+        return max(beside, self.top - other.bottom, other.top - self.bottom)
+
+    def part(self, start: int, end: int) -> "_Figure":
+        # What lies in some of its columns.
+        mask = self.mask[:, start:end]
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        share = mask.sum() / self.mask.sum()
+        mask = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        return _Figure(
+            self.left + start + int(columns[0]), self.top + int(rows[0]), mask, share * self.ink, self.strength
+        )
 
     def __or__(self, other: "_Figure") -> "_Figure":
         left, top = min(self.left, other.left), min(self.top, other.top)
@@ -161,8 +177,27 @@ def _find_ink(pixels: _Floats, paper: _Floats) -> _Floats:
     return np.asarray(cv2.GaussianBlur(np.sqrt((absorbed**2).mean(axis=2)), (0, 0), 0.8))
 
 
+def _erase_underlines(ink: _Floats) -> _Floats:
+    # Without straight lines that digits stand on.
+    _, labels, statistics, _ = cv2.connectedComponentsWithStats((ink > np.percentile(ink, 99.9) / 2).astype(np.uint8))
+    erased = ink.copy()
+    for label, (left, top, width, height, _) in enumerate(statistics[1:], start=1):
+        if width < 1.3 * height or width < 0.1 * max(ink.shape):
+            continue
+        from_below = labels[top : top + height, left : left + width][::-1] == label
+        rows, columns = np.mgrid[:height, :width]
+        lowest = from_below.argmax(axis=0)
+        line = np.polyval(np.polyfit(columns[0], lowest, 1), columns[0])
+        width_of_line = float(np.median((~from_below & (rows > lowest)).argmax(axis=0) - lowest))
+        if (abs(lowest - line) > 2 + 0.02 * height).mean() < 0.1 and width_of_line < 0.3 * height:
+            erased[top : top + height, left : left + width][::-1][rows < line + 1.5 * width_of_line + 2] = 0
+            erased[top + height : top + height + 4, left : left + width] = 0  # its blurred edge
+    return erased
+
+
 def _find_figures(ink: _Floats) -> list[_Figure]:
     # The figures that could be digits, at the best threshold.
+    ink = _erase_underlines(ink)
     noise = 2 * 1.48 * float(np.median(np.abs(ink - cv2.GaussianBlur(ink, (0, 0), 2))))
     components = [list(_components(ink, threshold)) for threshold in _THRESHOLDS if threshold >= 4 * noise]
     chosen: list[list[_Figure]] = []
@@ -188,7 +223,7 @@ def _components(ink: _Floats, threshold: float) -> Iterator[_Figure]:
     # Connected ink above the threshold, without what a pen cannot have drawn as a digit or a part of one.
     _, labels, statistics, _ = cv2.connectedComponentsWithStats((ink > threshold).astype(np.uint8), connectivity=8)
     sizes = statistics[:, 2:4].max(axis=1)
-    large = np.flatnonzero(sizes >= max(6, 0.008 * max(ink.shape)))[1:]  # without the first, which is the paper
+    large = 1 + np.flatnonzero(sizes[1:] >= max(6, 0.008 * max(ink.shape)))  # without the first, which is the paper
     if len(large) > 2000:  # noise
         return
     lefts, tops, widths, heights, _ = statistics[large].T
@@ -197,23 +232,32 @@ def _components(ink: _Floats, threshold: float) -> Iterator[_Figure]:
         is_inside = (
             (lefts >= left) & (tops >= top) & (lefts + widths <= left + width) & (tops + heights <= top + height)
         )
-        held = sizes[large][is_inside] / sizes[label]  # itself among them
-        if (held > 0.12).sum() > 1 or (held > 0.03).sum() > 3:
-            continue
         mask = labels[top : top + height, left : left + width] == label
+        held = sizes[large][is_inside] / sizes[label]  # itself among them
+        if (held > 0.4).sum() > 1 or (held > 0.12).sum() > 2 or (held > 0.03).sum() > 3:
+            continue
+        if (held > 0.12).sum() > 1 and _encloses(mask, statistics[large][is_inside & (large != label)], left, top):
+            continue
         values = ink[top : top + height, left : left + width][mask]
         if values.mean() < 1.25 * threshold:  # texture: ink is well above the threshold
             continue
         depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3).max()
-        if 2 * depth > 0.5 * sizes[label]:  # solid
-            continue
         rim = (labels[[0, -1]] == label).sum() + (labels[:, [0, -1]] == label).sum()
         if rim > sum(ink.shape):  # more than half of it: what lies around all else
             continue
         edges = (left == 0) + (top == 0) + (left + width == ink.shape[1]) + (top + height == ink.shape[0])
+        if 2 * depth > 0.5 * sizes[label]:  # solid
+            continue
         if edges > 2 and max(width, height) > 5 * min(width, height):  # a strip along the border
             continue
         yield _Figure(left, top, mask, float(values.sum()), float(np.percentile(values, 75)), edges > 0)
+
+
+def _encloses(mask: npt.NDArray[np.bool_], others: npt.NDArray[np.int32], left: int, top: int) -> bool:
+    # Whether one of the others, given by their boxes, is in a hole of the mask.
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    filled = cv2.drawContours(np.zeros(mask.shape, np.uint8), outlines, -1, 1, cv2.FILLED)
+    return any(filled[y - top + height // 2, x - left + width // 2] for x, y, width, height, _ in others)
 
 
 def _total(figures: Sequence[_Figure]) -> float:
@@ -242,7 +286,7 @@ def _merge(figures: Sequence[_Figure]) -> list[_Figure]:
             gap = max(part.top, digit.top) - min(part.bottom, digit.bottom)
             height = max(part.bottom, digit.bottom) - min(part.top, digit.top)
             is_below = part.top + part.bottom > 2 * digit.bottom - 0.3 * digit.height
-            if part.is_wide and (is_below or part.width > 1.3 * max(digit.width, 0.5 * digit.height)):
+            if part.is_wide and (is_below or part.width > 2 * max(digit.width, 0.5 * digit.height)):
                 continue
             if (
                 _overlap(part.left, part.right, digit.left, digit.right) > 0.5 * min(part.width, digit.width)
@@ -261,7 +305,13 @@ def _overlap(start: int, end: int, other_start: int, other_end: int) -> int:
     return max(0, min(end, other_end) - max(start, other_start))
 
 
-def _prepare(figure: _Figure, pixels: _Floats, paper: _Floats) -> Tensor | None:
+def _prepare(figures: Iterable[_Figure], pixels: _Floats, paper: _Floats) -> dict[_Figure, Tensor]:
+    # The figures as MNIST's makers would have made them, without those in which there is no ink.
+    images = {figure: _prepare_one(figure, pixels, paper) for figure in figures}
+    return {figure: image for figure, image in images.items() if image is not None}
+
+
+def _prepare_one(figure: _Figure, pixels: _Floats, paper: _Floats) -> Tensor | None:
     # The figure alone, with paper in place of all else and around it, as MNIST's makers would have made it.
     reach = max(2, round(0.04 * figure.size))
     height, width, _ = pixels.shape
@@ -283,36 +333,59 @@ def _prepare(figure: _Figure, pixels: _Floats, paper: _Floats) -> Tensor | None:
         return None
 
 
-def _energies(images: Iterable[Tensor], network: MLP) -> list[float]:
+def _join(images: dict[_Figure, Tensor], pixels: _Floats, paper: _Floats) -> dict[_Figure, Tensor]:
+    # A digit that the pen has broken: two figures with hardly a gap become one if it is more like a digit than both.
+    result = dict(images)
+    for one, other in combinations(images, 2):
+        if one in result and other in result and one.gap(other) < 0.15 * max(one.height, other.height):
+            joined = _prepare([one | other], pixels, paper)
+            if joined and _energies(joined.values())[0] > max(_energies([images[one], images[other]])):
+                del result[one], result[other]
+                result |= joined
+    return result
+
+
+def _split(images: dict[_Figure, Tensor], pixels: _Floats, paper: _Floats) -> dict[_Figure, Tensor]:
+    # Digits that touch: a figure is cut in two if it is no digit, but both of its parts are.
+    result: dict[_Figure, Tensor] = {}
+    for figure, image in images.items():
+        parts = {figure: image}
+        if figure.width > 0.7 * figure.height and _energies([image])[0] < -2:
+            best = 2.0
+            ink = figure.mask.sum(axis=0)
+            for start, end in pairwise(range(figure.width // 4, 3 * figure.width // 4, max(1, figure.width // 16))):
+                column = start + int(ink[start:end].argmin())
+                cut = _prepare((figure.part(0, column), figure.part(column, figure.width)), pixels, paper)
+                if len(cut) == 2 and (worse := min(_energies(cut.values()))) > best:
+                    best, parts = worse, cut
+        result |= parts
+    return result
+
+
+def _energies(images: Iterable[Tensor]) -> list[float]:
     batch = list(images)
-    if not batch:
-        return []
-    with torch.inference_mode():
-        energies: list[float] = network(torch.stack(batch)).logsumexp(dim=1).tolist()
-    return energies
+    return energy(torch.stack(batch)).tolist() if batch else []
 
 
-def _may_be_one(figures: Sequence[_Figure]) -> bool:
-    # Whether hardly a gap parts them, neither from the left to the right nor from the top to the bottom.
-    if not figures:
-        return True
-    heights = [figure.height for figure in figures]
-    gap = max(figure.left for figure in figures) - min(figure.right for figure in figures)
-    return gap < 0.08 * max(heights) and reduce(_Figure.__or__, figures).height < 1.12 * sum(heights)
+def _score(images: dict[_Figure, Tensor]) -> float:
+    # How many digits there are, less what is none, as the network expects; what reaches the border counts half.
+    digits = 2 * energy(torch.stack(list(images.values()))).sigmoid() - 1
+    digits *= torch.tensor([0.5 if figure.is_at_border else 1.0 for figure in images])
+    return float(digits.sum() if digits.sum() > 0 else digits.mean())  # three that are none are no worse than one
 
 
-def _or_whole(
-    images: dict[_Figure, Tensor], picture: Image.Image, size: tuple[int, int], network: MLP
-) -> dict[_Figure, Tensor]:
-    # The picture as that of one digit, if the network likes that more than all that was found in it.
+def _or_whole(images: dict[_Figure, Tensor], picture: Image.Image, size: tuple[int, int]) -> dict[_Figure, Tensor]:
+    # The picture as that of one digit, if that is more like a digit than what was found in it. In place of several
+    # figures it must be a digit.
     try:
         whole = preprocess(picture)
     except NoDigitError:
         return images
-    if images and _energies([whole], network)[0] < max(_energies(images.values(), network)):
-        return images
     figures = list(images) or [_Figure(0, 0, np.ones(size[::-1], bool), 0, 0)]
-    return {reduce(_Figure.__or__, figures): whole}
+    everything = {reduce(_Figure.__or__, figures): whole}
+    if images and _score(everything) <= max(_score(images), 0 if len(images) > 1 else -1):
+        return images
+    return everything
 
 
 def _part_of_ink(figures: Sequence[_Figure], pixels: _Floats, paper: _Floats) -> float:

@@ -17,9 +17,8 @@ from torchvision.utils import make_grid
 
 from mnist_lit.errors import UserError
 from mnist_lit.files import replacing, require_local
-from mnist_lit.network import MLP
 from mnist_lit.tools.detect import Detection, detect_digits
-from mnist_lit.tools.preprocess import read_picture
+from mnist_lit.tools.preprocess import full_size, read_picture
 
 _PROBABILITIES = ("probability", *(f"p{digit}" for digit in range(10)))
 
@@ -38,16 +37,13 @@ def find_pictures(paths: Iterable[Path], output: Path | None = None, show: Path 
     written = {path.resolve() for path in (output, show) if path}
     pictures: list[Path] = []
     for path in paths:
-        if path.is_dir():
-            for file in sorted(path.rglob("*")):
-                is_hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
-                is_written = not written.isdisjoint([file.resolve(), *file.resolve().parents])
-                if file.is_file() and not is_hidden and not is_written:
-                    pictures.append(file)
-        elif path.resolve() in written:
+        if output and path.resolve() == output.resolve():
             raise UserError(f"{path} is one of the pictures, which would be lost: name another --output")
-        else:
-            pictures.append(path)
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            is_hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
+            is_written = not written.isdisjoint([file.resolve(), *file.resolve().parents])
+            if not file.is_dir() and not is_hidden and not is_written:
+                pictures.append(file)
     if not pictures:
         apart = f" but those of --show {show}, which are not predicted: name another folder" if show else ""
         raise UserError(f"there are no files in {', '.join(map(str, paths))}{apart}")
@@ -76,18 +72,17 @@ class Answer:
         return "?" if self.refused else str(int(self.probabilities.argmax()))
 
 
-def read_digits(pictures: Iterable[Path], network: MLP) -> tuple[list[tuple[Path, Detection]], dict[Path, str]]:
+def read_digits(pictures: Iterable[Path]) -> tuple[list[tuple[Path, Detection]], dict[Path, str]]:
     """Return the digits in pictures, as one reads them, and what is wrong with the pictures that have none.
 
     Args:
         pictures: Files.
-        network: On the CPU.
     """
     digits: list[tuple[Path, Detection]] = []
     failures: dict[Path, str] = {}
     for path in pictures:
         try:
-            digits += [(path, detection) for detection in detect_digits(read_picture(path), network)]
+            digits += [(path, detection) for detection in detect_digits(read_picture(path))]
         except OSError as error:
             failures[path] = error.strerror or str(error)
         except UserError as error:
@@ -108,17 +103,22 @@ def show_answers(answers: Sequence[Answer], show: Path) -> None:
     require_local(show, "--show").mkdir(parents=True, exist_ok=True)
     for number, (path, group) in enumerate(groupby(answers, key=lambda answer: answer.path), start=1):
         name = f"{number:03}_{path.stem[:50]}.png"  # a file's name may have 255 bytes, a character up to 4
-        _draw(read_picture(path), list(group)).save(show / name)
+        draw_answers(read_picture(path), list(group)).save(show / name)
 
 
-def _draw(picture: Image.Image, answers: Sequence[Answer]) -> Image.Image:
-    # What the network sees of one digit is shown beside the picture, of several in rows below it.
+def draw_answers(picture: Image.Image, answers: Sequence[Answer]) -> Image.Image:
+    """Return a picture with boxes and answers; what the network sees of one digit is beside it, of several below.
+
+    Args:
+        picture: As ``read_picture`` or ``to_rgb`` returns it.
+        answers: At least one.
+    """
     is_one = len(answers) == 1
     width, size, gap = (280, 280, 10) if is_one else (590, 140, 10)
-    scale = width / (max(picture.size) if is_one else picture.width)
+    scale = width / max(picture.size) if is_one else min(width / picture.width, 2000 / picture.height)
     small = picture.resize((max(1, round(scale * picture.width)), max(1, round(scale * picture.height))))
     draw, font = ImageDraw.Draw(small), ImageFont.load_default(24)
-    of_box = scale * max(picture.size) / max(picture.info["full_size"])  # a large picture has been reduced
+    of_box = scale * max(picture.size) / max(full_size(picture))  # a large picture has been reduced
     for answer in answers:
         left, top, right, bottom = (round(of_box * edge) for edge in answer.detection.box)
         draw.rectangle((left, top, right, bottom), outline="red")

@@ -3,6 +3,7 @@
 import warnings
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -88,17 +89,41 @@ def preprocess(image: Image.Image) -> Tensor:
             digit = (ink * mask)[top:bottom, left:right]
             if digit.mean() < 0.01:
                 raise NoDigitError("there is no ink in it but for specks")
-            return _place(_normalize_strokes(digit))
+            return place(_normalize_strokes(digit))
         image = closer
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Return a picture upright, as RGB, with a longer side of at most 4,000 pixels; its info has its ``full_size``.
+def place(digit: Tensor) -> Tensor:
+    """Return ink as MNIST has it: in a box of 20x20 pixels, its centre of mass in the middle of 28x28.
 
-    A transparent part becomes white behind dark ink and black behind light ink.
+    Args:
+        digit: Float ``(H, W)``, 0 outside of the ink, which reaches to its edges.
+
+    Returns:
+        Float ``(1, 28, 28)`` in [0, 1].
+    """
+    digit = _scale(digit, _BOX)
+    digit = (digit / digit.max() * 255).round() / 255  # 256 grey levels, as MNIST has
+    padding: list[int] = []
+    for dim, length in (1, digit.shape[1]), (0, digit.shape[0]):
+        centre = float(digit.sum(dim=1 - dim) @ torch.arange(float(length)) / digit.sum())
+        before = min(max(round(_FIELD / 2 - centre), 0), _FIELD - length)
+        padding += before, _FIELD - length - before
+    return F.pad(digit[None], padding)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Return a picture upright, as RGB, with a longer side of at most 4,000 pixels.
+
+    A transparent part becomes white behind dark ink and black behind light ink. ``full_size`` tells its size before.
+
+    Raises:
+        NoDigitError: If it has no pixels.
     """
     image = ImageOps.exif_transpose(image)
-    full_size = image.info.get("full_size", image.size)
+    if 0 in image.size:
+        raise NoDigitError("it has no pixels")
+    whole = full_size(image)
     if max(image.size) > _MAX_SIDE:
         size = [max(1, round(_MAX_SIDE / max(image.size) * length)) for length in image.size]
         image = image.resize((size[0], size[1]), Image.Resampling.NEAREST)  # works in each mode
@@ -112,8 +137,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
         is_dark = pixels.mean(axis=2, keepdims=True)[opacity > 0].mean() < 128 if opacity.any() else True
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white" if is_dark else "black"), image)
     image = image.convert("RGB")
-    image.info["full_size"] = full_size
+    image.info["full_size"] = {image.size: whole}
     return image
+
+
+def full_size(image: Image.Image) -> tuple[int, int]:
+    """Return the size that a picture had before ``to_rgb`` reduced it."""
+    sizes: dict[tuple[int, int], tuple[int, int]] = image.info.get("full_size", {})
+    return sizes.get(image.size, image.size)  # a part that was cut out of it inherits the info, but not the size
 
 
 def _widen(image: Image.Image) -> Image.Image:
@@ -183,14 +214,10 @@ def _fit_paper(pixels: Tensor) -> Tensor:
 def _label_components(mask: Tensor) -> Tensor:
     # For each pixel the number of its connected component, 0 outside of the mask: (height, width). Found at half the
     # size, which also joins what is a pixel apart.
-    coarse = F.max_pool2d(mask[None].float(), 2, ceil_mode=True)
-    labels = torch.arange(1, coarse.numel() + 1, dtype=torch.float32).view(coarse.shape) * coarse
-    while True:
-        grown = F.max_pool2d(labels, 3, 1, 1) * coarse
-        if torch.equal(grown, labels):
-            height, width = mask.shape
-            return labels[0].repeat_interleave(2, 0).repeat_interleave(2, 1)[:height, :width].long() * mask
-        labels = grown
+    coarse = F.max_pool2d(mask[None].float(), 2, ceil_mode=True)[0]
+    labels = torch.from_numpy(cv2.connectedComponents(coarse.byte().numpy())[1])
+    height, width = mask.shape
+    return labels.repeat_interleave(2, 0).repeat_interleave(2, 1)[:height, :width].long() * mask
 
 
 def _normalize_strokes(digit: Tensor) -> Tensor:
@@ -204,17 +231,6 @@ def _normalize_strokes(digit: Tensor) -> Tensor:
         large = sign * F.max_pool2d(sign * large, 2 * reach + 1, 1, reach)  # a dilation, or an erosion
     top, bottom, left, right = _bounds(large[0] > 0.15)
     return large[0, top:bottom, left:right]
-
-
-def _place(digit: Tensor) -> Tensor:
-    digit = _scale(digit, _BOX)
-    digit = (digit / digit.max() * 255).round() / 255  # 256 grey levels, as MNIST has
-    padding: list[int] = []
-    for dim, length in (1, digit.shape[1]), (0, digit.shape[0]):
-        centre = float(digit.sum(dim=1 - dim) @ torch.arange(float(length)) / digit.sum())
-        before = min(max(round(_FIELD / 2 - centre), 0), _FIELD - length)
-        padding += before, _FIELD - length - before
-    return F.pad(digit[None], padding)
 
 
 def _scale(digit: Tensor, side: int) -> Tensor:

@@ -1,70 +1,57 @@
 """Telling what is no digit."""
 
+from functools import cache
+from pathlib import Path
+
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from mnist_lit.errors import UserError
 from mnist_lit.network import MLP
-from mnist_lit.tools.figures import last_hidden
 
-_BANK = 10_000
+REJECT = 0.01  # what part of MNIST's digits is refused, by default
+REJECTOR = Path(__file__).with_name("rejector.ckpt")
 
 
-class Rejector:
-    """Tells images that are unlike everything that a network was trained on.
+def energy(images: Tensor) -> Tensor:
+    """Return how much each image is like a digit: the log of the odds that it is one, float ``(N,)``.
 
-    How strange an image is: its distance to the nearest of 10,000 training images in the network's last hidden layer,
-    times that among the images themselves, blurred, divided by its energy, the logsumexp of its logits. So nearest
-    neighbours guide the energy (Park, Jung and Teoh, "Nearest neighbor guidance for out-of-distribution detection",
-    2023). The distances are 1 - cosine. The network's own probability is no measure of strangeness: it may be certain
-    of a letter.
+    It is the logsumexp of the logits (energy: Liu, Wang, Owens and Li, "Energy-based out-of-distribution detection",
+    2020) of a network that was trained for this alone, by outlier exposure (Hendrycks, Mazeika and Dietterich, "Deep
+    anomaly detection with outlier exposure", 2019): with digits, and with letters, scribbles and turned digits, of
+    which it learned that they are none. The probabilities of a network that knows digits alone are no measure of that:
+    it may be certain of a letter.
 
     Args:
-        network: On the CPU.
-        images: Training images, uint8 ``(N, 28, 28)``. The first 10,000 are neighbours, the next 10,000 say how strange
-            a digit may be.
-        reject: What part of the digits that the network was trained on would be refused, above 0 and below 1.
-
-    Raises:
-        UserError: If there are too few images to tell.
+        images: Float ``(N, 1, 28, 28)`` with pixels in [0, 1], on the CPU.
     """
-
-    def __init__(self, network: MLP, images: Tensor, reject: float) -> None:
-        if len(images) < 1000:
-            raise UserError(f"{len(images)} training images do not tell what is no digit: set --reject 0")
-        self._network = network
-        bank = min(_BANK, len(images) // 2)
-        with torch.inference_mode():
-            neighbours = images[:bank].unsqueeze(1) / 255
-            self._hidden = F.normalize(last_hidden(network, neighbours), dim=1)
-            self._blurred = _blur(neighbours)
-            others = images[bank : 2 * bank].unsqueeze(1) / 255
-            self._limit = float(self._strangeness(others).quantile(1 - reject))
-
-    def _strangeness(self, images: Tensor) -> Tensor:
-        parts = []
-        for part in images.split(1000):
-            hidden = last_hidden(self._network, part)
-            distance = 1 - (F.normalize(hidden, dim=1) @ self._hidden.T).amax(dim=1)
-            distance *= 1 - (_blur(part) @ self._blurred.T).amax(dim=1)
-            parts.append(distance / self._network.layers[-1](hidden).logsumexp(dim=1).clamp(min=0.1))
-        return torch.cat(parts)
-
-    @torch.inference_mode()
-    def reasons(self, images: Tensor) -> list[str]:
-        """Return why each image is refused, empty for a digit.
-
-        Args:
-            images: Float ``(N, 1, 28, 28)`` with pixels in [0, 1].
-        """
-        upright = self._strangeness(images)
-        turned = torch.stack([self._strangeness(images.rot90(times, (2, 3))) for times in (1, 3)]).amin(dim=0)
-        return [
-            "" if one <= self._limit else "may be turned" if other <= self._limit else "no digit"
-            for one, other in zip(upright.tolist(), turned.tolist(), strict=True)
-        ]
+    network, _ = _load()
+    with torch.inference_mode():
+        energies: Tensor = network(images).logsumexp(dim=1)
+    return energies
 
 
-def _blur(images: Tensor) -> Tensor:
-    return F.normalize(F.avg_pool2d(images, kernel_size=4, stride=2, padding=1).flatten(1), dim=1)
+def refuse(images: Tensor, reject: float) -> list[str]:
+    """Return why each image is no digit, or an empty text.
+
+    Args:
+        images: Float ``(N, 1, 28, 28)`` with pixels in [0, 1], on the CPU.
+        reject: What part of MNIST's digits would be refused, from 0, none, to less than 1: so many of the 5,000 that
+            the network was not trained with.
+    """
+    if not reject:
+        return [""] * len(images)
+    limit = _load()[1].quantile(reject)
+    turned = torch.maximum(energy(images.rot90(1, (2, 3))), energy(images.rot90(3, (2, 3))))
+    return [
+        "" if one >= limit else "may be turned" if other >= limit else "no digit"
+        for one, other in zip(energy(images), turned, strict=True)
+    ]
+
+
+@cache
+def _load() -> tuple[MLP, Tensor]:
+    # The network, and the energies of digits that it was not trained with.
+    checkpoint = torch.load(REJECTOR, weights_only=True)
+    network = MLP(**checkpoint["hyper_parameters"])
+    network.load_state_dict(checkpoint["state_dict"])
+    return network.eval(), checkpoint["energies"]

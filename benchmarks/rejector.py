@@ -1,0 +1,256 @@
+"""Train the network that tells digits from what is none, and write ``mnist_lit/tools/rejector.ckpt``.
+
+    pip install -e '.[bench]' && python benchmarks/rejector.py
+
+Outlier exposure (Hendrycks, Mazeika and Dietterich, "Deep anomaly detection with outlier exposure", 2019): it learns
+from digits, MNIST's and those of Hershey's fonts (1967), and from outliers, which are drawn here: other signs of these
+fonts and random curves, both bent, digits that are turned or mirrored, pairs of digits, parts of one, and stains. 5,000
+training digits are held out: their energies say how many digits would be refused. Takes half an hour on one core.
+"""
+
+import argparse
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from HersheyFonts import HersheyFonts
+from numpy.random import Generator
+from photos import Floats, clean, low_resolution, thick_pen, thin_pen
+from torch import Tensor
+from torch.nn import functional as F
+
+from mnist_lit import MNISTDataModule
+from mnist_lit.augment import RandomDistortion
+from mnist_lit.files import replacing
+from mnist_lit.network import MLP
+from mnist_lit.tools.preprocess import place, preprocess
+from mnist_lit.tools.rejection import REJECTOR
+
+Strokes = Sequence[Floats]  # each (points, 2)
+
+_NO_DIGITS = "!#$%&()*+<=>?@ACEFGHJKLMNPRTUVWXY[]^acdefhjkmnprtuvwxy{}~"  # and no specks
+_WITH_DIGITS = (
+    "futural",
+    "futuram",
+    "rowmans",
+    "rowmand",
+    "rowmant",
+    "timesr",
+    "timesrb",
+    "timesi",
+    "timesib",
+    "scripts",
+)
+_INK = 60  # of 255
+_SIDE = 160  # pixels of a drawing, 8 for each of MNIST's box
+_DIGITS = 128  # in a batch, with twice as many outliers
+
+
+def glyphs(fonts: Sequence[str], characters: str) -> list[Strokes]:
+    """Return the signs that Hershey's fonts have at some places of ASCII, without specks."""
+    signs: list[Strokes] = []
+    font = HersheyFonts()
+    for name in fonts:
+        font.load_default_font(name)
+        for glyph in font.glyphs_for_text(characters):
+            strokes = [np.array(stroke, float) for stroke in glyph.strokes if len(stroke) > 1]
+            if strokes and np.ptp(np.concatenate(strokes), axis=0).max() > 5:
+                signs.append(strokes)
+    return signs
+
+
+def curve(random: Generator) -> Strokes:
+    """Return one to three lines: angular, smooth, wandering, or arcs of ellipses; none so narrow as a 1."""
+    kind = random.integers(4)
+    strokes = []
+    for _ in range(random.choice([1, 1, 1, 2, 3])):
+        if kind < 2:  # angular or smooth
+            corners = random.uniform(size=(random.integers(2, 9) + kind, 2))
+            times = np.linspace(0, len(corners) - 1, 120)
+            line = np.stack([np.interp(times, range(len(corners)), axis) for axis in corners.T], axis=1)
+            if kind == 1:
+                line = cv2.GaussianBlur(line, (1, 81), 0, sigmaY=random.uniform(2, 10), borderType=cv2.BORDER_REPLICATE)
+        elif kind == 2:
+            changes = cv2.GaussianBlur(random.normal(size=(random.integers(30, 120), 1)), (1, 13), 2)
+            angles = random.uniform(0, 2 * np.pi) + np.cumsum(random.uniform(0.2, 1.5) * changes)
+            line = random.uniform(size=2) + 0.04 * np.cumsum(np.stack([np.cos(angles), np.sin(angles)], axis=1), axis=0)
+        else:
+            growth = random.choice([0, 0.5])  # an arc that is far from a 0, or a spiral
+            angles = random.uniform(0, 2 * np.pi) + np.linspace(0, random.uniform(1.5, 14 if growth else 4.5), 80)
+            radii = random.uniform(0.1, 0.5, 2) + np.linspace(0, growth, 80)[:, None]
+            line = random.uniform(size=2) + radii * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        strokes.append(line)
+    points = np.concatenate(strokes)
+    longer, shorter = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
+    return strokes if shorter > 0.2 * longer else curve(random)
+
+
+def draw(strokes: Strokes, random: Generator) -> Tensor:
+    """Return bent strokes as an image, uint8 ``(28, 28)``, with a pen of 1.4 to 3.2 pixels."""
+    points = np.concatenate(strokes)
+    middle, size = (points.max(axis=0) + points.min(axis=0)) / 2, np.ptp(points, axis=0).max()
+    angle, shear, width = np.radians(random.uniform(-12, 12)), random.uniform(-0.2, 0.2), random.uniform(0.75, 1.25)
+    affine = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ [[width, shear], [0, 1]]
+    centres, pushes = random.uniform(-0.6, 0.6, (4, 2)), random.normal(0, 0.05, (4, 2))
+    bent = []
+    for stroke in strokes:
+        line = (stroke - middle) / size
+        times = np.linspace(0, len(line) - 1, 12 * (len(line) - 1) + 1 if len(line) < 40 else len(line))
+        line = np.stack([np.interp(times, range(len(line)), axis) for axis in line.T], axis=1) @ affine.T
+        for centre, push in zip(centres, pushes, strict=True):
+            line = line + push * np.exp(-((line - centre) ** 2).sum(axis=1, keepdims=True) / 0.1)
+        bent.append(line)
+    pen = random.uniform(1.4, 3.2) / 20  # of MNIST's box for the ink
+    points = np.concatenate(bent)
+    scale = _SIDE * (1 - pen) / np.ptp(points, axis=0).max()
+    canvas = np.zeros(np.ceil(scale * np.ptp(points, axis=0) + _SIDE * pen + 2).astype(int)[::-1], np.uint8)
+    for line in bent:
+        pixels = 16 * (scale * (line - points.min(axis=0)) + _SIDE / 2 * pen + 0.5)  # 16 for each: 4 binary places
+        corners = pixels.round().astype(np.int32)[:, None]
+        thickness = round(_SIDE * pen)
+        cv2.polylines(canvas, [corners], isClosed=False, color=255, thickness=thickness, lineType=cv2.LINE_AA, shift=4)
+    return _place(canvas)
+
+
+def turned(digit: Tensor, label: int, random: Generator) -> Tensor | None:
+    """Return a digit turned or mirrored, in one of the ways that leave no digit; of a 0 there is none."""
+    ways: list[Callable[[Tensor], Tensor]] = []
+    if label != 0:
+        ways += [lambda image: image.rot90(1), lambda image: image.rot90(3)]
+    if label in (3, 4, 7):
+        ways.append(lambda image: image.rot90(2))
+    if label in (3, 4, 6, 7, 9):
+        ways.append(lambda image: image.fliplr())
+    if label in (2, 4, 5, 7):
+        ways.append(lambda image: image.flipud())
+    return ways[random.integers(len(ways))](digit) if ways else None
+
+
+def pair(left: Tensor, right: Tensor, random: Generator) -> Tensor:
+    """Return two digits as one, which touch, or nearly so, or overlap."""
+    parts = [_crop(left.numpy()), _crop(right.numpy())]
+    height = max(map(len, parts))
+    placed = []
+    for part in parts:
+        above = int(random.integers(height - len(part) + 1))
+        placed.append(np.pad(part, ((above, height - len(part) - above), (0, 0))))
+    overlap = min(int(random.integers(-1, 5)), *(part.shape[1] - 1 for part in parts))
+    first, second = placed
+    width = first.shape[1] + second.shape[1] - overlap
+    first = np.pad(first, ((0, 0), (0, width - first.shape[1])))
+    second = np.pad(second, ((0, 0), (width - second.shape[1], 0)))
+    return _place(np.maximum(first, second))
+
+
+def part(digit: Tensor, random: Generator) -> Tensor | None:
+    """Return the upper, lower, left or right part of a digit, about half of it, unless hardly anything is left."""
+    turns = int(random.integers(4))
+    pixels = np.rot90(_crop(digit.numpy()), turns)
+    half = np.rot90(pixels[: round(len(pixels) * random.uniform(0.35, 0.65))], -turns)
+    if (half > _INK).sum() < 8 or min(half.shape) < 6:
+        return None
+    return _place(_crop(half))
+
+
+def stain(random: Generator) -> Tensor:
+    """Return the largest spot, or all spots, of a random field."""
+    field = cv2.GaussianBlur(random.normal(size=(64, 64)), (0, 0), random.uniform(2, 12))
+    spots = (field > np.quantile(field, random.uniform(0.5, 0.9))).astype(np.uint8)
+    if random.random() < 0.6:
+        _, labels, statistics, _ = cv2.connectedComponentsWithStats(spots)
+        spots = (labels == 1 + statistics[1:, cv2.CC_STAT_AREA].argmax()).astype(np.uint8)
+    return _place(_crop(255 * spots))
+
+
+def outlier(images: Tensor, labels: Tensor, signs: Sequence[Strokes], random: Generator) -> Tensor:
+    """Return a random one, uint8 ``(28, 28)``."""
+    one, other = random.integers(len(images), size=2)
+    kinds: dict[Callable[[], Tensor | None], float] = {
+        lambda: draw(curve(random), random): 0.42,
+        lambda: draw(signs[int(random.integers(len(signs)))], random): 0.32,
+        lambda: turned(images[one], int(labels[one]), random): 0.09,
+        lambda: pair(images[one], images[other], random): 0.09,
+        lambda: part(images[one], random): 0.04,
+        lambda: stain(random): 0.04,
+    }
+    made = list(kinds)[random.choice(len(kinds), p=list(kinds.values()))]()
+    return outlier(images, labels, signs, random) if made is None else made
+
+
+def pictured(images: Tensor, random: Generator) -> Tensor:
+    """Return digits as they come out of pictures, uint8 ``(N, 28, 28)``."""
+    kinds = thin_pen, thick_pen, low_resolution, clean
+    pictures = (kinds[random.integers(len(kinds))](image, random) for image in images)
+    return torch.stack([(255 * preprocess(picture)[0]).round().byte() for picture in pictures])
+
+
+def _crop(pixels: Floats) -> Floats:
+    rows, columns = (np.flatnonzero((pixels > _INK).any(axis=axis)) for axis in (1, 0))
+    return pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def _place(pixels: Floats) -> Tensor:
+    return (255 * place(torch.from_numpy(np.ascontiguousarray(pixels)) / 255)[0]).round().byte()
+
+
+def main() -> None:
+    """Draw, train, and write the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--outliers", type=int, default=300_000, help="how many to draw")
+    parser.add_argument("--epochs", type=int, default=100, help="of the digits; each with twice as many outliers")
+    parser.add_argument("--output", type=Path, default=REJECTOR, help="the file")
+    parser.add_argument("--data_dir", default="data", help="folder for the data")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    random = np.random.default_rng(0)
+
+    datamodule = MNISTDataModule(arguments.data_dir, val_size=5000)
+    datamodule.prepare_data()
+    datamodule.setup("fit")
+    images, labels = datamodule.train_data
+    signs = glyphs(HersheyFonts().default_font_names, _NO_DIGITS)
+    outliers = torch.stack([outlier(images, labels, signs, random) for _ in range(arguments.outliers)])
+    some = torch.from_numpy(random.choice(len(images), min(10_000, arguments.outliers), replace=False))
+    printed = [glyphs(_WITH_DIGITS, str(digit)) for digit in range(10)]
+    which = torch.from_numpy(random.integers(10, size=len(some)))
+    drawn = [draw(printed[digit][int(random.integers(len(_WITH_DIGITS)))], random) for digit in which.tolist()]
+    digits = torch.cat([images, pictured(images[some], random), torch.stack(drawn)])
+    labels = torch.cat([labels, labels[some], which])
+
+    network = MLP((512, 128), "silu")
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01)
+    steps = math.ceil(len(digits) / _DIGITS) * arguments.epochs
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.002, total_steps=steps)
+    distort = RandomDistortion(rotation=8, shift=1, scale=0.1, shear=0.15, elastic=0.6)
+    for epoch in range(arguments.epochs):
+        loss = torch.zeros(())
+        for indices in torch.randperm(len(digits)).split(_DIGITS):
+            others = outliers[torch.randint(len(outliers), (2 * len(indices),))]
+            batch = distort(torch.cat([digits[indices], others]).unsqueeze(1) / 255)
+            targets = torch.cat([labels[indices], torch.full((len(others),), 10)])
+            # What is none is an eleventh class, whose logit is 0: then the energy alone says how likely it is.
+            loss = F.cross_entropy(F.pad(network(batch), (0, 1)), targets)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        if epoch % 10 == 9:
+            print(f"Epoch {epoch + 1}: loss of the last batch {float(loss.detach()):.4f}", flush=True)
+
+    network.half().float()  # rounded as in the file
+    held_out = torch.cat([batch for batch, _ in datamodule.val_dataloader()])
+    with torch.inference_mode():
+        energies = network(held_out).logsumexp(dim=1).sort().values
+    config = {"hidden_sizes": (512, 128), "activation": "silu"}
+    weights = {name: weight.half() for name, weight in network.state_dict().items()}
+    with replacing(arguments.output) as unfinished:
+        torch.save({"hyper_parameters": config, "state_dict": weights, "energies": energies}, unfinished)
+    print(f"Wrote {arguments.output}")
+
+
+if __name__ == "__main__":
+    main()
