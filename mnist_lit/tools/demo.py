@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,8 +12,11 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from mnist_lit.errors import UserError
 from mnist_lit.module import MNISTClassifier
+from mnist_lit.tools.detect import detect_digits
 from mnist_lit.tools.figures import signed_colours
-from mnist_lit.tools.preprocess import NoDigitError, preprocess
+from mnist_lit.tools.predict import Answer, draw_answers
+from mnist_lit.tools.preprocess import NoDigitError, to_rgb
+from mnist_lit.tools.rejection import REJECT, refuse
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -75,25 +79,33 @@ def build_demo(model: MNISTClassifier) -> "gr.Blocks":
 
     def guess(
         drawing: "dict[str, Image.Image | None]",
-    ) -> tuple[dict[str, float] | None, Image.Image | None, str, Image.Image | None]:
+    ) -> tuple[dict[str, float] | str | None, Image.Image | None, str, Image.Image | None]:
+        picture = to_rgb(drawing["composite"] or Image.new("L", _CANVAS, "white"))
         try:
-            image = preprocess(drawing["composite"] or Image.new("L", _CANVAS, "white"))
+            detections = detect_digits(picture)
         except NoDigitError:
             return no_guess
+        images = torch.stack([detection.image for detection in detections])
         with torch.no_grad():
-            probabilities = model(image[None]).softmax(dim=1)[0].tolist()
-        colours = signed_colours(input_x_gradient(model, image)[0])
-        digit = max(range(10), key=probabilities.__getitem__)
+            rows = model(images).softmax(dim=1)
+        reasons = refuse(images, REJECT)
+        answers = [Answer(Path(), *each) for each in zip(detections, rows, reasons, strict=True)]
+        if len(answers) > 1:
+            return "".join(answer.digit for answer in answers), draw_answers(picture, answers), no_guess[2], None
+        colours = signed_colours(input_x_gradient(model, images[0])[0])
+        digit = f"{int(rows.argmax())}{', which may be no digit' if reasons[0] else ''}"
         return (
-            {str(label): probability for label, probability in enumerate(probabilities)},
-            to_pil_image(image).resize(_PICTURE, Image.Resampling.NEAREST),
+            {str(label): probability for label, probability in enumerate(rows[0].tolist())},
+            to_pil_image(images[0]).resize(_PICTURE, Image.Resampling.NEAREST),
             _TITLE.format(digit),
             to_pil_image(colours).resize(_PICTURE, Image.Resampling.NEAREST),
         )
 
     page = gr.Blocks(title="mnist_lit", analytics_enabled=False, delete_cache=(3600, 3600))
     with page:
-        gr.Markdown("# Which digit is it?\nDraw one, and see what the network takes it for. The bin clears the canvas.")
+        gr.Markdown(
+            "# Which digit is it?\nDraw one, or a number, and see what the network reads. The bin clears the canvas."
+        )
         with gr.Row():
             pad = gr.Sketchpad(
                 label="Draw here",

@@ -207,6 +207,14 @@ def test_the_pictures_are_what_the_network_sees_and_what_speaks_for_its_guess(pa
     assert (torch.stack((red, green, blue))[:, image[0] == 0] == 255).all()  # black pixels say nothing
 
 
+def test_a_number_is_read_digit_by_digit(page: Page) -> None:
+    page.clear()
+    for place, digit in enumerate((4, 7)):
+        page.draw([[(0.5 * (place + x), 0.25 + 0.5 * y) for x, y in stroke] for stroke in DIGITS[digit]])
+    page.wait("return document.querySelector('[data-testid=label-output-value]')?.innerText == '47'")
+    page.wait("return [...document.querySelectorAll('img')].filter(image => image.naturalWidth).length == 1")
+
+
 def test_clearing_removes_the_guess(page: Page) -> None:
     page.clear()
     page.draw(DIGITS[9])
