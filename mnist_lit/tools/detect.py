@@ -350,7 +350,7 @@ def _split(images: dict[_Figure, Tensor], pixels: _Floats, paper: _Floats) -> di
     result: dict[_Figure, Tensor] = {}
     for figure, image in images.items():
         parts = {figure: image}
-        if figure.width > 0.7 * figure.height and _energies([image])[0] < -2:
+        if figure.width > figure.height and _energies([image])[0] < -2:
             best = 2.0
             ink = figure.mask.sum(axis=0)
             for start, end in pairwise(range(figure.width // 4, 3 * figure.width // 4, max(1, figure.width // 16))):
