@@ -131,13 +131,13 @@ def turned(digit: Tensor, label: int, random: Generator) -> Tensor | None:
 
 def pair(left: Tensor, right: Tensor, random: Generator) -> Tensor:
     """Return two digits as one, which touch, or nearly so, or overlap."""
-    parts = [_crop(left.numpy()), _crop(right.numpy())]
-    height = max(map(len, parts))
+    digits = [_crop(left.numpy()), _crop(right.numpy())]
+    height = max(map(len, digits))
     placed = []
-    for part in parts:
-        above = int(random.integers(height - len(part) + 1))
-        placed.append(np.pad(part, ((above, height - len(part) - above), (0, 0))))
-    overlap = min(int(random.integers(-1, 5)), *(part.shape[1] - 1 for part in parts))
+    for digit in digits:
+        above = int(random.integers(height - len(digit) + 1))
+        placed.append(np.pad(digit, ((above, height - len(digit) - above), (0, 0))))
+    overlap = min(int(random.integers(-1, 5)), *(digit.shape[1] - 1 for digit in digits))
     first, second = placed
     width = first.shape[1] + second.shape[1] - overlap
     first = np.pad(first, ((0, 0), (0, width - first.shape[1])))

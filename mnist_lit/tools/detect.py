@@ -241,11 +241,11 @@ def _components(ink: _Floats, threshold: float) -> Iterator[_Figure]:
         values = ink[top : top + height, left : left + width][mask]
         if values.mean() < 1.25 * threshold:  # texture: ink is well above the threshold
             continue
-        depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3).max()
         rim = (labels[[0, -1]] == label).sum() + (labels[:, [0, -1]] == label).sum()
         if rim > sum(ink.shape):  # more than half of it: what lies around all else
             continue
         edges = (left == 0) + (top == 0) + (left + width == ink.shape[1]) + (top + height == ink.shape[0])
+        depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3).max()
         if 2 * depth > 0.5 * sizes[label]:  # solid
             continue
         if edges > 2 and max(width, height) > 5 * min(width, height):  # a strip along the border
@@ -363,8 +363,8 @@ def _split(images: dict[_Figure, Tensor], pixels: _Floats, paper: _Floats) -> di
 
 
 def _energies(images: Iterable[Tensor]) -> list[float]:
-    batch = list(images)
-    return energy(torch.stack(batch)).tolist() if batch else []
+    energies: list[float] = energy(torch.stack(list(images))).tolist()
+    return energies
 
 
 def _score(images: dict[_Figure, Tensor]) -> float:

@@ -107,6 +107,6 @@ def _run(path: Path, format: Format, images: Tensor) -> Tensor:
         session = import_module("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
         return torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
     with path.open("rb") as file, warnings.catch_warnings():  # of a path that does not end in .pt2 torch would warn
-        warnings.filterwarnings("ignore", "The given buffer is not writable")  # torch 2.9 reads so itself
+        warnings.filterwarnings("ignore", "The given buffer is not writable")  # torch 2.9 warns of its own reading
         logits: Tensor = torch.export.load(file).module()(images).detach()
     return logits

@@ -36,14 +36,20 @@ def find_pictures(paths: Iterable[Path], output: Path | None = None, show: Path 
     """
     written = {path.resolve() for path in (output, show) if path}
     pictures: list[Path] = []
+
+    def is_written(file: Path) -> bool:
+        return not written.isdisjoint([file.resolve(), *file.resolve().parents])
+
     for path in paths:
-        if output and path.resolve() == output.resolve():
-            raise UserError(f"{path} is one of the pictures, which would be lost: name another --output")
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            is_hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
-            is_written = not written.isdisjoint([file.resolve(), *file.resolve().parents])
-            if not file.is_dir() and not is_hidden and not is_written:
-                pictures.append(file)
+        if path.is_dir():
+            for file in sorted(path.rglob("*")):
+                is_hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
+                if file.is_file() and not is_hidden and not is_written(file):
+                    pictures.append(file)
+        elif is_written(path):
+            raise UserError(f"{path} is one of the pictures, which would be lost: name another --output or --show")
+        else:
+            pictures.append(path)
     if not pictures:
         apart = f" but those of --show {show}, which are not predicted: name another folder" if show else ""
         raise UserError(f"there are no files in {', '.join(map(str, paths))}{apart}")
