@@ -45,4 +45,4 @@ def test_a_network_too_large_for_memory_is_refused_before_it_is_made() -> None:
 
 def test_an_unknown_activation_is_refused() -> None:
     with pytest.raises(ValueError, match=r"activation.*relu.*'swoosh'"):
-        MLP(activation="swoosh")  # type: ignore[arg-type]  # the point of the test
+        MLP(activation="swoosh")  # type: ignore[arg-type]  # whoever calls it without mypy needs the error

@@ -114,7 +114,8 @@ def test_a_run_that_is_stopped_within_a_round_goes_on(
             assert same(one[key], two[key]), (name, key)
 
 
-@pytest.mark.filterwarnings("ignore:.*fit.ckpt_path")  # Lightning's, about what OnExceptionCheckpoint may find
+# With OnExceptionCheckpoint, Lightning warns in each new training that it looks for an earlier one's checkpoint.
+@pytest.mark.filterwarnings("ignore:.*fit.ckpt_path")
 def test_an_exception_within_a_round_leaves_the_right_counts(
     cli: CLI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,7 +195,7 @@ def test_in_python_it_is_a_callback(data_dir: Path, tmp_path: Path, rounds: list
             self.clip_gradients(optimizer, gradient_clip_val=0.01, gradient_clip_algorithm="norm")
 
     class WithClosure(torch.optim.SGD):
-        def step(self, closure: Any) -> Any:  # type: ignore[override]  # SAM requires it, and calls it again
+        def step(self, closure: Any) -> Any:  # type: ignore[override]  # narrower on purpose: SAM, too, needs a closure
             closure()
             return super().step(closure)
 
