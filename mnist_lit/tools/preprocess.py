@@ -228,7 +228,8 @@ def _normalize_strokes(digit: Tensor) -> Tensor:
     growth = min(max(stroke, _STROKES[0]), _STROKES[1]) - stroke
     if reach := round(abs(growth) / 2 * _FINE):
         sign = 1 if growth > 0 else -1
-        large = sign * F.max_pool2d(sign * large, 2 * reach + 1, 1, reach)  # a dilation, or an erosion
+        for size in (2 * reach + 1, 1), (1, 2 * reach + 1):  # a dilation, or an erosion, one axis after the other
+            large = sign * F.max_pool2d(sign * large, size, 1, (size[0] // 2, size[1] // 2))
     top, bottom, left, right = _bounds(large[0] > 0.15)
     return large[0, top:bottom, left:right]
 
