@@ -1,9 +1,9 @@
 """Where the digits of a picture are."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from itertools import combinations, pairwise
+from itertools import combinations, compress, pairwise
 from math import ceil
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.ops import box_iou
 
 from mnist_lit.tools.preprocess import NoDigitError, full_size, preprocess, to_rgb
 from mnist_lit.tools.rejection import energy
@@ -49,7 +50,7 @@ def detect_digits(picture: Image.Image) -> list[Detection]:
     mathematical morphology", 1982), and ink is how much darker a pixel is. At each of eight thresholds ink falls into
     connected components. Those that a pen cannot have drawn as a digit are left out: solid ones, those that hold others
     (frames, boxes, ruled lines that cross), strips along the border, and texture. The threshold that leaves most ink
-    in figures of about one size is taken.
+    in figures of about one size is taken, the largest of which is the same at the next threshold: shadows are not.
 
     Left out are also digits less than 0.4 times as high as the tallest, and of more than 40 figures none are joined or
     cut.
@@ -122,6 +123,10 @@ class _Figure:
     @property
     def size(self) -> int:
         return max(self.width, self.height)
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        return self.left, self.top, self.right, self.bottom
 
     @property
     def is_wide(self) -> bool:  # a stroke, at most a part of a digit
@@ -200,13 +205,17 @@ def _find_figures(ink: _Floats) -> list[_Figure]:
     ink = _erase_underlines(ink)
     noise = 2 * 1.48 * float(np.median(np.abs(ink - cv2.GaussianBlur(ink, (0, 0), 2))))
     components = [list(_components(ink, threshold)) for threshold in _THRESHOLDS if threshold >= 4 * noise]
+    stable = _find_stable(components)
     chosen: list[list[_Figure]] = []
     for with_border in False, True:
+        groups = [
+            _of_one_size([figure for figure in each if with_border or not figure.is_at_border], stable)
+            for each in components
+        ]
         best: list[_Figure] = []
-        for each in components:
-            figures = _of_one_size([figure for figure in each if with_border or not figure.is_at_border])
-            if _total(figures) > 1.1 * _total(best):  # rather a higher threshold, at which less touches
-                best = figures
+        for group in [group for group in groups if stable.intersection(group[:1])] or groups:
+            if _total(group) > 1.1 * _total(best):  # rather a higher threshold, at which less touches
+                best = group
         chosen.append(best)
     inner, outer = chosen
     # What reaches the border counts only if it is like the rest, or if there is no rest: else it is a desk or a thumb.
@@ -260,16 +269,28 @@ def _encloses(mask: npt.NDArray[np.bool_], others: npt.NDArray[np.int32], left: 
     return any(filled[y - top + height // 2, x - left + width // 2] for x, y, width, height, _ in others)
 
 
+def _find_stable(components: Sequence[Sequence[_Figure]]) -> set[_Figure]:
+    # Figures that are nearly the same at the next threshold (maximally stable extremal regions: Matas, Chum, Urban
+    # and Pajdla, "Robust wide baseline stereo", 2002). A shadow is not.
+    stable: set[_Figure] = set()
+    for pair in pairwise(components):
+        boxes = [torch.tensor([each.box for each in figures]).reshape(-1, 4) for figures in pair]
+        is_alike = box_iou(*boxes) > 0.7
+        for figures, dim in zip(pair, (1, 0), strict=True):
+            stable.update(compress(figures, is_alike.any(dim=dim)))
+    return stable
+
+
 def _total(figures: Sequence[_Figure]) -> float:
     return sum(figure.ink for figure in figures if not figure.is_wide)
 
 
-def _of_one_size(figures: Sequence[_Figure]) -> list[_Figure]:
-    # Those about as large and as dark as the figure with most ink, this one first.
+def _of_one_size(figures: Sequence[_Figure], stable: Container[_Figure]) -> list[_Figure]:
+    # Those about as large and as dark as the stable figure with most ink, this one first.
     whole = [figure for figure in figures if not figure.is_wide]
     if not whole:
         return []
-    largest = max(whole, key=lambda figure: figure.strength * figure.ink)
+    largest = max(whole, key=lambda figure: (figure in stable, figure.strength * figure.ink))
     alike = [
         figure
         for figure in figures
@@ -317,15 +338,15 @@ def _prepare_one(figure: _Figure, pixels: _Floats, paper: _Floats) -> Tensor | N
     height, width, _ = pixels.shape
     left, top = max(0, figure.left - 2 * reach), max(0, figure.top - 2 * reach)
     right, bottom = min(width, figure.right + 2 * reach), min(height, figure.bottom + 2 * reach)
-    mask = np.zeros((bottom - top, right - left), np.float32)
+    mask = np.zeros((bottom - top, right - left), np.uint8)
     mask[figure.top - top : figure.bottom - top, figure.left - left : figure.right - left] = figure.mask
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
-    mask = cv2.GaussianBlur(cv2.dilate(mask, disc), (0, 0), reach / 2)[..., None]
+    weight = cv2.GaussianBlur(cv2.dilate(mask, disc).astype(np.float32), (0, 0), reach / 2)[..., None]
     around, inside = paper[top:bottom, left:right], pixels[top:bottom, left:right]
     margin = figure.size // 2
     colour = [float(value) for value in np.median(around.reshape(-1, 3), axis=0)]
     alone = cv2.copyMakeBorder(
-        around + mask * (inside - around), margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=colour
+        around + weight * (inside - around), margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=colour
     )
     try:
         return preprocess(Image.fromarray((255 * alone).clip(0, 255).astype(np.uint8)))

@@ -54,6 +54,12 @@ def test_numbers_are_read_whatever_is_around_them(test_images: Images, network: 
     assert right >= 7
 
 
+def test_the_edge_of_a_sheet_is_no_digit(test_images: Images, network: MLP) -> None:
+    # At one of the thresholds what lies between the sheet and the desk is like a 1, and has more ink than the digits.
+    picture = scenes.make_picture(scenes.on_desk, choose(test_images, 0, 1), np.random.default_rng(4))
+    assert read(picture, network) == ["72"]
+
+
 def test_digits_are_in_the_order_in_which_one_reads(test_images: Images, network: MLP) -> None:
     page = Image.new("L", (900, 380), 255)
     for place, digit in enumerate(choose(test_images, *range(8), 15, *range(9, 14))):
