@@ -49,7 +49,7 @@ def detect_digits(picture: Image.Image) -> list[Detection]:
     Paper is what remains when all that is small and dark is closed (morphological closing: Serra, "Image analysis and
     mathematical morphology", 1982), and ink is how much darker a pixel is. At each of eight thresholds ink falls into
     connected components. Those that a pen cannot have drawn as a digit are left out: solid ones, those that hold others
-    (frames, boxes, ruled lines that cross), strips along the border, and texture. The threshold that leaves most ink
+    (frames, boxes, ruled lines that cross), what the border cuts off, and texture. The threshold that leaves most ink
     in figures of about one size is taken, the largest of which is the same at the next threshold: shadows are not.
 
     Left out are also digits less than 0.4 times as high as the tallest, and of more than 40 figures none are joined or
@@ -251,15 +251,12 @@ def _components(ink: _Floats, threshold: float) -> Iterator[_Figure]:
         if values.mean() < 1.25 * threshold:  # texture: ink is well above the threshold
             continue
         rim = (labels[[0, -1]] == label).sum() + (labels[:, [0, -1]] == label).sum()
-        if rim > sum(ink.shape):  # more than half of it: what lies around all else
+        if rim > 0.95 * sizes[label]:  # cut off by the border, or around all else
             continue
-        edges = (left == 0) + (top == 0) + (left + width == ink.shape[1]) + (top + height == ink.shape[0])
         depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3).max()
         if 2 * depth > 0.5 * sizes[label]:  # solid
             continue
-        if edges > 2 and max(width, height) > 5 * min(width, height):  # a strip along the border
-            continue
-        yield _Figure(left, top, mask, float(values.sum()), float(np.percentile(values, 75)), edges > 0)
+        yield _Figure(left, top, mask, float(values.sum()), float(np.percentile(values, 75)), rim > 0)
 
 
 def _encloses(mask: npt.NDArray[np.bool_], others: npt.NDArray[np.int32], left: int, top: int) -> bool:

@@ -60,6 +60,16 @@ def test_the_edge_of_a_sheet_is_no_digit(test_images: Images, network: MLP) -> N
     assert read(picture, network) == ["72"]
 
 
+def test_squares_that_the_border_cuts_off_are_no_digits(test_images: Images, network: MLP) -> None:
+    page = Image.new("L", (570, 520), 255)
+    for place in range(2, 570, 55):  # below the last line, and right of it, they are narrow, like light 1s
+        ImageDraw.Draw(page).line([(place, 0), (place, 520)], fill=80)
+        ImageDraw.Draw(page).line([(0, place), (570, place)], fill=80)
+    for index, digit in enumerate(choose(test_images, 0, 1)):
+        page.paste(0, (180 + 130 * index, 180), Image.fromarray(digit.numpy()).resize((140, 140)))
+    assert read(page, network) == ["72"]
+
+
 def test_digits_are_in_the_order_in_which_one_reads(test_images: Images, network: MLP) -> None:
     page = Image.new("L", (900, 380), 255)
     for place, digit in enumerate(choose(test_images, *range(8), 15, *range(9, 14))):
