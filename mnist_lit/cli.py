@@ -305,8 +305,8 @@ class MNISTCLI(LightningCLI):
                 reasons = refuse(images, options.reject)
                 each = zip(digits, torch.cat(predictions), reasons, strict=False)  # limit_predict_batches makes fewer
                 answers = [Answer(path, detection, row, reason) for (path, detection), row, reason in each]
-                for path, _ in digits[len(answers) :][:1]:  # a number of which digits are missing would be another one
-                    answers = [answer for answer in answers if answer.path != path]
+                if rest := digits[len(answers) :]:  # a number of which digits are missing would be another one
+                    answers = [answer for answer in answers if answer.path != rest[0][0]]
                 if answers:
                     say_answers(answers, options.output)
                 if options.show:

@@ -28,6 +28,7 @@ PRETRAINED = ("predict", "--ckpt_path=pretrained")
 
 def test_pictures_and_folders_of_pictures_are_predicted(cli: CLI, folder: Path, tmp_path: Path) -> None:
     (folder / ".hidden").touch()
+    os.mkfifo(folder / "pipe")  # would be waited for
     files = ("photos/third.bmp", "photos")
     result = cli(*PRETRAINED, "--images", *files, "--output=new/predictions.csv", "--show=seen")
     assert result.status == 0
@@ -132,6 +133,8 @@ def test_what_was_shown_is_not_predicted_the_next_time(cli: CLI, folder: Path) -
     for _ in range(2):
         result = cli(*PRETRAINED, "--images=photos", "--show=photos/seen", "--output=photos/predictions.csv")
         assert (result.status, len(result.out.splitlines())) == (0, 1 + 3)
+    named = cli(*PRETRAINED, "--images=photos/seen/001_first.png", "--show=photos/seen")
+    assert "001_first.png is one of the pictures" in named.err
     before = (folder / "third.bmp").read_bytes()
     lost = cli(*PRETRAINED, "--images=photos/third.bmp", "--output=photos/../photos/third.bmp")
     assert "third.bmp is one of the pictures" in lost.err
