@@ -134,11 +134,28 @@ def test_digits_as_exact_as_a_drawing_are_none_to_refuse() -> None:
     assert refuse(torch.stack([preprocess(picture) for picture in (zero, one, seven)]), REJECT) == ["", "", ""]
 
 
+def print_text(text: str) -> Image.Image:
+    picture = Image.new("L", (600, 300), 255)
+    ImageDraw.Draw(picture).text((300, 150), text, fill=0, font=ImageFont.load_default(150), anchor="mm")
+    return picture
+
+
 @pytest.mark.parametrize("number", ["7", "90", "600", "000"])
 def test_a_printed_number_is_read(network: MLP, number: str) -> None:
-    picture = Image.new("L", (500, 300), 255)
-    ImageDraw.Draw(picture).text((250, 150), number, fill=0, font=ImageFont.load_default(150), anchor="mm")
-    assert read(picture, network) == [number]
+    assert read(print_text(number), network) == [number]
+
+
+def test_a_digit_in_a_circle_is_read(network: MLP) -> None:
+    picture = print_text("7")
+    ImageDraw.Draw(picture).ellipse((160, 10, 440, 290), outline=0, width=10)
+    assert read(picture, network) == ["7"]
+
+
+def test_each_letter_of_a_word_is_refused() -> None:
+    found = detect_digits(print_text("ARM"))
+    assert "" not in refuse(torch.stack([detection.image for detection in found]), REJECT)
+    assert all(bottom - top > 90 for _, top, _, bottom in (detection.box for detection in found))  # no hole of an A
+    assert len(found) == 3
 
 
 def write(places: Sequence[tuple[float, float]], strokes: Sequence[Sequence[tuple[float, float]]]) -> Image.Image:
