@@ -78,7 +78,7 @@ def detect_digits(picture: Image.Image) -> list[Detection]:
         if len(images) <= _FEW:
             images = _split(_join(images, seen, paper), seen, paper)
         found.append(images)
-        scores.append(_score(images) - _part_of_ink(list(images), seen, paper) if images else -np.inf)
+        scores.append(_score(images) if images else -np.inf)
     for one, other in (0, 1), (1, 0):  # the holes of a digit may look like digits, too
         if found[one] and all(any(figure.lies_within(outer) for outer in found[other]) for figure in found[one]):
             scores[one] -= 0.3
@@ -404,18 +404,6 @@ def _or_whole(images: dict[_Figure, Tensor], picture: Image.Image, size: tuple[i
     if images and _score(everything) <= max(_score(images), 0 if len(images) > 1 else -1):
         return images
     return everything
-
-
-def _part_of_ink(figures: Sequence[_Figure], pixels: _Floats, paper: _Floats) -> float:
-    # What part of the pixels around the figures has the ink's colour rather than the paper's.
-    everything = reduce(_Figure.__or__, figures)
-    reach = max(figure.height for figure in figures) // 2
-    left, top = max(0, everything.left - reach), max(0, everything.top - reach)
-    place = np.s_[top : everything.bottom + reach, left : everything.right + reach]
-    difference = pixels[place] - paper[place]
-    inner = np.s_[everything.top - top :, everything.left - left :]
-    colour = difference[inner][: everything.height, : everything.width][everything.mask].mean(axis=0)
-    return float((difference @ colour > colour @ colour / 2).mean())
 
 
 def _lines(figures: Sequence[_Figure]) -> list[list[_Figure]]:

@@ -145,6 +145,14 @@ def test_a_printed_number_is_read(network: MLP, number: str) -> None:
     assert read(print_text(number), network) == [number]
 
 
+@pytest.mark.parametrize("colours", [("white", "black"), ("black", "white")])
+def test_the_hole_of_a_bold_zero_is_no_one(network: MLP, colours: tuple[str, str]) -> None:
+    picture = Image.new("RGB", (440, 300), colours[0])
+    for left in 80, 250:
+        ImageDraw.Draw(picture).ellipse((left, 40, left + 100, 260), outline=colours[1], width=40)
+    assert read(picture, network) == ["00"]
+
+
 def test_a_digit_in_a_circle_is_read(network: MLP) -> None:
     picture = print_text("7")
     ImageDraw.Draw(picture).ellipse((160, 10, 440, 290), outline=0, width=10)
