@@ -2,7 +2,7 @@
 
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 from itertools import combinations, compress, pairwise
 from math import ceil
 from typing import Any
@@ -70,19 +70,16 @@ def detect_digits(picture: Image.Image) -> list[Detection]:
     scale = min(max(longer, _SIDES[0]), _SIDES[1]) / longer
     size = max(1, round(scale * picture.width)), max(1, round(scale * picture.height))
     pixels = np.asarray(picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=3), dtype=np.float32) / 255
-    found: list[dict[_Figure, Tensor]] = []
-    scores: list[float] = []
-    for seen in pixels, 1 - pixels:
-        paper = _find_paper(seen)
-        images = _prepare(_find_figures(_find_ink(seen, paper)), seen, paper)
-        if len(images) <= _FEW:
-            images = _split(_join(images, seen, paper), seen, paper)
-        found.append(images)
-        scores.append(_score(images) if images else -np.inf)
-    for one, other in (0, 1), (1, 0):  # the holes of a digit may look like digits, too
+    found = [_find_digits(seen) for seen in (pixels, 1 - pixels)]
+    worths = [_worth(images) for images in found]
+    for one, other in (0, 1), (1, 0):
         if found[one] and all(any(figure.lies_within(outer) for outer in found[other]) for figure in found[one]):
-            scores[one] -= 0.3
-    images = _or_whole(found[int(np.argmax(scores))], picture, size)
+            # The holes of a digit may look like digits; what is weaker than its inside is a digit's halo.
+            if _strength(found[one]) > 1.1 * _strength(found[other]):
+                worths[other] -= 0.3
+            elif worths[other] > 0:
+                worths[one] -= 0.3
+    images = _or_whole(found[int(np.argmax(worths))], picture, size)
     if not images:
         raise NoDigitError("there is no ink in it that could be a digit")
     whole = full_size(picture)
@@ -104,19 +101,19 @@ class _Figure:
     strength: float  # the ink of its darker pixels
     is_at_border: bool = False
 
-    @property
+    @cached_property
     def right(self) -> int:
         return self.left + self.width
 
-    @property
+    @cached_property
     def bottom(self) -> int:
         return self.top + self.height
 
-    @property
+    @cached_property
     def width(self) -> int:
         return int(self.mask.shape[1])
 
-    @property
+    @cached_property
     def height(self) -> int:
         return int(self.mask.shape[0])
 
@@ -200,8 +197,20 @@ def _erase_underlines(ink: _Floats) -> _Floats:
     return erased
 
 
-def _find_figures(ink: _Floats) -> list[_Figure]:
-    # The figures that could be digits, at the best threshold.
+def _find_digits(pixels: _Floats) -> dict[_Figure, Tensor]:
+    # The dark digits, as MNIST's makers would have made them, with those that reach the border or without.
+    paper = _find_paper(pixels)
+    found: list[dict[_Figure, Tensor]] = []
+    for figures in _find_figures(_find_ink(pixels, paper)):
+        images = _prepare(figures, pixels, paper)
+        if len(images) <= _FEW:
+            images = _split(_join(images, pixels, paper), pixels, paper)
+        found.append(images)
+    return max(found, key=_worth)
+
+
+def _find_figures(ink: _Floats) -> list[list[_Figure]]:
+    # The figures that could be digits, each at the best threshold: without those that reach the border, and with them.
     ink = _erase_underlines(ink)
     noise = 2 * 1.48 * float(np.median(np.abs(ink - cv2.GaussianBlur(ink, (0, 0), 2))))
     components = [list(_components(ink, threshold)) for threshold in _THRESHOLDS if threshold >= 4 * noise]
@@ -216,16 +225,10 @@ def _find_figures(ink: _Floats) -> list[_Figure]:
         for group in [group for group in groups if stable.intersection(group[:1])] or groups:
             if _total(group) > 1.1 * _total(best):  # rather a higher threshold, at which less touches
                 best = group
-        chosen.append(best)
+        figures = _merge(best)
+        chosen.append([figure for figure in figures if figure.height > 0.4 * max(each.height for each in figures)])
     inner, outer = chosen
-    # What reaches the border counts only if it is like the rest, or if there is no rest: else it is a desk or a thumb.
-    is_alike = all(
-        figure.size <= 1.6 * max(each.size for each in inner) and figure.strength > 0.65 * inner[0].strength
-        for figure in outer
-        if inner and figure.is_at_border
-    )
-    figures = _merge(outer if is_alike and _total(outer) > 1.1 * _total(inner) else inner)
-    return [figure for figure in figures if figure.height > 0.4 * max(each.height for each in figures)]
+    return [inner, outer] if any(figure.is_at_border for figure in outer) else [inner]
 
 
 def _components(ink: _Floats, threshold: float) -> Iterator[_Figure]:
@@ -251,7 +254,9 @@ def _components(ink: _Floats, threshold: float) -> Iterator[_Figure]:
         if values.mean() < 1.25 * threshold:  # texture: ink is well above the threshold
             continue
         rim = (labels[[0, -1]] == label).sum() + (labels[:, [0, -1]] == label).sum()
-        if rim > 0.95 * sizes[label]:  # cut off by the border, or around all else
+        edges = (left == 0) + (top == 0) + (left + width == ink.shape[1]) + (top + height == ink.shape[0])
+        is_crop = edges == 3 and max(width, height) < 5 * min(width, height)  # of a 1, first or last in a number
+        if rim > 0.95 * sizes[label] and not is_crop:  # cut off by the border, or around all else
             continue
         depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3).max()
         if 2 * depth > 0.5 * sizes[label]:  # solid
@@ -385,10 +390,20 @@ def _energies(images: Iterable[Tensor]) -> list[float]:
     return energies
 
 
+def _strength(figures: Iterable[_Figure]) -> float:
+    return max(figure.strength for figure in figures)
+
+
+def _worth(images: dict[_Figure, Tensor]) -> float:
+    # By which one choice of figures is better than another: if none has a digit the first is taken.
+    return max(_score(images), 0) if images else -1
+
+
 def _score(images: dict[_Figure, Tensor]) -> float:
-    # How many digits there are, less what is none, as the network expects; what reaches the border counts half.
-    digits = 2 * energy(torch.stack(list(images.values()))).sigmoid() - 1
-    digits *= torch.tensor([0.5 if figure.is_at_border else 1.0 for figure in images])
+    # How many digits there are, less what is none, as the network expects; a digit at the border counts half.
+    probabilities = energy(torch.stack(list(images.values()))).sigmoid()
+    weights = torch.tensor([0.5 if figure.is_at_border else 1.0 for figure in images])
+    digits = weights * probabilities - (1 - probabilities)
     return float(digits.sum() if digits.sum() > 0 else digits.mean())  # three that are none are no worse than one
 
 

@@ -186,6 +186,13 @@ def test_a_digit_that_the_pen_has_broken_is_one(test_images: Images, network: ML
     assert read(write([(100, 100), (350, 110), (600, 90)], four), network) == ["444"]
 
 
+def test_a_turned_number_is_named_so() -> None:
+    two = [(0.05, 0.2), (0.3, 0), (0.7, 0), (0.8, 0.25), (0, 1), (0.9, 1)]
+    for places in [(100, 110), (280, 110)], [(100, 110), (280, 110), (460, 110)]:
+        found = detect_digits(write(places, [two]).rotate(90, expand=True))
+        assert refuse(torch.stack([each.image for each in found]), REJECT) == ["may be turned"] * len(places)
+
+
 def test_an_underline_may_touch_the_digits(network: MLP) -> None:
     seven = [[(0.05, 0.05), (0.9, 0), (0.4, 1)]]
     picture = write([(60, 100), (260, 100), (460, 100)], seven)
@@ -266,12 +273,26 @@ def test_a_number_that_is_not_wholly_predicted_is_left_out(cli: CLI, test_images
     assert [line.split()[:2] for line in result.out.splitlines()[1:]] == [["one.png", "7"]]
 
 
-def test_the_box_of_a_small_picture_is_that_of_its_ink(test_images: Images) -> None:
-    for digit in choose(test_images, *range(40)):
-        (detection,) = detect_digits(Image.fromarray(255 - digit.numpy()))
-        rows, columns = (np.flatnonzero((digit.numpy() > 128).any(axis=axis)) for axis in (1, 0))
-        edges = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
-        assert np.abs(np.subtract(detection.box, edges)).max() <= 3
+@pytest.mark.parametrize("colours", [("black", "white"), ("white", "#222222"), ("yellow", "#206020")])
+def test_the_box_is_that_of_the_ink(test_images: Images, colours: tuple[str, str]) -> None:
+    for scale in 1, 4:
+        for digit in choose(test_images, *range(20)):
+            mask = Image.fromarray(digit.numpy()).resize((28 * scale, 28 * scale))
+            picture = Image.new("RGB", (60 * scale, 70 * scale), colours[1])
+            picture.paste(colours[0], (16 * scale, 21 * scale), mask)
+            (detection,) = detect_digits(picture)
+            rows, columns = (np.flatnonzero((np.asarray(mask) > 128).any(axis=axis)) for axis in (1, 0))
+            edges = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) + scale * np.array([16, 21, 16, 21])
+            assert np.abs(detection.box - edges).max() <= 4 * scale
+
+
+def test_no_digit_is_lost_where_a_picture_is_cropped_to_others(test_images: Images, network: MLP) -> None:
+    one, zero, four = (Image.fromarray(digit.numpy()) for digit in choose(test_images, 2, 3, 4))
+    page = Image.new("L", (420, 140), 255)
+    for left, top, size, digit in (0, 0, 140, one), (160, 30, 80, zero), (280, 0, 140, four):
+        page.paste(0, (left, top), digit.resize((size, size)))
+    rows, columns = (np.flatnonzero((np.asarray(page) < 128).any(axis=axis)) for axis in (1, 0))
+    assert read(page.crop((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)), network) == ["104"]
 
 
 @pytest.mark.parametrize("reject", ["-0.1", "1"])
