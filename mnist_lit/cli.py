@@ -283,6 +283,8 @@ class MNISTCLI(LightningCLI):
             raise UserError("--show needs --images: it shows your own pictures")
         if options.show and require_local(options.show, "--show").exists() and not options.show.is_dir():
             raise UserError(f"--show {options.show}: a file has that name, and a folder is needed")
+        if options.output and require_local(options.output, "--output").is_dir():
+            raise UserError(f"--output {options.output}: a folder has that name, and a file is needed")
         if options.return_predictions is False and (options.images or options.output):
             raise UserError("--return_predictions false leaves nothing to write: leave it out")
         if not 0 <= options.reject < 1:
@@ -300,6 +302,8 @@ class MNISTCLI(LightningCLI):
             kwargs |= {"dataloaders": batches, "datamodule": None}
         if digits or not failures:
             predictions = cast(list[Tensor] | None, self.trainer.predict(**kwargs))
+            if not sum(self.trainer.num_predict_batches):
+                raise UserError("there is nothing to predict with --trainer.limit_predict_batches 0")
         if self.trainer.is_global_zero:
             if predictions and digits:
                 reasons = refuse(images, options.reject)
@@ -307,8 +311,9 @@ class MNISTCLI(LightningCLI):
                 answers = [Answer(path, detection, row, reason) for (path, detection), row, reason in each]
                 if rest := digits[len(answers) :]:  # a number of which digits are missing would be another one
                     answers = [answer for answer in answers if answer.path != rest[0][0]]
-                if answers:
-                    say_answers(answers, options.output)
+                if not answers:
+                    raise UserError("--trainer.limit_predict_batches leaves no picture with all of its digits")
+                say_answers(answers, options.output)
                 if options.show:
                     show_answers(answers, options.show)
             elif predictions:  # with --return_predictions false there are none

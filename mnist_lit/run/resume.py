@@ -37,8 +37,9 @@ def find_checkpoint(name: str, root: Path, of_folder: Literal["best", "last"] = 
             candidates = [path / "checkpoints" / f"{kind}.ckpt" for kind in (of_folder, "last")]
             path = next((candidate for candidate in candidates if candidate.is_file()), path)
         if not path.is_file():
+            what = "this folder is not that of a run with checkpoints" if path.is_dir() else "there is no such file"
             raise UserError(
-                f"--ckpt_path {name}: there is no such file; 'best' and 'last' are the newest run's, "
+                f"--ckpt_path {name}: {what}; 'best' and 'last' are the newest run's, "
                 "'pretrained' comes with the package"
             )
         return path

@@ -2,6 +2,7 @@
 
 import os
 import time
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,7 +92,9 @@ def build_demo(model: MNISTClassifier) -> "gr.Blocks":
         reasons = refuse(images, REJECT)
         answers = [Answer(Path(), *each) for each in zip(detections, rows, reasons, strict=True)]
         if len(answers) > 1:
-            return "".join(answer.digit for answer in answers), draw_answers(picture, answers), no_guess[2], None
+            lines = groupby(answers, key=lambda answer: answer.detection.line)
+            number = " ".join("".join(answer.digit for answer in line) for _, line in lines)
+            return number, draw_answers(picture, answers), no_guess[2], None
         colours = signed_colours(input_x_gradient(model, images[0])[0])
         digit = f"{int(rows.argmax())}{', which may be no digit' if reasons[0] else ''}"
         return (

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,12 +15,14 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.utils import make_grid
+from tqdm import tqdm
 
 from mnist_lit.errors import UserError
 from mnist_lit.files import replacing, require_local
 from mnist_lit.tools.detect import Detection, detect_digits
 from mnist_lit.tools.preprocess import full_size, read_picture
 
+_SHOWN = re.compile(r"\d{3,}_.*\.png")  # names of the pictures of --show
 _PROBABILITIES = ("probability", *(f"p{digit}" for digit in range(10)))
 
 
@@ -28,32 +31,30 @@ def find_pictures(paths: Iterable[Path], output: Path | None = None, show: Path 
 
     Args:
         paths: Files and folders.
-        output: A file that is left out: what was written before.
-        show: A folder that is left out.
+        output: A CSV file, left out of the folders: what was written before.
+        show: A folder whose pictures with names such as ``001_name.png`` are left out.
 
     Raises:
-        UserError: If there is no file, one of ``paths`` is ``output``, or all are in ``show``.
+        UserError: If there is no file, or a picture would be overwritten.
     """
-    written = {path.resolve() for path in (output, show) if path}
-    pictures: list[Path] = []
-
-    def is_written(file: Path) -> bool:
-        return not written.isdisjoint([file.resolve(), *file.resolve().parents])
-
+    pictures: dict[Path, Path] = {}  # by what a link points at
     for path in paths:
-        if path.is_dir():
-            for file in sorted(path.rglob("*")):
-                is_hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
-                if file.is_file() and not is_hidden and not is_written(file):
-                    pictures.append(file)
-        elif is_written(path):
-            raise UserError(f"{path} is one of the pictures, which would be lost: name another --output or --show")
-        else:
-            pictures.append(path)
+        is_folder = path.is_dir()
+        for file in sorted(path.rglob("*")) if is_folder else [path]:
+            is_hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
+            if is_folder and (is_hidden or not file.is_file()):
+                continue
+            target = file.resolve()
+            is_output = output is not None and target == output.resolve()
+            is_shown = show is not None and target.parent == show.resolve() and _SHOWN.fullmatch(target.name)
+            if not is_output and not is_shown:
+                pictures.setdefault(target, file)
+            elif not is_folder or (is_output and file.suffix != ".csv"):
+                raise UserError(f"{file} is one of the pictures, which would be lost: name another --output or --show")
     if not pictures:
         apart = f" but those of --show {show}, which are not predicted: name another folder" if show else ""
         raise UserError(f"there are no files in {', '.join(map(str, paths))}{apart}")
-    return list(dict.fromkeys(pictures))
+    return list(pictures.values())
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +87,7 @@ def read_digits(pictures: Iterable[Path]) -> tuple[list[tuple[Path, Detection]],
     """
     digits: list[tuple[Path, Detection]] = []
     failures: dict[Path, str] = {}
-    for path in pictures:
+    for path in tqdm(pictures, disable=None, leave=False):  # a bar on a terminal alone
         try:
             digits += [(path, detection) for detection in detect_digits(read_picture(path))]
         except OSError as error:
@@ -168,8 +169,9 @@ def say_answers(answers: Sequence[Answer], output: Path | None = None) -> None:
     print(f"{'picture':{width}}  digit  probability  {'number':{wide}}  left,top,right,bottom")
     for name, answer, number in zip(names, answers, numbers, strict=True):
         box = ",".join(map(str, answer.detection.box))
-        probability = 100 * float(answer.probabilities.max())
-        text = f"{name:{width}}  {answer.digit:>5}  {probability:9.2f} %  {number:{wide}}  {box}  {answer.refused}"
+        # That of what is no digit means nothing.
+        probability = "" if answer.refused else f"{100 * float(answer.probabilities.max()):.2f} %"
+        text = f"{name:{width}}  {answer.digit:>5}  {probability:>11}  {number:{wide}}  {box}  {answer.refused}"
         print(text.rstrip())
     if output:
         _write(output, _format_csv(header, rows))

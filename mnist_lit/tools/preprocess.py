@@ -39,7 +39,7 @@ def read_picture(path: Path) -> Image.Image:
         OSError: If it cannot be read.
     """
     if not path.stat().st_size:
-        raise UserError("the file is empty")
+        raise UserError("the file is empty" if path.is_file() else "a pipe or a device: pictures are read from files")
     with path.open("rb") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, of odd tags, and of pictures half as large as it refuses
         try:

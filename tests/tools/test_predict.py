@@ -29,7 +29,7 @@ PRETRAINED = ("predict", "--ckpt_path=pretrained")
 def test_pictures_and_folders_of_pictures_are_predicted(cli: CLI, folder: Path, tmp_path: Path) -> None:
     (folder / ".hidden").touch()
     os.mkfifo(folder / "pipe")  # would be waited for
-    files = ("photos/third.bmp", "photos")
+    files = ("photos/third.bmp", "photos", str(folder / "third.bmp"))
     result = cli(*PRETRAINED, "--images", *files, "--output=new/predictions.csv", "--show=seen")
     assert result.status == 0
     lines = [line.split() for line in result.out.splitlines()]
@@ -58,11 +58,12 @@ def test_pictures_and_folders_of_pictures_are_predicted(cli: CLI, folder: Path, 
 def test_what_is_no_digit_is_named_and_the_others_are_predicted(cli: CLI, folder: Path) -> None:
     (folder / "notes.txt").write_text("seven\n")
     (folder / "empty.png").touch()
+    os.mkfifo("pipe")
     whole = (folder / "first.jpg").read_bytes()
     (folder / "half.jpg").write_bytes(whole[: len(whole) // 2])
     Image.new("L", (300, 200), 255).save(folder / "blank.png")
     Image.new("1", (14_000, 14_000)).save(folder / "bomb.png")
-    result = cli(*PRETRAINED, "--images", "photos", "missing.png", "--output=predictions.csv")
+    result = cli(*PRETRAINED, "--images", "photos", "missing.png", "pipe", "--output=predictions.csv")
     assert result.status == 1
     errors = result.err.splitlines()
     assert errors[1] == "Wrote predictions.csv"
@@ -74,6 +75,7 @@ def test_what_is_no_digit_is_named_and_the_others_are_predicted(cli: CLI, folder
         ("photos/half.jpg", "damaged"),
         ("photos/notes.txt", "not a picture"),
         ("missing.png", "No such file"),
+        ("pipe", "a pipe"),
     ]:
         error = errors.pop(0)
         assert error.startswith(f"error: {name}: ")
@@ -104,7 +106,7 @@ def test_the_predictions_of_the_test_images_go_to_a_file(cli: CLI) -> None:
     (Path("folder")).mkdir()
     failed = cli(*PRETRAINED, "--output=folder")
     assert failed.status == 1
-    assert failed.err.splitlines()[1].startswith("error: folder: ")
+    assert failed.err.splitlines()[-1].startswith("error: --output folder: a folder has that name")
 
 
 def test_output_can_be_a_device_and_names_can_be_strange(cli: CLI, folder: Path) -> None:
@@ -138,6 +140,8 @@ def test_what_was_shown_is_not_predicted_the_next_time(cli: CLI, folder: Path) -
     before = (folder / "third.bmp").read_bytes()
     lost = cli(*PRETRAINED, "--images=photos/third.bmp", "--output=photos/../photos/third.bmp")
     assert "third.bmp is one of the pictures" in lost.err
+    lost = cli(*PRETRAINED, "--images=photos", "--output=photos/third.bmp")
+    assert "third.bmp is one of the pictures" in lost.err
     assert "a folder is needed" in cli(*PRETRAINED, "--images=photos", "--show=photos/third.bmp").err
     assert (folder / "third.bmp").read_bytes() == before
 
@@ -145,6 +149,9 @@ def test_what_was_shown_is_not_predicted_the_next_time(cli: CLI, folder: Path) -
 def test_options_of_the_trainer_limit_what_is_predicted(cli: CLI, folder: Path) -> None:
     limited = cli(*PRETRAINED, "--images=photos", "--data.batch_size=2", "--trainer.limit_predict_batches=1")
     assert (limited.status, len(limited.out.splitlines())) == (0, 1 + 2)
+    nothing = cli(*PRETRAINED, "--images=photos", "--trainer.limit_predict_batches=0", "--show=seen")
+    assert "limit_predict_batches" in nothing.err
+    assert (nothing.status, Path("seen").exists()) == (1, False)
     nothing = cli(*PRETRAINED, "--images=photos", "--return_predictions=false")
     assert (nothing.status, nothing.out) == (1, "")
     assert "--return_predictions" in nothing.err
