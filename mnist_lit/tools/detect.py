@@ -56,8 +56,8 @@ def detect_digits(picture: Image.Image) -> list[Detection]:
     cut.
 
     What then remains to be decided, ``energy`` decides, which says how much an image is like a digit: which parts are
-    one digit that the pen has broken, which figure is two digits that touch, whether ink is dark on light paper or
-    light on dark, and whether all of the picture is one digit.
+    one digit that the pen has broken, which figure is two digits that touch, whether what reaches the border belongs to
+    the number, whether ink is dark on light paper or light on dark, and whether all of the picture is one digit.
 
     Args:
         picture: Of any size and mode.
