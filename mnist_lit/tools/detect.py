@@ -2,7 +2,7 @@
 
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import cached_property
 from itertools import combinations, compress, pairwise
 from math import ceil
 from typing import Any
@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from mnist_lit.tools.preprocess import NoDigitError, full_size, preprocess, to_rgb
+from mnist_lit.tools.preprocess import NoDigitError, find_digit, full_size, preprocess, to_rgb
 from mnist_lit.tools.rejection import energy
 
 _SIDES = 240, 1600  # pixels: the longer side of a picture, when it is looked at
@@ -411,11 +411,12 @@ def _or_whole(images: dict[_Figure, Tensor], picture: Image.Image, size: tuple[i
     # The picture as that of one digit, if that is more like a digit than what was found in it. In place of several
     # figures it must be a digit.
     try:
-        whole = preprocess(picture)
+        whole, box = find_digit(picture)
     except NoDigitError:
         return images
-    figures = list(images) or [_Figure(0, 0, np.ones(size[::-1], bool), 0, 0)]
-    everything = {reduce(_Figure.__or__, figures): whole}
+    left, top, right, bottom = (round(edge * size[0] / picture.width) for edge in box)
+    mask = np.ones((max(1, bottom - top), max(1, right - left)), bool)
+    everything = {_Figure(left, top, mask, 0, 0, any(figure.is_at_border for figure in images)): whole}
     if images and _score(everything) <= max(_score(images), 0 if len(images) > 1 else -1):
         return images
     return everything

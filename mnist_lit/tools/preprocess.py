@@ -75,7 +75,21 @@ def preprocess(image: Image.Image) -> Tensor:
         >>> preprocess(picture).shape
         torch.Size([1, 28, 28])
     """
-    image = _widen(to_rgb(image))
+    return find_digit(image)[0]
+
+
+def find_digit(image: Image.Image) -> tuple[Tensor, tuple[int, int, int, int]]:
+    """Return what ``preprocess`` returns, and the left, top, right and bottom edge of the ink, in pixels of ``to_rgb``.
+
+    Args:
+        image: A picture of one digit, of any size and mode.
+
+    Raises:
+        NoDigitError: If there is no ink in it.
+    """
+    picture = to_rgb(image)
+    image = _widen(picture)
+    x, y = (picture.width - image.width) // 2, (picture.height - image.height) // 2  # of the part that is looked at
     while True:
         ink, mask = _find_ink(image)
         top, bottom, left, right = _bounds(mask)
@@ -89,8 +103,14 @@ def preprocess(image: Image.Image) -> Tensor:
             digit = (ink * mask)[top:bottom, left:right]
             if digit.mean() < 0.01:
                 raise NoDigitError("there is no ink in it but for specks")
-            return place(_normalize_strokes(digit))
-        image = closer
+            found = (
+                max(0, x + round(scale * left)),
+                max(0, y + round(scale * top)),
+                min(picture.width, x + round(scale * right)),
+                min(picture.height, y + round(scale * bottom)),
+            )
+            return place(_normalize_strokes(digit)), found
+        image, x, y = closer, x + edges[0], y + edges[1]
 
 
 def place(digit: Tensor) -> Tensor:

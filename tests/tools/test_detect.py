@@ -286,6 +286,13 @@ def test_the_box_is_that_of_the_ink(test_images: Images, colours: tuple[str, str
             assert np.abs(detection.box - edges).max() <= 4 * scale
 
 
+def test_a_picture_read_as_one_has_the_box_of_its_ink() -> None:
+    picture = Image.new("L", (300, 300), 255)
+    ImageDraw.Draw(picture).line([(40, 150), (260, 150)], fill=0, width=20)  # could be a part of a digit alone
+    (detection,) = detect_digits(picture)
+    assert np.abs(np.subtract(detection.box, (40, 140, 260, 160))).max() <= 6
+
+
 def test_no_digit_is_lost_where_a_picture_is_cropped_to_others(test_images: Images, network: MLP) -> None:
     one, zero, four = (Image.fromarray(digit.numpy()) for digit in choose(test_images, 2, 3, 4))
     page = Image.new("L", (420, 140), 255)
