@@ -185,9 +185,9 @@ def pytorch(run: Run) -> float:
 
 def bare_trainer(run: Run) -> "Trainer":
     """Return a Trainer that shows nothing and keeps nothing, but for the seconds."""
-    from epoch_timer import EpochTimer
     from lightning.pytorch import Trainer
 
+    from epoch_timer import EpochTimer
     from mnist_lit.callbacks import StepsPerExecution
 
     return Trainer(
@@ -248,13 +248,14 @@ def floor(run: Run) -> None:
 def template(run: Run) -> None:
     """Train as templates do: images one by one through transforms, metrics and the progress bar at every step."""
     import torch
-    from epoch_timer import EpochTimer
     from lightning.pytorch import LightningModule, Trainer
     from lightning.pytorch.callbacks import TQDMProgressBar
     from torch.utils.data import DataLoader
     from torchmetrics.classification import MulticlassAccuracy
     from torchvision.datasets import MNIST
     from torchvision.transforms import Compose, Normalize, ToTensor
+
+    from epoch_timer import EpochTimer
 
     class Template(LightningModule):
         def __init__(self) -> None:

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from HersheyFonts import HersheyFonts
 from numpy.random import Generator
-from photos import Floats, clean, low_resolution, thick_pen, thin_pen
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -28,6 +27,7 @@ from mnist_lit.files import replacing
 from mnist_lit.network import MLP
 from mnist_lit.tools.preprocess import place, preprocess
 from mnist_lit.tools.rejection import REJECTOR
+from photos import Floats, clean, low_resolution, thick_pen, thin_pen
 
 Strokes = Sequence[Floats]  # each (points, 2)
 

@@ -16,7 +16,6 @@ import matplotlib
 import numpy as np
 import torch
 from numpy.random import Generator
-from photos import Floats, to_jpeg, to_picture
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchmetrics.functional.text import char_error_rate
@@ -25,6 +24,7 @@ from mnist_lit import MNISTClassifier, MNISTDataModule
 from mnist_lit.tools.detect import detect_digits
 from mnist_lit.tools.preprocess import NoDigitError
 from mnist_lit.tools.rejection import REJECT, refuse
+from photos import Floats, to_jpeg, to_picture
 
 Scene = Callable[[Sequence[Tensor], Generator], Floats]
 

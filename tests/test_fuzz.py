@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import photos
 import pytest
 from conftest import CLI, Images
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import photos
 from mnist_lit.datamodule import _MD5
 from mnist_lit.errors import UserError
 from mnist_lit.preprocess import preprocess, read_picture

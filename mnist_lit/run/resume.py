@@ -117,7 +117,7 @@ def check_schedule(trainer: Trainer) -> None:
         elif schedule.total_steps != steps:
             raise UserError(
                 f"the checkpoint's one_cycle is one of {schedule.total_steps} steps, this run would have {steps}: "
-                "keep max_epochs and the number of batches as they were"
+                "keep max_epochs and the number of batches as they were (only a constant schedule can go on for longer)"
             )
 
 

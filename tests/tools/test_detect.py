@@ -4,14 +4,14 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-import photos
 import pytest
-import scenes
 import torch
 from conftest import CLI, Images
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+import photos
+import scenes
 from mnist_lit import MNISTClassifier
 from mnist_lit.network import MLP
 from mnist_lit.tools.detect import detect_digits

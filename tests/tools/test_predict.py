@@ -4,10 +4,11 @@ import re
 from pathlib import Path
 
 import numpy as np
-import photos
 import pytest
 from conftest import CLI, Images, assert_one_sentence
 from PIL import Image
+
+import photos
 
 
 @pytest.fixture

@@ -3,13 +3,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import photos
 import pytest
 import torch
 from conftest import Images
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+import photos
 from mnist_lit import MNISTClassifier
 from mnist_lit.preprocess import NoDigitError, preprocess, read_picture
 
