@@ -300,6 +300,10 @@ def test_no_digit_is_lost_where_a_picture_is_cropped_to_others(test_images: Imag
         page.paste(0, (left, top), digit.resize((size, size)))
     rows, columns = (np.flatnonzero((np.asarray(page) < 128).any(axis=axis)) for axis in (1, 0))
     assert read(page.crop((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)), network) == ["104"]
+    bold = Image.new("L", (320, 160), 255)
+    ImageDraw.Draw(bold).rectangle((0, 0, 40, 160), fill=0)  # a 1 that is all along the border
+    ImageDraw.Draw(bold).line([(140, 15), (300, 15), (220, 160)], fill=0, width=40, joint="curve")
+    assert read(bold, network) == ["17"]
 
 
 @pytest.mark.parametrize("reject", ["-0.1", "1"])
