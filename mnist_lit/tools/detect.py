@@ -71,15 +71,15 @@ def detect_digits(picture: Image.Image) -> list[Detection]:
     size = max(1, round(scale * picture.width)), max(1, round(scale * picture.height))
     pixels = np.asarray(picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=3), dtype=np.float32) / 255
     found = [_find_digits(seen) for seen in (pixels, 1 - pixels)]
-    worths = [_worth(images) for images in found]
+    scores = [_score(images) for images in found]
     for one, other in (0, 1), (1, 0):
         if found[one] and all(any(figure.lies_within(outer) for outer in found[other]) for figure in found[one]):
             # The holes of a digit may look like digits; what is weaker than its inside is a digit's halo.
-            if _strength(found[one]) > 1.1 * _strength(found[other]):
-                worths[other] -= 0.3
-            elif worths[other] > 0:
-                worths[one] -= 0.3
-    images = _or_whole(found[int(np.argmax(worths))], picture, size)
+            is_hole = _strength(found[one]) < 1.1 * _strength(found[other])
+            better, worse = (other, one) if is_hole else (one, other)
+            if scores[better] > 0:
+                scores[worse] -= 0.3
+    images = _or_whole(found[int(np.argmax(scores))], picture, size)
     if not images:
         raise NoDigitError("there is no ink in it that could be a digit")
     whole = full_size(picture)
@@ -206,7 +206,7 @@ def _find_digits(pixels: _Floats) -> dict[_Figure, Tensor]:
         if len(images) <= _FEW:
             images = _split(_join(images, pixels, paper), pixels, paper)
         found.append(images)
-    return max(found, key=_worth)
+    return max(found, key=_score)
 
 
 def _find_figures(ink: _Floats) -> list[list[_Figure]]:
@@ -394,16 +394,12 @@ def _strength(figures: Iterable[_Figure]) -> float:
     return max(figure.strength for figure in figures)
 
 
-def _worth(images: dict[_Figure, Tensor]) -> float:
-    # By which one choice of figures is better than another: if none has a digit the first is taken.
-    return max(_score(images), 0) if images else -1
-
-
 def _score(images: dict[_Figure, Tensor]) -> float:
-    # How many digits there are, less what is none, as the network expects; a digit at the border counts half.
-    probabilities = energy(torch.stack(list(images.values()))).sigmoid()
-    weights = torch.tensor([0.5 if figure.is_at_border else 1.0 for figure in images])
-    digits = weights * probabilities - (1 - probabilities)
+    # How many digits there are, less what is none, as the network expects, and half of what reaches the border.
+    if not images:
+        return -np.inf
+    digits = 2 * energy(torch.stack(list(images.values()))).sigmoid() - 1
+    digits -= torch.tensor([0.5 if figure.is_at_border else 0.0 for figure in images])
     return float(digits.sum() if digits.sum() > 0 else digits.mean())  # three that are none are no worse than one
 
 
