@@ -74,11 +74,11 @@ def detect_digits(picture: Image.Image) -> list[Detection]:
     scores = [_score(images) for images in found]
     for one, other in (0, 1), (1, 0):
         if found[one] and all(any(figure.lies_within(outer) for outer in found[other]) for figure in found[one]):
-            # The holes of a digit may look like digits; what is weaker than its inside is a digit's halo.
-            is_hole = _strength(found[one]) < 1.1 * _strength(found[other])
-            better, worse = (other, one) if is_hole else (one, other)
-            if scores[better] > 0:
-                scores[worse] -= 0.3
+            # The holes of a digit may look like digits; but of a digit inside that is stronger it is the halo.
+            if _strength(found[one]) < 1.1 * _strength(found[other]):
+                scores[one] -= 0.3
+            elif scores[one] > 0:
+                scores[other] -= 0.3
     images = _or_whole(found[int(np.argmax(scores))], picture, size)
     if not images:
         raise NoDigitError("there is no ink in it that could be a digit")
