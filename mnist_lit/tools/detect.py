@@ -93,7 +93,8 @@ def detect_digits(picture: Image.Image) -> list[Detection]:
 
 @dataclass(frozen=True, eq=False)
 class _Figure:
-    # Connected ink, or the parts of one digit. The mask has the size of the box.
+    # Connected ink, or the parts of one digit. The mask has the size of the box. Edges are cached, since each figure is
+    # compared with each other one.
     left: int
     top: int
     mask: npt.NDArray[np.bool_]
@@ -395,7 +396,7 @@ def _strength(figures: Iterable[_Figure]) -> float:
 
 
 def _score(images: dict[_Figure, Tensor]) -> float:
-    # How many digits there are, less what is none, as the network expects, and half of what reaches the border.
+    # How many digits there are, less what is none, as the network expects, less a half for each at the border.
     if not images:
         return -np.inf
     digits = 2 * energy(torch.stack(list(images.values()))).sigmoid() - 1
