@@ -5,7 +5,7 @@
 Outlier exposure (Hendrycks, Mazeika and Dietterich, "Deep anomaly detection with outlier exposure", 2019): it learns
 from digits, MNIST's and those of Hershey's fonts (1967), and from outliers, which are drawn here: other signs of these
 fonts and random curves, both bent, digits that are turned or mirrored, pairs of digits, parts of one, and stains. 5,000
-training digits are held out: their energies say how many digits would be refused. Takes half an hour on one core.
+training digits are held out: their scores say how many digits would be refused. Takes half an hour on one core.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from mnist_lit.augment import RandomDistortion
 from mnist_lit.files import replacing
 from mnist_lit.network import MLP
 from mnist_lit.tools.preprocess import place, preprocess
-from mnist_lit.tools.rejection import REJECTOR
+from mnist_lit.tools.rejection import REJECTOR, upright_score
 from photos import Floats, clean, low_resolution, thick_pen, thin_pen
 
 Strokes = Sequence[Floats]  # each (points, 2)
@@ -243,12 +243,11 @@ def main() -> None:
 
     network.half().float()  # rounded as in the file
     held_out = torch.cat([batch for batch, _ in datamodule.val_dataloader()])
-    with torch.inference_mode():
-        energies = network(held_out).logsumexp(dim=1).sort().values
+    scores = upright_score(held_out, network).sort().values
     config = {"hidden_sizes": (512, 128), "activation": "silu"}
     weights = {name: weight.half() for name, weight in network.state_dict().items()}
     with replacing(arguments.output) as unfinished:
-        torch.save({"hyper_parameters": config, "state_dict": weights, "energies": energies}, unfinished)
+        torch.save({"hyper_parameters": config, "state_dict": weights, "scores": scores}, unfinished)
     print(f"Wrote {arguments.output}")
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.random import Generator
 from PIL import Image, ImageDraw, ImageFont
+from PIL.Image import Transpose
 from torch import Tensor
 from torchmetrics.functional.text import char_error_rate
 
@@ -298,6 +299,9 @@ def main() -> None:
     random = np.random.default_rng(0)
     scribbles = [is_refused(scribble(random)) for _ in range(4 * arguments.pictures)]
     print(f"| scribbles | {100 * np.mean(scribbles):.1f} |")
+    others = images[labels != 0][: 4 * arguments.pictures]
+    turned = [is_refused(make_picture(plain, [digit], random).transpose(Transpose.ROTATE_90)) for digit in others]
+    print(f"| digits other than 0, turned by 90 degrees | {100 * np.mean(turned):.1f} |")
     strange = [bool(reason) for part in images.split(1000) for reason in refuse(part.unsqueeze(1) / 255, REJECT)]
     print(f"| MNIST's own digits | {100 * np.mean(strange):.2f} |")
 

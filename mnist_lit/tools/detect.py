@@ -31,7 +31,8 @@ class Detection:
     """A digit in a picture.
 
     Attributes:
-        line: Number of its line, from 1 at the top.
+        line: Number of its line, from 1 at the top. Where a gap is more than twice as wide as the digits are high,
+            another line begins.
         position: Its place in the line, from 1 at the left.
         box: Left, top, right and bottom edge, in pixels of the upright picture.
         image: The digit as MNIST's makers would have made it, float32 ``(1, 28, 28)`` in [0, 1].
@@ -236,7 +237,8 @@ def _components(ink: _Floats, threshold: float) -> Iterator[_Figure]:
     # Connected ink above the threshold, without what a pen cannot have drawn as a digit or a part of one.
     _, labels, statistics, _ = cv2.connectedComponentsWithStats((ink > threshold).astype(np.uint8), connectivity=8)
     sizes = statistics[:, 2:4].max(axis=1)
-    large = 1 + np.flatnonzero(sizes[1:] >= max(6, 0.008 * max(ink.shape)))  # without the first, which is the paper
+    is_large = (sizes >= max(6, 0.008 * max(ink.shape))) & (statistics[:, 2:4].min(axis=1) > 1)  # ink is blurred
+    large = 1 + np.flatnonzero(is_large[1:])  # without the first, which is the paper
     if len(large) > 2000:  # noise
         return
     lefts, tops, widths, heights, _ = statistics[large].T
@@ -396,12 +398,17 @@ def _strength(figures: Iterable[_Figure]) -> float:
 
 
 def _score(images: dict[_Figure, Tensor]) -> float:
-    # How many digits there are, less what is none, as the network expects, less a half for each at the border.
+    # How many digits there are, less what is none, as the network expects, less a half for each at the border. Digits
+    # turned by 90 degrees count, too, so that they are found and it can be said that they may be turned.
     if not images:
         return -np.inf
-    digits = 2 * energy(torch.stack(list(images.values()))).sigmoid() - 1
-    digits -= torch.tensor([0.5 if figure.is_at_border else 0.0 for figure in images])
-    return float(digits.sum() if digits.sum() > 0 else digits.mean())  # three that are none are no worse than one
+    upright, scores = torch.stack(list(images.values())), []
+    at_border = torch.tensor([0.5 if figure.is_at_border else 0.0 for figure in images])
+    for turns, less in (0, 0.0), (1, 0.2), (3, 0.2):
+        digits = 2 * energy(upright.rot90(turns, (2, 3))).sigmoid() - 1 - at_border
+        # Three that are none are no worse than one.
+        scores.append(float(digits.sum() if digits.sum() > 0 else digits.mean()) - less)
+    return max(scores)
 
 
 def _or_whole(images: dict[_Figure, Tensor], picture: Image.Image, size: tuple[int, int]) -> dict[_Figure, Tensor]:
@@ -420,6 +427,7 @@ def _or_whole(images: dict[_Figure, Tensor], picture: Image.Image, size: tuple[i
 
 
 def _lines(figures: Sequence[_Figure]) -> list[list[_Figure]]:
+    # As one reads them, each from the left.
     lines: list[list[_Figure]] = []
     for figure in sorted(figures, key=lambda figure: figure.top + figure.bottom):
         for line in lines:
@@ -430,4 +438,14 @@ def _lines(figures: Sequence[_Figure]) -> list[list[_Figure]]:
                 break
         else:
             lines.append([figure])
-    return [sorted(line, key=lambda figure: figure.left) for line in lines]
+    return [number for line in lines for number in _numbers(sorted(line, key=lambda figure: figure.left))]
+
+
+def _numbers(line: Sequence[_Figure]) -> list[list[_Figure]]:
+    # The numbers of a line: those of two columns stand further apart than the digits of one.
+    numbers, height = [[line[0]]], float(np.median([figure.height for figure in line]))
+    for before, figure in pairwise(line):
+        if figure.left - before.right > 2 * height:
+            numbers.append([])
+        numbers[-1].append(figure)
+    return numbers

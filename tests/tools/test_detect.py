@@ -86,6 +86,15 @@ def test_digits_are_in_the_order_in_which_one_reads(test_images: Images, network
     assert np.abs(np.subtract(detection.box, edges)).max() <= 6
 
 
+def test_numbers_of_two_columns_are_apart(test_images: Images, network: MLP) -> None:
+    page = Image.new("L", (900, 300), 255)
+    for left, top, digit in zip(
+        (20, 110, 560, 650, 50, 190, 330), (30,) * 4 + (170,) * 3, choose(test_images, *range(7)), strict=True
+    ):
+        page.paste(Image.fromarray(255 - digit.numpy()).resize((84, 84)), (left, top))
+    assert read(page, network) == ["72", "10", "414"]  # the last one with wide gaps
+
+
 def test_a_box_is_in_pixels_of_the_upright_picture(test_images: Images) -> None:
     (digit,) = choose(test_images, 0)
     page = Image.new("L", (5000, 3000), 255)  # larger than what is kept
@@ -191,6 +200,14 @@ def test_a_turned_number_is_named_so() -> None:
     for places in [(100, 110), (280, 110)], [(100, 110), (280, 110), (460, 110)]:
         found = detect_digits(write(places, [two]).rotate(90, expand=True))
         assert refuse(torch.stack([each.image for each in found]), REJECT) == ["may be turned"] * len(places)
+
+
+def test_a_turned_digit_is_never_guessed(test_images: Images) -> None:
+    # A 1, two digits that turned are like others, two with holes that are like digits, and one that is broken.
+    for digit in choose(test_images, 2, 7, 58, 61, 106, 8):
+        picture = photos.to_picture(scenes.plain([digit], np.random.default_rng(0))).rotate(90, expand=True)
+        (found,) = detect_digits(picture)
+        assert refuse(found.image[None], REJECT) == ["may be turned"]
 
 
 def test_an_underline_may_touch_the_digits(network: MLP) -> None:
