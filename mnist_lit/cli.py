@@ -33,15 +33,15 @@ from mnist_lit.run.progress import EpochLines
 from mnist_lit.run.resume import continue_command, find_checkpoint, read_checkpoint
 from mnist_lit.tools.detect import Detection
 from mnist_lit.tools.predict import (
-    Answer,
     find_pictures,
+    make_answers,
     printable,
     read_digits,
     say_answers,
     say_predictions,
     show_answers,
 )
-from mnist_lit.tools.rejection import REJECT, refuse
+from mnist_lit.tools.rejection import REJECT
 from mnist_lit.tools.tensorboard import TensorBoardSummary
 
 
@@ -306,11 +306,7 @@ class MNISTCLI(LightningCLI):
                 raise UserError("there is nothing to predict with --trainer.limit_predict_batches 0")
         if self.trainer.is_global_zero:
             if predictions and digits:
-                reasons = refuse(images, options.reject)
-                each = zip(digits, torch.cat(predictions), reasons, strict=False)  # limit_predict_batches makes fewer
-                answers = [Answer(path, detection, row, reason) for (path, detection), row, reason in each]
-                if rest := digits[len(answers) :]:  # a number of which digits are missing would be another one
-                    answers = [answer for answer in answers if answer.path != rest[0][0]]
+                answers = make_answers(digits, torch.cat(predictions), options.reject)
                 if not answers:
                     raise UserError("--trainer.limit_predict_batches leaves no picture with all of its digits")
                 say_answers(answers, options.output)

@@ -21,6 +21,7 @@ from mnist_lit.errors import UserError
 from mnist_lit.files import replacing, require_local
 from mnist_lit.tools.detect import Detection, detect_digits
 from mnist_lit.tools.preprocess import full_size, read_picture
+from mnist_lit.tools.rejection import refuse
 
 _SHOWN = re.compile(r"\d{3,}_.*\.png")  # names of the pictures of --show
 _PROBABILITIES = ("probability", *(f"p{digit}" for digit in range(10)))
@@ -97,6 +98,22 @@ def read_digits(pictures: Iterable[Path]) -> tuple[list[tuple[Path, Detection]],
     return digits, failures
 
 
+def make_answers(digits: Sequence[tuple[Path, Detection]], probabilities: Tensor, reject: float) -> list[Answer]:
+    """Return the answers to the digits in pictures.
+
+    Args:
+        digits: As ``read_digits`` returns them.
+        probabilities: Float ``(N, 10)``, of the first N digits. A picture of which not all are among them is left out:
+            a number without its last digits would be another one.
+        reject: What part of MNIST's digits would be refused, as for ``refuse``.
+    """
+    reasons = refuse(torch.stack([detection.image for _, detection in digits]), reject)
+    each = zip(digits, probabilities, reasons, strict=False)
+    answers = [Answer(path, detection, row, reason) for (path, detection), row, reason in each]
+    incomplete = {path for path, _ in digits[len(answers) :]}
+    return [answer for answer in answers if answer.path not in incomplete]
+
+
 def show_answers(answers: Sequence[Answer], show: Path) -> None:
     """Write each picture with the digits' boxes and answers, and beside it what the network sees of each.
 
@@ -110,7 +127,8 @@ def show_answers(answers: Sequence[Answer], show: Path) -> None:
     require_local(show, "--show").mkdir(parents=True, exist_ok=True)
     for number, (path, group) in enumerate(groupby(answers, key=lambda answer: answer.path), start=1):
         name = f"{number:03}_{path.stem[:50]}.png"  # a file's name may have 255 bytes, a character up to 4
-        draw_answers(read_picture(path), list(group)).save(show / name)
+        with replacing(show / name) as unfinished:
+            draw_answers(read_picture(path), list(group)).save(unfinished, "PNG")
 
 
 def draw_answers(picture: Image.Image, answers: Sequence[Answer]) -> Image.Image:
