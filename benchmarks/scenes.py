@@ -22,7 +22,7 @@ from torch import Tensor
 from torchmetrics.functional.text import char_error_rate
 
 from mnist_lit import MNISTClassifier, MNISTDataModule
-from mnist_lit.tools.detect import detect_digits
+from mnist_lit.tools.predict import numbers, read_digits
 from mnist_lit.tools.preprocess import NoDigitError
 from mnist_lit.tools.rejection import REJECT, refuse
 from photos import Floats, to_jpeg, to_picture
@@ -263,16 +263,13 @@ def main() -> None:
     datamodule.setup("test")
     images, labels = (torch.cat(parts) for parts in zip(*datamodule.test_dataloader(), strict=True))
     images = (255 * images[:, 0]).round().byte()
-    network = MNISTClassifier.from_pretrained().network
+    model = MNISTClassifier.from_pretrained()
 
     def read(picture: Image.Image) -> str:
         try:
-            found = torch.stack([detection.image for detection in detect_digits(picture)])
+            return "".join(numbers(read_digits(picture, model)))
         except NoDigitError:
             return ""
-        guesses = network(found).argmax(dim=1).tolist()
-        reasons = refuse(found, REJECT)
-        return "".join("?" if reason else str(guess) for guess, reason in zip(guesses, reasons, strict=True))
 
     for kinds, lengths in (NUMBERS, arguments.digits or range(2, 10)), (SCENES, arguments.digits or (1, 2, 3, 5)):
         print("\n| pictures | digits right, % | numbers right, % |\n|---|---|---|")

@@ -33,10 +33,10 @@ from mnist_lit.run.progress import EpochLines
 from mnist_lit.run.resume import continue_command, find_checkpoint, read_checkpoint
 from mnist_lit.tools.detect import Detection
 from mnist_lit.tools.predict import (
+    answer,
+    find_digits,
     find_pictures,
-    make_answers,
     printable,
-    read_digits,
     say_answers,
     say_predictions,
     show_answers,
@@ -71,9 +71,9 @@ class MNISTCLI(LightningCLI):
         )
         predict.add_argument(
             "--reject",
-            type=float,
-            default=REJECT,
-            help="Answer ? to what in --images is less like a digit than all but this part of MNIST's; 0: never.",
+            type=float | None,
+            help=f"Answer ? to what in --images is less like a digit than all but this part of MNIST's, by default "
+            f"{REJECT}; 0: never.",
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -287,16 +287,18 @@ class MNISTCLI(LightningCLI):
             raise UserError(f"--output {options.output}: a folder has that name, and a file is needed")
         if options.return_predictions is False and (options.images or options.output):
             raise UserError("--return_predictions false leaves nothing to write: leave it out")
-        if not 0 <= options.reject < 1:
-            raise UserError(f"--reject must be at least 0 and below 1, got {options.reject}")
-        digits: list[tuple[Path, Detection]] = []
+        if options.reject is not None and not options.images:
+            raise UserError("--reject needs --images: a digit is in each of the test images")
+        reject = REJECT if options.reject is None else options.reject
+        if not 0 <= reject < 1:
+            raise UserError(f"--reject must be at least 0 and below 1, got {reject}")
+        digits: dict[Path, list[Detection]] = {}
         failures: dict[Path, str] = {}
         if options.images:
-            pictures = find_pictures(options.images, options.output, options.show)
-            digits, failures = read_digits(pictures)
+            digits, failures = find_digits(find_pictures(options.images, options.output, options.show))
         predictions: list[Tensor] | None = None
         if digits:
-            images = torch.stack([detection.image for _, detection in digits])
+            images = torch.stack([detection.image for detections in digits.values() for detection in detections])
             no_labels = torch.zeros(len(images), dtype=torch.int64)
             batches = TensorBatches(images[:, 0].mul(255).round().byte(), no_labels, self.datamodule.batch_size)
             kwargs |= {"dataloaders": batches, "datamodule": None}
@@ -306,7 +308,7 @@ class MNISTCLI(LightningCLI):
                 raise UserError("there is nothing to predict with --trainer.limit_predict_batches 0")
         if self.trainer.is_global_zero:
             if predictions and digits:
-                answers = make_answers(digits, torch.cat(predictions), options.reject)
+                answers = answer(digits, torch.cat(predictions), reject)
                 if not answers:
                     raise UserError("--trainer.limit_predict_batches leaves no picture with all of its digits")
                 say_answers(answers, options.output)

@@ -46,7 +46,7 @@ def replacing(path: Path) -> Iterator[Path]:
     if path.exists() and not path.is_file():
         yield path
         return
-    target = require_local(path, "--output").resolve()  # what a link points at, not the link
+    target = Path(os.path.realpath(require_local(path, "--output")))  # what a link points at, not the link
     unfinished = target.with_name(f".{uuid4().hex}.unfinished")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

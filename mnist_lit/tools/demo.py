@@ -2,8 +2,6 @@
 
 import os
 import time
-from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,11 +11,9 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from mnist_lit.errors import UserError
 from mnist_lit.module import MNISTClassifier
-from mnist_lit.tools.detect import detect_digits
 from mnist_lit.tools.figures import signed_colours
-from mnist_lit.tools.predict import Answer, draw_answers
+from mnist_lit.tools.predict import draw_answers, numbers, read_digits
 from mnist_lit.tools.preprocess import NoDigitError, to_rgb
-from mnist_lit.tools.rejection import REJECT, refuse
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -83,23 +79,17 @@ def build_demo(model: MNISTClassifier) -> "gr.Blocks":
     ) -> tuple[dict[str, float] | str | None, Image.Image | None, str, Image.Image | None]:
         picture = to_rgb(drawing["composite"] or Image.new("L", _CANVAS, "white"))
         try:
-            detections = detect_digits(picture)
+            answers = read_digits(picture, model)
         except NoDigitError:
             return no_guess
-        images = torch.stack([detection.image for detection in detections])
-        with torch.no_grad():
-            rows = model(images).softmax(dim=1)
-        reasons = refuse(images, REJECT)
-        answers = [Answer(Path(), *each) for each in zip(detections, rows, reasons, strict=True)]
         if len(answers) > 1:
-            lines = groupby(answers, key=lambda answer: answer.detection.line)
-            number = " ".join("".join(answer.digit for answer in line) for _, line in lines)
-            return number, draw_answers(picture, answers), no_guess[2], None
-        colours = signed_colours(input_x_gradient(model, images[0])[0])
-        digit = f"{int(rows.argmax())}{', which may be no digit' if reasons[0] else ''}"
+            return " ".join(numbers(answers)), draw_answers(picture, answers), no_guess[2], None
+        (answer,) = answers
+        colours = signed_colours(input_x_gradient(model, answer.detection.image)[0])
+        digit = f"{int(answer.probabilities.argmax())}{', which may be no digit' if answer.refused else ''}"
         return (
-            {str(label): probability for label, probability in enumerate(rows[0].tolist())},
-            to_pil_image(images[0]).resize(_PICTURE, Image.Resampling.NEAREST),
+            {str(label): probability for label, probability in enumerate(answer.probabilities.tolist())},
+            to_pil_image(answer.detection.image).resize(_PICTURE, Image.Resampling.NEAREST),
             _TITLE.format(digit),
             to_pil_image(colours).resize(_PICTURE, Image.Resampling.NEAREST),
         )

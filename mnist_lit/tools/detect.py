@@ -149,9 +149,8 @@ class _Figure:
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         share = mask.sum() / self.mask.sum()
         mask = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        return _Figure(
-            self.left + start + int(columns[0]), self.top + int(rows[0]), mask, share * self.ink, self.strength
-        )
+        left, top = self.left + start + int(columns[0]), self.top + int(rows[0])
+        return _Figure(left, top, mask, share * self.ink, self.strength, self.is_at_border)
 
     def __or__(self, other: "_Figure") -> "_Figure":
         left, top = min(self.left, other.left), min(self.top, other.top)
@@ -398,12 +397,12 @@ def _strength(figures: Iterable[_Figure]) -> float:
 
 
 def _score(images: dict[_Figure, Tensor]) -> float:
-    # How many digits there are, less what is none, as the network expects, less a half for each at the border. Digits
+    # How many digits there are, less what is none, as the network expects, less 0.4 for each at the border. Digits
     # turned by 90 degrees count, too, so that they are found and it can be said that they may be turned.
     if not images:
         return -np.inf
     upright, scores = torch.stack(list(images.values())), []
-    at_border = torch.tensor([0.5 if figure.is_at_border else 0.0 for figure in images])
+    at_border = torch.tensor([0.4 if figure.is_at_border else 0.0 for figure in images])
     for turns, less in (0, 0.0), (1, 0.2), (3, 0.2):
         digits = 2 * energy(upright.rot90(turns, (2, 3))).sigmoid() - 1 - at_border
         # Three that are none are no worse than one.

@@ -4,14 +4,15 @@ import csv
 import io
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby
+from os.path import realpath
 from pathlib import Path
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.utils import make_grid
@@ -21,7 +22,7 @@ from mnist_lit.errors import UserError
 from mnist_lit.files import replacing, require_local
 from mnist_lit.tools.detect import Detection, detect_digits
 from mnist_lit.tools.preprocess import full_size, read_picture
-from mnist_lit.tools.rejection import refuse
+from mnist_lit.tools.rejection import REJECT, refuse
 
 _SHOWN = re.compile(r"\d{3,}_.*\.png")  # names of the pictures of --show
 _PROBABILITIES = ("probability", *(f"p{digit}" for digit in range(10)))
@@ -45,13 +46,13 @@ def find_pictures(paths: Iterable[Path], output: Path | None = None, show: Path 
             is_hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
             if is_folder and (is_hidden or not file.is_file()):
                 continue
-            target = file.resolve()
-            is_output = output is not None and target == output.resolve()
-            is_shown = show is not None and target.parent == show.resolve() and _SHOWN.fullmatch(target.name)
+            target = Path(realpath(file))  # unlike resolve() it may be a link to itself
+            is_output = output is not None and target == Path(realpath(output))
+            is_shown = show is not None and target.parent == Path(realpath(show)) and _SHOWN.fullmatch(target.name)
             if not is_output and not is_shown:
                 pictures.setdefault(target, file)
             elif not is_folder or (is_output and file.suffix != ".csv"):
-                raise UserError(f"{file} is one of the pictures, which would be lost: name another --output or --show")
+                raise UserError(f"{file} is among --images and would be overwritten: name another --output or --show")
     if not pictures:
         apart = f" but those of --show {show}, which are not predicted: name another folder" if show else ""
         raise UserError(f"there are no files in {', '.join(map(str, paths))}{apart}")
@@ -63,13 +64,11 @@ class Answer:
     """A digit in a picture, and what the network makes of it.
 
     Attributes:
-        path: Of the picture.
         detection: Where it is.
         probabilities: Float ``(10,)``.
         refused: Why it is no digit, empty if it is one.
     """
 
-    path: Path
     detection: Detection
     probabilities: Tensor
     refused: str
@@ -80,17 +79,45 @@ class Answer:
         return "?" if self.refused else str(int(self.probabilities.argmax()))
 
 
-def read_digits(pictures: Iterable[Path]) -> tuple[list[tuple[Path, Detection]], dict[Path, str]]:
-    """Return the digits in pictures, as one reads them, and what is wrong with the pictures that have none.
+def read_digits(picture: Image.Image, model: nn.Module, reject: float = REJECT) -> list[Answer]:
+    """Return the digits in a picture as one reads them: lines from the top, in each line from the left.
+
+    Args:
+        picture: Of any size and mode.
+        model: A network of logits ``(N, 10)`` for images ``(N, 1, 28, 28)``, on the CPU.
+        reject: What part of MNIST's digits would be refused, from 0, none, to less than 1.
+
+    Raises:
+        NoDigitError: If there is nothing that could be a digit.
+    """
+    detections = detect_digits(picture)
+    with torch.inference_mode():
+        logits = model(torch.stack([detection.image for detection in detections]))
+    return _answer(detections, logits.softmax(dim=1), reject)
+
+
+def _answer(detections: Sequence[Detection], probabilities: Tensor, reject: float) -> list[Answer]:
+    reasons = refuse(torch.stack([detection.image for detection in detections]), reject)
+    return [Answer(*each) for each in zip(detections, probabilities, reasons, strict=True)]
+
+
+def numbers(answers: Iterable[Answer]) -> list[str]:
+    """Return the number in each line of a picture, with ``?`` for what is no digit."""
+    lines = groupby(answers, key=lambda answer: answer.detection.line)
+    return ["".join(answer.digit for answer in line) for _, line in lines]
+
+
+def find_digits(pictures: Iterable[Path]) -> tuple[dict[Path, list[Detection]], dict[Path, str]]:
+    """Return the digits in each of the pictures that have some, and what is wrong with the others.
 
     Args:
         pictures: Files.
     """
-    digits: list[tuple[Path, Detection]] = []
+    digits: dict[Path, list[Detection]] = {}
     failures: dict[Path, str] = {}
     for path in tqdm(pictures, disable=None, leave=False):  # a bar on a terminal alone
         try:
-            digits += [(path, detection) for detection in detect_digits(read_picture(path))]
+            digits[path] = detect_digits(read_picture(path))
         except OSError as error:
             failures[path] = error.strerror or str(error)
         except UserError as error:
@@ -98,37 +125,40 @@ def read_digits(pictures: Iterable[Path]) -> tuple[list[tuple[Path, Detection]],
     return digits, failures
 
 
-def make_answers(digits: Sequence[tuple[Path, Detection]], probabilities: Tensor, reject: float) -> list[Answer]:
-    """Return the answers to the digits in pictures.
+def answer(
+    digits: Mapping[Path, Sequence[Detection]], probabilities: Tensor, reject: float
+) -> dict[Path, list[Answer]]:
+    """Return the answers to the digits in each picture.
 
     Args:
-        digits: As ``read_digits`` returns them.
-        probabilities: Float ``(N, 10)``, of the first N digits. A picture of which not all are among them is left out:
-            a number without its last digits would be another one.
-        reject: What part of MNIST's digits would be refused, as for ``refuse``.
+        digits: Those in each picture.
+        probabilities: Float ``(N, 10)``, a row for each of the first N digits. A picture with digits beyond these is
+            left out: a number without its last digits is another one.
+        reject: As for ``read_digits``.
     """
-    reasons = refuse(torch.stack([detection.image for _, detection in digits]), reject)
-    each = zip(digits, probabilities, reasons, strict=False)
-    answers = [Answer(path, detection, row, reason) for (path, detection), row, reason in each]
-    incomplete = {path for path, _ in digits[len(answers) :]}
-    return [answer for answer in answers if answer.path not in incomplete]
+    ends = accumulate(len(detections) for detections in digits.values())
+    return {
+        path: _answer(detections, probabilities[end - len(detections) : end], reject)
+        for (path, detections), end in zip(digits.items(), ends, strict=True)
+        if end <= len(probabilities)
+    }
 
 
-def show_answers(answers: Sequence[Answer], show: Path) -> None:
+def show_answers(answers: Mapping[Path, Sequence[Answer]], show: Path) -> None:
     """Write each picture with the digits' boxes and answers, and beside it what the network sees of each.
 
     Args:
-        answers: Those of a picture one after the other.
+        answers: Those to each picture.
         show: Folder for the pictures.
 
     Raises:
         OSError: If one cannot be written.
     """
     require_local(show, "--show").mkdir(parents=True, exist_ok=True)
-    for number, (path, group) in enumerate(groupby(answers, key=lambda answer: answer.path), start=1):
+    for number, (path, group) in enumerate(answers.items(), start=1):
         name = f"{number:03}_{path.stem[:50]}.png"  # a file's name may have 255 bytes, a character up to 4
         with replacing(show / name) as unfinished:
-            draw_answers(read_picture(path), list(group)).save(unfinished, "PNG")
+            draw_answers(read_picture(path), group).save(unfinished, "PNG")
 
 
 def draw_answers(picture: Image.Image, answers: Sequence[Answer]) -> Image.Image:
@@ -162,34 +192,34 @@ def draw_answers(picture: Image.Image, answers: Sequence[Answer]) -> Image.Image
     return shown
 
 
-def say_answers(answers: Sequence[Answer], output: Path | None = None) -> None:
+def say_answers(answers: Mapping[Path, Sequence[Answer]], output: Path | None = None) -> None:
     """Print a table of the digits in pictures, and write CSV to ``output``.
 
     Args:
-        answers: At least one; those of a picture one after the other.
+        answers: Those to each picture, at least one.
         output: The file, if there is to be one.
 
     Raises:
         OSError: If the file cannot be written.
     """
-    lines: dict[tuple[Path, int], str] = {}
-    for answer in answers:
-        key = answer.path, answer.detection.line
-        lines[key] = lines.get(key, "") + answer.digit
-    numbers = [lines[answer.path, answer.detection.line] for answer in answers]
-    rows: list[list[object]] = []
-    for answer, number in zip(answers, numbers, strict=True):
-        place = answer.detection.line, answer.detection.position, *answer.detection.box
-        rows.append([answer.path, *place, number, answer.digit, *_formatted(answer.probabilities)])
+    each: list[tuple[Path, Answer, str]] = []
+    for path, group in answers.items():
+        lines = numbers(group)
+        each += [(path, answer, lines[answer.detection.line - 1]) for answer in group]
     header = ("path", "line", "position", "left", "top", "right", "bottom", "number", "digit", *_PROBABILITIES)
-    names = [printable(answer.path) for answer in answers]
-    width, wide = max(map(len, ["picture", *names])), max(map(len, ["number", *numbers]))
+    width = max(map(len, ["picture", *map(printable, answers)]))
+    wide = max(map(len, ["number", *(number for _, _, number in each)]))
     print(f"{'picture':{width}}  digit  probability  {'number':{wide}}  left,top,right,bottom")
-    for name, answer, number in zip(names, answers, numbers, strict=True):
+    rows: list[list[object]] = []
+    for path, answer, number in each:
+        place = answer.detection.line, answer.detection.position, *answer.detection.box
+        rows.append([path, *place, number, answer.digit, *_formatted(answer.probabilities)])
         box = ",".join(map(str, answer.detection.box))
         # That of what is no digit means nothing.
         probability = "" if answer.refused else f"{100 * float(answer.probabilities.max()):.2f} %"
-        text = f"{name:{width}}  {answer.digit:>5}  {probability:>11}  {number:{wide}}  {box}  {answer.refused}"
+        text = (
+            f"{printable(path):{width}}  {answer.digit:>5}  {probability:>11}  {number:{wide}}  {box}  {answer.refused}"
+        )
         print(text.rstrip())
     if output:
         _write(output, _format_csv(header, rows))

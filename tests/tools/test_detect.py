@@ -15,6 +15,7 @@ import scenes
 from mnist_lit import MNISTClassifier
 from mnist_lit.network import MLP
 from mnist_lit.tools.detect import detect_digits
+from mnist_lit.tools.predict import numbers, read_digits
 from mnist_lit.tools.preprocess import NoDigitError, preprocess, to_rgb
 from mnist_lit.tools.rejection import REJECT, refuse
 
@@ -30,14 +31,22 @@ def choose(test_images: Images, *indices: int) -> list[Tensor]:
     return [(255 * test_images[0][index, 0]).round().byte() for index in indices]
 
 
+def write_two(digits: Sequence[Tensor]) -> Image.Image:
+    page = Image.new("L", (300, 204), 255)
+    for index, digit in enumerate(digits):
+        page.paste(0, (60 + 84 * index, 60), Image.fromarray(digit.numpy()).resize((84, 84)))
+    return page
+
+
+def crop(page: Image.Image) -> Image.Image:
+    """Return what is left of a page if it is cropped to its ink."""
+    rows, columns = (np.flatnonzero((np.asarray(page) < 128).any(axis=axis)) for axis in (1, 0))
+    return page.crop((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1))
+
+
 def read(picture: Image.Image, network: MLP) -> list[str]:
-    """Return the lines of digits in a picture."""
-    lines: dict[int, str] = {}
-    for detection in detect_digits(picture):
-        with torch.inference_mode():
-            digit = int(network(detection.image[None]).argmax())
-        lines[detection.line] = lines.get(detection.line, "") + str(digit)
-    return [lines[number] for number in sorted(lines)]
+    """Return the numbers in a picture, with nothing refused."""
+    return numbers(read_digits(picture, network, reject=0))
 
 
 @pytest.mark.parametrize("kind", sorted({*scenes.NUMBERS, *scenes.SCENES} - {"touching"}))
@@ -303,6 +312,15 @@ def test_the_box_is_that_of_the_ink(test_images: Images, colours: tuple[str, str
             assert np.abs(detection.box - edges).max() <= 4 * scale
 
 
+def test_the_boxes_of_two_digits_are_theirs(test_images: Images) -> None:
+    # Else the paper, seen as light ink and cut in two, is two digits as well.
+    for start in range(0, 12, 2):
+        page = write_two(choose(test_images, start, start + 1))
+        for detection, left in zip(detect_digits(page), (60, 144), strict=True):
+            assert left <= detection.box[0] < detection.box[2] <= left + 84
+            assert 60 <= detection.box[1] < detection.box[3] <= 144
+
+
 def test_a_picture_read_as_one_has_the_box_of_its_ink() -> None:
     picture = Image.new("L", (300, 300), 255)
     ImageDraw.Draw(picture).line([(40, 150), (260, 150)], fill=0, width=20)  # could be a part of a digit alone
@@ -315,12 +333,21 @@ def test_no_digit_is_lost_where_a_picture_is_cropped_to_others(test_images: Imag
     page = Image.new("L", (420, 140), 255)
     for left, top, size, digit in (0, 0, 140, one), (160, 30, 80, zero), (280, 0, 140, four):
         page.paste(0, (left, top), digit.resize((size, size)))
-    rows, columns = (np.flatnonzero((np.asarray(page) < 128).any(axis=axis)) for axis in (1, 0))
-    assert read(page.crop((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)), network) == ["104"]
+    assert read(crop(page), network) == ["104"]
     bold = Image.new("L", (320, 160), 255)
     ImageDraw.Draw(bold).rectangle((0, 0, 40, 160), fill=0)  # a 1 that is all along the border
     ImageDraw.Draw(bold).line([(140, 15), (300, 15), (220, 160)], fill=0, width=40, joint="curve")
     assert read(bold, network) == ["17"]
+
+
+@pytest.mark.parametrize("pair", [(12, 13), (22, 23), (24, 25), (30, 31)])
+def test_both_digits_of_a_crop_are_found(test_images: Images, network: MLP, pair: tuple[int, int]) -> None:
+    expected = "".join(str(int(test_images[1][index])) for index in pair)
+    assert read(crop(write_two(choose(test_images, *pair))), network) == [expected]
+
+
+def test_reject_needs_pictures(cli: CLI) -> None:
+    assert "--reject needs --images" in cli("predict", "--ckpt_path=pretrained", "--reject=0").err
 
 
 @pytest.mark.parametrize("reject", ["-0.1", "1"])

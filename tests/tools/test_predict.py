@@ -137,12 +137,16 @@ def test_what_was_shown_is_not_predicted_the_next_time(cli: CLI, folder: Path) -
         result = cli(*PRETRAINED, "--images=photos", "--show=photos/seen", "--output=photos/predictions.csv")
         assert (result.status, len(result.out.splitlines())) == (0, 1 + 3)
     named = cli(*PRETRAINED, "--images=photos/seen/001_first.png", "--show=photos/seen")
-    assert "001_first.png is one of the pictures" in named.err
+    assert "001_first.png is among --images" in named.err
     before = (folder / "third.bmp").read_bytes()
     lost = cli(*PRETRAINED, "--images=photos/third.bmp", "--output=photos/../photos/third.bmp")
-    assert "third.bmp is one of the pictures" in lost.err
+    assert "third.bmp is among --images" in lost.err
     lost = cli(*PRETRAINED, "--images=photos", "--output=photos/third.bmp")
-    assert "third.bmp is one of the pictures" in lost.err
+    assert "third.bmp is among --images" in lost.err
+    Path("loop").symlink_to("loop")
+    looped = cli(*PRETRAINED, "--images", "photos/third.bmp", "loop")
+    assert (looped.status, len(looped.out.splitlines())) == (1, 1 + 1)
+    assert looped.err.splitlines()[-1] == "error: loop: Too many levels of symbolic links"
     assert "a folder is needed" in cli(*PRETRAINED, "--images=photos", "--show=photos/third.bmp").err
     assert (folder / "third.bmp").read_bytes() == before
 
