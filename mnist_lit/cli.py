@@ -4,7 +4,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -44,6 +44,11 @@ from mnist_lit.tools.predict import (
 from mnist_lit.tools.rejection import REJECT
 from mnist_lit.tools.tensorboard import TensorBoardSummary
 
+_OF_NETWORK = (
+    "Checkpoint of the network: a file, a run's folder, best (the default) or last of the newest run, or pretrained"
+)
+_TO_CONTINUE = "Checkpoint to continue from: a file, a run's folder, or best or last of the newest run"
+
 
 class MNISTCLI(LightningCLI):
     """LightningCLI that knows where a run's checkpoints lie and never tests untrained weights."""
@@ -54,8 +59,11 @@ class MNISTCLI(LightningCLI):
     _checkpoints: RunCheckpoint | None = None  # likewise
 
     def setup_parser(self, *args: Any, **kwargs: Any) -> None:
-        """Add what ``predict`` takes besides the options of the trainer's method."""
+        """Add what ``predict`` takes besides the options of the trainer's method, and help for ``--ckpt_path``."""
         super().setup_parser(*args, **kwargs)
+        for name in self.subcommands():  # Lightning's is that of the trainer's methods, which know no runs
+            action = self._parser(name)._option_string_actions["--ckpt_path"]
+            action.help = _TO_CONTINUE if name == "fit" else _OF_NETWORK
         predict = self._parser("predict")
         predict.add_argument(
             "--images",
@@ -71,7 +79,7 @@ class MNISTCLI(LightningCLI):
         )
         predict.add_argument(
             "--reject",
-            type=float | None,
+            type=float,
             help=f"Answer ? to what in --images is less like a digit than all but this part of MNIST's, by default "
             f"{REJECT}; 0: never.",
         )
@@ -257,19 +265,20 @@ class MNISTCLI(LightningCLI):
             raise UserError("this checkpoint's run held out no validation images (val_size 0): test it instead")
 
     def after_validate(self) -> None:
-        """Say where the pictures are."""
-        logger = self.trainer.logger
-        if self.trainer.is_global_zero and isinstance(logger, TensorBoardLogger):
-            print(f"Pictures: tensorboard --logdir {shlex.quote(os.path.relpath(logger.log_dir))}")
+        """Say where the pictures are, and the accuracy."""
+        self._say_accuracy("validation", "val_acc", self.trainer.num_val_batches, self.datamodule.val_dataloader())
 
     def after_test(self) -> None:
-        """Say where the pictures are, and print the article's line."""
-        self.after_validate()
-        if self.trainer.is_global_zero and "test_acc" in self.trainer.callback_metrics:
-            batch_size = self.datamodule.test_dataloader().batch_size
-            images = min(10_000, int(sum(self.trainer.num_test_batches)) * batch_size)
-            accuracy = 100 * self.trainer.callback_metrics["test_acc"]
-            print(f"Accuracy of the network on the {images} test images: {accuracy:.2f} %")
+        """Say where the pictures are, and the accuracy in the article's words."""
+        self._say_accuracy("test", "test_acc", self.trainer.num_test_batches, self.datamodule.test_dataloader())
+
+    def _say_accuracy(self, kind: str, metric: str, batches: Sequence[float], loader: TensorBatches) -> None:
+        logger, metrics = self.trainer.logger, self.trainer.callback_metrics
+        if self.trainer.is_global_zero and isinstance(logger, TensorBoardLogger):
+            print(f"Pictures: tensorboard --logdir {shlex.quote(os.path.relpath(logger.log_dir))}")
+        if self.trainer.is_global_zero and metric in metrics:
+            images = min(len(loader.labels), int(sum(batches)) * loader.batch_size)
+            print(f"Accuracy of the network on the {images} {kind} images: {100 * metrics[metric]:.2f} %")
 
     def predict(self, **kwargs: Any) -> None:
         """Say which digit is in each of the user's pictures, or else in each test image.
@@ -360,7 +369,7 @@ def run_tool(command: str, description: str) -> None:
     parser.add_argument(
         "--ckpt_path",
         default="best",
-        help="Checkpoint of the network: a file, a run's folder, best or last of the newest run, or pretrained.",
+        help=_OF_NETWORK,
     )
     parser.add_argument("--data.data_dir", default="data", help="Folder of the data, if they are needed.")
     parser.add_argument("--trainer.default_root_dir", default=".", help="Where lightning_logs is.")

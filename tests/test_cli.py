@@ -109,7 +109,9 @@ def test_best_is_the_epoch_of_the_highest_validation_accuracy(cli: CLI, tmp_path
     best = torch.load(run / "checkpoints" / "best.ckpt")
     assert accuracies.index(max(accuracies)) < 3, "the test needs a run that gets worse"
     assert best["epoch"] == accuracies.index(max(accuracies))
-    assert cli("validate").out.count(f"{max(accuracies):.6f}") == 1
+    validated = cli("validate").out
+    assert validated.count(f"{max(accuracies):.6f}") == 1
+    assert validated.endswith(f"the network on the 5000 validation images: {100 * max(accuracies):.2f} %\n")
     assert torch.load(run / "checkpoints" / "last.ckpt")["epoch"] == 3
 
 
@@ -292,6 +294,12 @@ def test_the_help_of_a_command_of_our_own_is_short(cli: CLI) -> None:
         assert option in said.out
         assert len(said.out.splitlines()) < 50
     assert "--images" in cli("predict", "--help").out
+
+
+def test_the_help_says_what_checkpoints_can_be_named(cli: CLI) -> None:
+    for command in "validate", "test", "predict", "report", "export":
+        assert "last of the newest run, or pretrained" in " ".join(cli(command, "--help").out.split())
+    assert "or best or last of the newest run" in " ".join(cli("fit", "--help").out.split())
 
 
 def test_print_config_prints_a_config_that_fit_accepts(cli: CLI, tmp_path: Path) -> None:

@@ -31,8 +31,8 @@ class Detection:
     """A digit in a picture.
 
     Attributes:
-        line: Number of its line, from 1 at the top. Where a gap is more than twice as wide as the digits are high,
-            another line begins.
+        line: Number of its line, from 1 at the top. Where a gap is more than 1.5 times as wide as the digits are
+            high, another line begins.
         position: Its place in the line, from 1 at the left.
         box: Left, top, right and bottom edge, in pixels of the upright picture.
         image: The digit as MNIST's makers would have made it, float32 ``(1, 28, 28)`` in [0, 1].
@@ -444,7 +444,7 @@ def _numbers(line: Sequence[_Figure]) -> list[list[_Figure]]:
     # The numbers of a line: those of two columns stand further apart than the digits of one.
     numbers, height = [[line[0]]], float(np.median([figure.height for figure in line]))
     for before, figure in pairwise(line):
-        if figure.left - before.right > 2 * height:
+        if figure.left - before.right > 1.5 * height:
             numbers.append([])
         numbers[-1].append(figure)
     return numbers

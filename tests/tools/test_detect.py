@@ -98,7 +98,7 @@ def test_digits_are_in_the_order_in_which_one_reads(test_images: Images, network
 def test_numbers_of_two_columns_are_apart(test_images: Images, network: MLP) -> None:
     page = Image.new("L", (900, 300), 255)
     for left, top, digit in zip(
-        (20, 110, 560, 650, 50, 190, 330), (30,) * 4 + (170,) * 3, choose(test_images, *range(7)), strict=True
+        (20, 110, 560, 650, 50, 170, 290), (30,) * 4 + (170,) * 3, choose(test_images, *range(7)), strict=True
     ):
         page.paste(Image.fromarray(255 - digit.numpy()).resize((84, 84)), (left, top))
     assert read(page, network) == ["72", "10", "414"]  # the last one with wide gaps
