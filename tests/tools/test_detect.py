@@ -219,6 +219,12 @@ def test_a_turned_digit_is_never_guessed(test_images: Images) -> None:
         assert refuse(found.image[None], REJECT) == ["may be turned"]
 
 
+def test_the_hole_of_a_digit_is_none(test_images: Images, network: MLP) -> None:
+    # It is more like a 1 than the figure is like an 8.
+    picture = photos.thick_pen(choose(test_images, 655)[0], np.random.default_rng(0))
+    assert read(picture, network) == ["8"]
+
+
 def test_an_underline_may_touch_the_digits(network: MLP) -> None:
     seven = [[(0.05, 0.05), (0.9, 0), (0.4, 1)]]
     picture = write([(60, 100), (260, 100), (460, 100)], seven)
