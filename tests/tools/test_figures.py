@@ -57,7 +57,7 @@ def test_tensorboard_shows_what_a_run_learned_and_mistook(cli: CLI, test_images:
 
     # Each test and validation has a folder of its own.
     assert "version_0/test/version_1\n" in cli("test").out
-    assert cli("validate").out.endswith("version_0/validate/version_0\n")
+    assert "version_0/validate/version_0\n" in cli("validate").out
     assert set(images(RUN / "validate" / "version_0")) == {"first_layer", "val_confusion_matrix", "val_mistakes"}
 
 
