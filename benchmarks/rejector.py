@@ -26,7 +26,7 @@ from mnist_lit.augment import RandomDistortion
 from mnist_lit.files import replacing
 from mnist_lit.network import MLP
 from mnist_lit.tools.preprocess import place, preprocess
-from mnist_lit.tools.rejection import REJECTOR, upright_score
+from mnist_lit.tools.rejection import REJECTOR, score_images
 from photos import Floats, clean, low_resolution, thick_pen, thin_pen
 
 Strokes = Sequence[Floats]  # each (points, 2)
@@ -243,7 +243,7 @@ def main() -> None:
 
     network.half().float()  # rounded as in the file
     held_out = torch.cat([batch for batch, _ in datamodule.val_dataloader()])
-    scores = upright_score(held_out, network).sort().values
+    scores = score_images(held_out, network)[0].sort().values
     config = {"hidden_sizes": (512, 128), "activation": "silu"}
     weights = {name: weight.half() for name, weight in network.state_dict().items()}
     with replacing(arguments.output) as unfinished:

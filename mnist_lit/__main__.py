@@ -74,7 +74,8 @@ def _run(command: str) -> None:
     for name in "lightning.pytorch", "lightning.fabric":
         for handler in logging.getLogger(name).handlers:
             handler.addFilter(_was_asked_for)
-    # Lightning 2.6.6 uses in every run what torch 2.15 has deprecated, and no setting avoids it.
+    # Lightning 2.6.6 uses in every run what torch 2.14 calls deprecated, and no setting avoids it. This one sentence is
+    # left out, which a user can do nothing about.
     warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
     if "OMP_NUM_THREADS" not in os.environ:
         # A step is too small to share: on an idle machine a second thread gains nothing, and on a busy one the two

@@ -33,7 +33,7 @@ from mnist_lit.run.progress import EpochLines
 from mnist_lit.run.resume import continue_command, find_checkpoint, read_checkpoint
 from mnist_lit.tools.detect import Detection
 from mnist_lit.tools.predict import (
-    answer,
+    answer_pictures,
     find_digits,
     find_pictures,
     printable,
@@ -317,7 +317,7 @@ class MNISTCLI(LightningCLI):
                 raise UserError("there is nothing to predict with --trainer.limit_predict_batches 0")
         if self.trainer.is_global_zero:
             if predictions and digits:
-                answers = answer(digits, torch.cat(predictions), reject)
+                answers = answer_pictures(digits, torch.cat(predictions), reject)
                 if not answers:
                     raise UserError("--trainer.limit_predict_batches leaves no picture with all of its digits")
                 say_answers(answers, options.output)
@@ -366,11 +366,7 @@ def run_tool(command: str, description: str) -> None:
     # Imported here: most of what a tool needs comes with an extra, and takes its time.
     tool: Callable[..., None] = getattr(import_module(f"mnist_lit.tools.{command}"), command)
     parser = ArgumentParser(prog=f"python -m mnist_lit {command}", description=description, exit_on_error=False)
-    parser.add_argument(
-        "--ckpt_path",
-        default="best",
-        help=_OF_NETWORK,
-    )
+    parser.add_argument("--ckpt_path", default="best", help=_OF_NETWORK)
     parser.add_argument("--data.data_dir", default="data", help="Folder of the data, if they are needed.")
     parser.add_argument("--trainer.default_root_dir", default=".", help="Where lightning_logs is.")
     given: set[str | int] = {"model", "datamodule", "checkpoint", "epoch"}

@@ -178,7 +178,7 @@ class RunCheckpoint(Checkpoint):
         for logger in trainer.loggers:
             logger.save()  # the curves up to here, so that none of their points is missing after a kill
         path = str(self._folder / name)
-        trainer.save_checkpoint(path, weights_only=False)  # its default, of which it prints a line
+        trainer.save_checkpoint(path, weights_only=False)  # the default; unless it is said, a line is printed
         return path
 
     def state_dict(self) -> dict[str, Any]:

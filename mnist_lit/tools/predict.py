@@ -93,10 +93,10 @@ def read_digits(picture: Image.Image, model: nn.Module, reject: float = REJECT) 
     detections = detect_digits(picture)
     with torch.inference_mode():
         logits = model(torch.stack([detection.image for detection in detections]))
-    return _answer(detections, logits.softmax(dim=1), reject)
+    return _answer_digits(detections, logits.softmax(dim=1), reject)
 
 
-def _answer(detections: Sequence[Detection], probabilities: Tensor, reject: float) -> list[Answer]:
+def _answer_digits(detections: Sequence[Detection], probabilities: Tensor, reject: float) -> list[Answer]:
     reasons = refuse(torch.stack([detection.image for detection in detections]), reject)
     return [Answer(*each) for each in zip(detections, probabilities, reasons, strict=True)]
 
@@ -125,7 +125,7 @@ def find_digits(pictures: Iterable[Path]) -> tuple[dict[Path, list[Detection]], 
     return digits, failures
 
 
-def answer(
+def answer_pictures(
     digits: Mapping[Path, Sequence[Detection]], probabilities: Tensor, reject: float
 ) -> dict[Path, list[Answer]]:
     """Return the answers to the digits in each picture.
@@ -138,7 +138,7 @@ def answer(
     """
     ends = accumulate(len(detections) for detections in digits.values())
     return {
-        path: _answer(detections, probabilities[end - len(detections) : end], reject)
+        path: _answer_digits(detections, probabilities[end - len(detections) : end], reject)
         for (path, detections), end in zip(digits.items(), ends, strict=True)
         if end <= len(probabilities)
     }

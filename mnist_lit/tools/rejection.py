@@ -40,27 +40,24 @@ def refuse(images: Tensor, reject: float) -> list[str]:
     network, scores = _load()
     limit = scores.quantile(reject, interpolation="lower")
     return [
-        "" if score >= limit else "may be turned" if other >= limit else "no digit"
-        for score, other in zip(upright_score(images, network), _turned_energy(images, network), strict=True)
+        "" if score >= limit else "may be turned" if turned >= limit else "no digit"
+        for score, turned in zip(*score_images(images, network), strict=True)
     ]
 
 
-def upright_score(images: Tensor, network: MLP) -> Tensor:
-    """Return the energy of each image, by which it is refused; minus infinity if that of the turned one is far larger.
+def score_images(images: Tensor, network: MLP) -> tuple[Tensor, Tensor]:
+    """Return the score by which each image is refused, and the energy of the image if it is turned, both ``(N,)``.
 
-    A 9, turned by 90 degrees, is like a 6 to some extent, but much more like the 9 that it is.
+    The score is its energy, or minus infinity if that of the image turned by 90 degrees, to the left or to the right,
+    is larger by 5: a 9 that is turned may be like a 6, but it is far more like a 9.
 
     Args:
         images: Float ``(N, 1, 28, 28)`` with pixels in [0, 1].
         network: That which tells digits from what is none.
     """
-    score = _energy(images, network)
-    return score.where(_turned_energy(images, network) < score + 5, -torch.inf)
-
-
-def _turned_energy(images: Tensor, network: MLP) -> Tensor:
-    # Of the image turned by 90 degrees, to that side on which it is larger.
-    return torch.maximum(*(_energy(images.rot90(turns, (2, 3)), network) for turns in (1, 3)))
+    upright, *turned = (_energy(images.rot90(turns, (2, 3)), network) for turns in (0, 1, 3))
+    larger = torch.maximum(*turned)
+    return upright.where(larger < upright + 5, -torch.inf), larger
 
 
 def _energy(images: Tensor, network: MLP) -> Tensor:

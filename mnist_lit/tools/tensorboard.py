@@ -62,7 +62,7 @@ class TensorBoardSummary(LearningRateMonitor):
             if isinstance(datamodule, MNISTDataModule) and datamodule.distortion:
                 logger.experiment.add_image("pictures/distorted_training_digits", draw_distortions(datamodule))
             with warnings.catch_warnings():
-                # TensorBoard's graphs are made with torch.jit.trace, which torch 2.15 has deprecated.
+                # TensorBoard's graphs are made with torch.jit.trace, which torch has deprecated (2.14 says so).
                 warnings.filterwarnings("ignore", r"`torch\.jit\.trace", FutureWarning)
                 logger.experiment.add_graph(network, next(network.parameters()).new_zeros(1, 1, 28, 28))
 

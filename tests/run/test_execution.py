@@ -195,8 +195,8 @@ def test_in_python_it_is_a_callback(data_dir: Path, tmp_path: Path, rounds: list
             self.clip_gradients(optimizer, gradient_clip_val=0.01, gradient_clip_algorithm="norm")
 
     class WithClosure(torch.optim.SGD):
-        def step(self, closure: Any) -> Any:  # type: ignore[override]  # narrower on purpose: SAM, too, needs a closure
-            closure()
+        def step(self, closure: Any = None) -> Any:
+            closure()  # which it needs, as SAM does
             return super().step(closure)
 
     class Sharp(MNISTClassifier):
