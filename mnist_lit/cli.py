@@ -22,7 +22,7 @@ from torch import Tensor
 from mnist_lit.batches import TensorBatches
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import UserError
-from mnist_lit.files import require_local
+from mnist_lit.files import find_checkpoint, require_local
 from mnist_lit.module import MNISTClassifier
 from mnist_lit.run.checkpoint import AtomicCheckpointIO, RunCheckpoint
 from mnist_lit.run.execution import StepsPerExecution
@@ -30,7 +30,7 @@ from mnist_lit.run.folder import RunLogger, SaveConfigAtFirstStep, is_first_proc
 from mnist_lit.run.interruption import TrainingInterruptedError
 from mnist_lit.run.options import as_list, check_config, check_options, why_nothing
 from mnist_lit.run.progress import EpochLines
-from mnist_lit.run.resume import continue_command, find_checkpoint, read_checkpoint
+from mnist_lit.run.resume import continue_command, read_checkpoint
 from mnist_lit.tools.detect import Detection
 from mnist_lit.tools.predict import (
     answer_pictures,

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and read only if they are whole."""
+"""Files that are written whole or not at all, and read only if they are whole; checkpoints are found and read here."""
 
 import errno
 import os
@@ -6,13 +6,18 @@ import re
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 import torch
 
 from mnist_lit.errors import UserError
+from mnist_lit.network import MLP
+
+PRETRAINED = Path(__file__).with_name("pretrained.ckpt")
+"""Checkpoint of the network that comes with this package: its weights and hyperparameters, no optimizer's state."""
 
 UNFINISHED = ".*.unfinished"
 """Pattern of the files that a killed process may leave behind."""
@@ -87,3 +92,74 @@ def load_whole(path: Path) -> dict[str, Any]:
 def damaged(path: Path) -> str:
     """Return what to say of a file that is no checkpoint of this package."""
     return f"{path} is not a checkpoint of mnist_lit, or it is damaged"
+
+
+def find_checkpoint(name: str, root: Path, of_folder: Literal["best", "last"] = "best") -> Path:
+    """Return the checkpoint that ``--ckpt_path`` names.
+
+    Args:
+        name: A file; the folder of a run; ``best`` or ``last``, of the newest run that has one; or ``pretrained``, that
+            of this package.
+        root: Where ``lightning_logs`` is.
+        of_folder: Which one a run's folder stands for; the last one if it has no best one.
+
+    Raises:
+        UserError: If there is none.
+    """
+    if name == "pretrained":
+        return PRETRAINED
+    if name not in ("best", "last"):
+        path = Path(name)
+        if path.is_dir():  # of a run
+            candidates = [path / "checkpoints" / f"{kind}.ckpt" for kind in (of_folder, "last")]
+            path = next((candidate for candidate in candidates if candidate.is_file()), path)
+        if not path.is_file():
+            what = "this folder is not that of a run with checkpoints" if path.is_dir() else "there is no such file"
+            raise UserError(
+                f"--ckpt_path {name}: {what}; 'best' and 'last' are the newest run's, "
+                "'pretrained' comes with the package"
+            )
+        return path
+    runs = {run.name.removeprefix("version_"): run for run in (root / "lightning_logs").glob("version_*")}
+    for version in sorted((version for version in runs if version.isdecimal()), key=int, reverse=True):
+        for candidate in name, "last":  # a run without validation has no best one but its last
+            path = runs[version] / "checkpoints" / f"{candidate}.ckpt"
+            if path.is_file():
+                return path
+    raise UserError(
+        f"there is no checkpoint in {root / 'lightning_logs'}: train first with 'python -m mnist_lit fit', "
+        "or name a checkpoint with --ckpt_path, 'pretrained' for the one that comes with the package"
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """The content of a checkpoint, and where it lies."""
+
+    path: Path
+    content: dict[str, Any]
+
+    def network(self) -> MLP:
+        """Return the network with its weights, on the CPU, in single precision and evaluation mode.
+
+        Raises:
+            UserError: If the checkpoint holds anything else.
+        """
+        try:
+            hparams = self.content["hyper_parameters"]
+            weights = {name.removeprefix("network."): value for name, value in self.content["state_dict"].items()}
+            with torch.device("meta"):  # whatever sizes the file names, no memory is taken before they fit its weights
+                network = MLP(hparams["hidden_sizes"], hparams["activation"])
+            network.load_state_dict(weights, assign=True)
+        except (AttributeError, LookupError, RuntimeError, TypeError, UserError) as error:  # it holds something else
+            raise UserError(damaged(self.path)) from error
+        return network.float().eval()  # weights may be stored in half precision
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Return the content of a checkpoint.
+
+    Raises:
+        UserError: If it cannot be read, is not whole, or holds more than tensors and plain values.
+    """
+    return Checkpoint(path, load_whole(path))

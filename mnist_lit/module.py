@@ -14,14 +14,12 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from mnist_lit.errors import UserError
+from mnist_lit.files import PRETRAINED
 from mnist_lit.metrics import TrainMetrics
 from mnist_lit.network import MLP, Activation, Batch
 from mnist_lit.teacher import Teacher
 
 Schedule = Literal["one_cycle", "constant"]
-
-PRETRAINED = Path(__file__).with_name("pretrained.ckpt")
-"""Checkpoint of the network that comes with this package: its weights and hyperparameters, no optimizer's state."""
 
 
 class MNISTClassifier(LightningModule):

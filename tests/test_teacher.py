@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from mnist_lit import MNISTClassifier
 from mnist_lit.errors import UserError
-from mnist_lit.module import PRETRAINED
+from mnist_lit.files import PRETRAINED
 from mnist_lit.teacher import Teacher
 
 FEW = ("fit", "--data.val_size=50000", "--trainer.limit_val_batches=5", "--model.activation=silu")

@@ -5,7 +5,7 @@ import shlex
 import sys
 from inspect import signature
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
@@ -14,45 +14,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import UserError
 from mnist_lit.files import damaged, load_whole
-from mnist_lit.module import PRETRAINED, MNISTClassifier
-
-
-def find_checkpoint(name: str, root: Path, of_folder: Literal["best", "last"] = "best") -> Path:
-    """Return the checkpoint that ``--ckpt_path`` names.
-
-    Args:
-        name: A file; the folder of a run; ``best`` or ``last``, of the newest run that has one; or ``pretrained``, that
-            of this package.
-        root: Where ``lightning_logs`` is.
-        of_folder: Which one a run's folder stands for; the last one if it has no best one.
-
-    Raises:
-        UserError: If there is none.
-    """
-    if name == "pretrained":
-        return PRETRAINED
-    if name not in ("best", "last"):
-        path = Path(name)
-        if path.is_dir():  # of a run
-            candidates = [path / "checkpoints" / f"{kind}.ckpt" for kind in (of_folder, "last")]
-            path = next((candidate for candidate in candidates if candidate.is_file()), path)
-        if not path.is_file():
-            what = "this folder is not that of a run with checkpoints" if path.is_dir() else "there is no such file"
-            raise UserError(
-                f"--ckpt_path {name}: {what}; 'best' and 'last' are the newest run's, "
-                "'pretrained' comes with the package"
-            )
-        return path
-    runs = {run.name.removeprefix("version_"): run for run in (root / "lightning_logs").glob("version_*")}
-    for version in sorted((version for version in runs if version.isdecimal()), key=int, reverse=True):
-        for candidate in name, "last":  # a run without validation has no best one but its last
-            path = runs[version] / "checkpoints" / f"{candidate}.ckpt"
-            if path.is_file():
-                return path
-    raise UserError(
-        f"there is no checkpoint in {root / 'lightning_logs'}: train first with 'python -m mnist_lit fit', "
-        "or name a checkpoint with --ckpt_path, 'pretrained' for the one that comes with the package"
-    )
+from mnist_lit.module import MNISTClassifier
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

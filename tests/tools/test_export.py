@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnist_lit import MNISTClassifier, MNISTDataModule
-from mnist_lit.module import PRETRAINED
+from mnist_lit.files import PRETRAINED
 from mnist_lit.network import Activation
 from mnist_lit.tools.export import Format, export
 
