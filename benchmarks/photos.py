@@ -21,8 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mnist_lit import MNISTClassifier, MNISTDataModule
-from mnist_lit.tools.detect import detect_digits
-from mnist_lit.tools.preprocess import NoDigitError
+from mnist_lit.pictures import NoDigitError, detect_digits
 
 Floats = np.ndarray[tuple[Any, ...], np.dtype[np.floating[Any]]]
 

@@ -1,4 +1,4 @@
-"""Train the network that tells digits from what is none, and write ``mnist_lit/tools/rejector.ckpt``.
+"""Train the network that tells digits from what is none, and write ``mnist_lit/pictures/rejector.ckpt``.
 
     pip install -e '.[bench]' && python benchmarks/rejector.py
 
@@ -25,8 +25,8 @@ from mnist_lit import MNISTDataModule
 from mnist_lit.augment import RandomDistortion
 from mnist_lit.files import replacing
 from mnist_lit.network import MLP
-from mnist_lit.tools.preprocess import place, preprocess
-from mnist_lit.tools.rejection import REJECTOR, score_images
+from mnist_lit.pictures.preparation import place, preprocess
+from mnist_lit.pictures.rejection import REJECTOR, score_images
 from photos import Floats, clean, low_resolution, thick_pen, thin_pen
 
 Strokes = Sequence[Floats]  # each (points, 2)

@@ -22,9 +22,8 @@ from torch import Tensor
 from torchmetrics.functional.text import char_error_rate
 
 from mnist_lit import MNISTClassifier, MNISTDataModule
-from mnist_lit.tools.predict import numbers, read_digits
-from mnist_lit.tools.preprocess import NoDigitError
-from mnist_lit.tools.rejection import REJECT, refuse
+from mnist_lit.pictures import NoDigitError, numbers, read_digits
+from mnist_lit.pictures.rejection import REJECT, refuse
 from photos import Floats, to_jpeg, to_picture
 
 Scene = Callable[[Sequence[Tensor], Generator], Floats]

@@ -18,14 +18,15 @@ _WITH_TRAINER = {
     "fit": "Train the network; continue a training with --ckpt_path.",
     "validate": "Measure a trained network on the validation images.",
     "test": "Measure a trained network on the 10,000 test images.",
-    "predict": "Predict the digits in your own pictures, or in the test images.",
+    "predict": "Predict the digits in the test images.",
 }
+_READ = "Read the digits and numbers in your own pictures."
 _TOOLS = {  # each a function of its own name in tools/
     "report": "Write a report on a trained network: one HTML file with its figures, curves and pictures.",
     "demo": "Open a page to draw digits on, and see what a trained network makes of them.",
     "export": "Write a trained network as ONNX or pt2, for use without this package.",
 }
-COMMANDS = _WITH_TRAINER | _TOOLS
+COMMANDS = _WITH_TRAINER | {"read": _READ} | _TOOLS
 """What each command does, in one sentence."""
 
 
@@ -42,11 +43,25 @@ def main() -> None:
     elif command not in COMMANDS and not command.startswith("-"):
         problem = f"there is no subcommand {command!r}" if command else "a subcommand is missing"
         _fail(f"{problem}: choose from {', '.join(COMMANDS)}; --help says what they do", 2)
+    elif command == "predict" and any(argument.partition("=")[0] == "--images" for argument in sys.argv[2:]):
+        _fail("predict is for the test images: read your own pictures with python -m mnist_lit read PICTURES", 2)
     else:
         try:
-            _run(command)
+            if command == "read":
+                _run_read()
+            else:
+                _run(command)
         except KeyboardInterrupt:
             sys.exit(128 + signal.SIGINT)
+        except BrokenPipeError:  # the reader of the output, `head` for example, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+        except OSError as error:
+            where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+            hint = "data go to --data.data_dir, runs to --trainer.default_root_dir, results to --output"
+            if command == "read":
+                hint = "results go to --output and --show"
+            _fail(f"{where}{error.strerror or error} ({hint})")
 
 
 def _print_help() -> None:
@@ -57,9 +72,32 @@ def _print_help() -> None:
     parser.print_help()
 
 
+def _run_read() -> None:
+    from mnist_lit.read import read  # without Lightning, whose import takes longer than reading a picture
+
+    _set_up()
+    try:
+        read(sys.argv[2:], _READ)
+    except argparse.ArgumentError as error:
+        _fail(str(error), 2)
+    except UserError as error:
+        _fail(str(error))
+
+
+def _set_up() -> None:
+    import torch
+
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
+    if "OMP_NUM_THREADS" not in os.environ:
+        # A step is too small to share: on an idle machine a second thread gains nothing, and on a busy one the two
+        # wait for each other so long that an epoch of one second can take ten.
+        torch.set_num_threads(1)
+
+
 def _run(command: str) -> None:
     import torch
-    from jsonargparse import ArgumentError
     from lightning.fabric.utilities.exceptions import MisconfigurationException
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -68,19 +106,13 @@ def _run(command: str) -> None:
     from mnist_lit.run.interruption import TrainingInterruptedError
     from mnist_lit.run.resume import continue_command
 
-    if not gc.isenabled():
-        gc.freeze()
-        gc.enable()
+    _set_up()
     for name in "lightning.pytorch", "lightning.fabric":
         for handler in logging.getLogger(name).handlers:
             handler.addFilter(_was_asked_for)
     # Lightning 2.6.6 uses in every run what torch 2.14 calls deprecated, and no setting avoids it. This one sentence is
     # left out, which a user can do nothing about.
     warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
-    if "OMP_NUM_THREADS" not in os.environ:
-        # A step is too small to share: on an idle machine a second thread gains nothing, and on a busy one the two
-        # wait for each other so long that an epoch of one second can take ten.
-        torch.set_num_threads(1)
     threading.excepthook = _report_thread_error
     try:
         if command in _TOOLS:
@@ -100,15 +132,8 @@ def _run(command: str) -> None:
         if isinstance(stop.__context__, KeyboardInterrupt):  # which Lightning makes status 1 of
             sys.exit(128 + signal.SIGINT)
         raise
-    except ArgumentError as error:
+    except argparse.ArgumentError as error:  # jsonargparse's, too
         _fail(str(error).replace("arguments are required: ", "arguments are required: --"), 2)
-    except BrokenPipeError:  # whoever reads the output, `head` for one, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except OSError as error:
-        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-        hint = "data go to --data.data_dir, runs to --trainer.default_root_dir, results to --output"
-        _fail(f"{where}{error.strerror or error} ({hint})")
     except (ImportError, MisconfigurationException, RuntimeError, ValueError) as error:
         cause: BaseException | None = error
         while cause and not isinstance(cause, UserError | MisconfigurationException):

@@ -31,17 +31,7 @@ from mnist_lit.run.interruption import TrainingInterruptedError
 from mnist_lit.run.options import as_list, check_config, check_options, why_nothing
 from mnist_lit.run.progress import EpochLines
 from mnist_lit.run.resume import continue_command, read_checkpoint
-from mnist_lit.tools.detect import Detection
-from mnist_lit.tools.predict import (
-    answer_pictures,
-    find_digits,
-    find_pictures,
-    printable,
-    say_answers,
-    say_predictions,
-    show_answers,
-)
-from mnist_lit.tools.rejection import REJECT
+from mnist_lit.tools.predict import write_predictions
 from mnist_lit.tools.tensorboard import TensorBoardSummary
 
 _OF_NETWORK = (
@@ -64,24 +54,8 @@ class MNISTCLI(LightningCLI):
         for name in self.subcommands():  # Lightning's is that of the trainer's methods, which know no runs
             action = self._parser(name)._option_string_actions["--ckpt_path"]
             action.help = _TO_CONTINUE if name == "fit" else _OF_NETWORK
-        predict = self._parser("predict")
-        predict.add_argument(
-            "--images",
-            type=Path,
-            nargs="+",
-            help="Your own pictures of digits and numbers, in place of the test images: files and folders.",
-        )
-        predict.add_argument(
+        self._parser("predict").add_argument(
             "--output", type=Path | None, help="CSV file for the predictions and all ten probabilities."
-        )
-        predict.add_argument(
-            "--show", type=Path | None, help="Folder for each of --images, with boxes, beside what the network sees."
-        )
-        predict.add_argument(
-            "--reject",
-            type=float,
-            help=f"Answer ? to what in --images is less like a digit than all but this part of MNIST's, by default "
-            f"{REJECT}; 0: never.",
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -281,54 +255,21 @@ class MNISTCLI(LightningCLI):
             print(f"Accuracy of the network on the {images} {kind} images: {100 * metrics[metric]:.2f} %")
 
     def predict(self, **kwargs: Any) -> None:
-        """Say which digit is in each of the user's pictures, or else in each test image.
+        """Write which digit is in each test image, as CSV.
 
         Raises:
             UserError: If the options contradict each other.
-            SystemExit: With status 1 if there was no digit in a picture, when all others have been predicted.
         """
         options = self.config_init.predict
-        if options.show and not options.images:
-            raise UserError("--show needs --images: it shows your own pictures")
-        if options.show and require_local(options.show, "--show").exists() and not options.show.is_dir():
-            raise UserError(f"--show {options.show}: a file has that name, and a folder is needed")
         if options.output and require_local(options.output, "--output").is_dir():
             raise UserError(f"--output {options.output}: a folder has that name, and a file is needed")
-        if options.return_predictions is False and (options.images or options.output):
+        if options.return_predictions is False and options.output:
             raise UserError("--return_predictions false leaves nothing to write: leave it out")
-        if options.reject is not None and not options.images:
-            raise UserError("--reject needs --images: a digit is in each of the test images")
-        reject = REJECT if options.reject is None else options.reject
-        if not 0 <= reject < 1:
-            raise UserError(f"--reject must be at least 0 and below 1, got {reject}")
-        digits: dict[Path, list[Detection]] = {}
-        failures: dict[Path, str] = {}
-        if options.images:
-            digits, failures = find_digits(find_pictures(options.images, options.output, options.show))
-        predictions: list[Tensor] | None = None
-        if digits:
-            images = torch.stack([detection.image for detections in digits.values() for detection in detections])
-            no_labels = torch.zeros(len(images), dtype=torch.int64)
-            batches = TensorBatches(images[:, 0].mul(255).round().byte(), no_labels, self.datamodule.batch_size)
-            kwargs |= {"dataloaders": batches, "datamodule": None}
-        if digits or not failures:
-            predictions = cast(list[Tensor] | None, self.trainer.predict(**kwargs))
-            if not sum(self.trainer.num_predict_batches):
-                raise UserError("there is nothing to predict with --trainer.limit_predict_batches 0")
-        if self.trainer.is_global_zero:
-            if predictions and digits:
-                answers = answer_pictures(digits, torch.cat(predictions), reject)
-                if not answers:
-                    raise UserError("--trainer.limit_predict_batches leaves no picture with all of its digits")
-                say_answers(answers, options.output)
-                if options.show:
-                    show_answers(answers, options.show)
-            elif predictions:  # with --return_predictions false there are none
-                say_predictions(torch.cat(predictions), options.output)
-            for path, reason in failures.items():
-                print(f"error: {printable(path)}: {reason}", file=sys.stderr)
-            if failures:
-                sys.exit(1)
+        predictions = cast(list[Tensor] | None, self.trainer.predict(**kwargs))
+        if not sum(self.trainer.num_predict_batches):
+            raise UserError("there is nothing to predict with --trainer.limit_predict_batches 0")
+        if predictions and self.trainer.is_global_zero:  # with --return_predictions false there are none
+            write_predictions(torch.cat(predictions), options.output)
 
 
 def run_lightning(descriptions: dict[str, str]) -> None:

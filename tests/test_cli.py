@@ -283,21 +283,20 @@ def test_the_help_lists_every_command_and_needs_no_lightning(tmp_path: Path) -> 
     said = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     for command, sentence in COMMANDS.items():
         assert re.search(rf"\n +{command} +{sentence[:30]}", said), command
-    assert set(COMMANDS) == {"fit", "validate", "test", "predict", "report", "demo", "export"}
+    assert set(COMMANDS) == {"fit", "validate", "test", "predict", "read", "report", "demo", "export"}
     assert all(re.fullmatch(r"[A-Z][^.]+\.", sentence) for sentence in COMMANDS.values())
 
 
 def test_the_help_of_a_command_of_our_own_is_short(cli: CLI) -> None:
-    for command, option in ("report", "--output"), ("demo", "--port"), ("export", "--format"):
+    for command, option in ("read", "--show"), ("report", "--output"), ("demo", "--port"), ("export", "--format"):
         said = cli(command, "--help")
         assert said.status == 0
         assert option in said.out
         assert len(said.out.splitlines()) < 50
-    assert "--images" in cli("predict", "--help").out
 
 
 def test_the_help_says_what_checkpoints_can_be_named(cli: CLI) -> None:
-    for command in "validate", "test", "predict", "report", "export":
+    for command in "validate", "test", "predict", "read", "report", "export":
         assert "last of the newest run, or pretrained" in " ".join(cli(command, "--help").out.split())
     assert "or best or last of the newest run" in " ".join(cli("fit", "--help").out.split())
 

@@ -185,7 +185,7 @@ def test_the_wheel_brings_the_images_their_notice_and_the_pretrained_network(tmp
         for name in [
             *(f"mnist_lit/mnist/{name}" for name in (*PACKED, "README.md")),
             "mnist_lit/pretrained.ckpt",
-            "mnist_lit/tools/rejector.ckpt",
+            "mnist_lit/pictures/rejector.ckpt",
         ]:
             assert wheel.read(name) == (root / name).read_bytes()
         images = gzip.decompress(wheel.read(f"mnist_lit/mnist/{PACKED[0]}"))

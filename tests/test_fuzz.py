@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import photos
 from mnist_lit.datamodule import _MD5
 from mnist_lit.errors import UserError
-from mnist_lit.preprocess import preprocess, read_picture
+from mnist_lit.pictures import preprocess, read_picture
 
 ROOT = Path(__file__).parent.parent
 ONE_STEP = ("--trainer.max_steps=1", "--trainer.limit_val_batches=1")

@@ -11,9 +11,9 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from mnist_lit.errors import UserError
 from mnist_lit.module import MNISTClassifier
+from mnist_lit.pictures import NoDigitError, draw_answers, numbers, read_digits
+from mnist_lit.pictures.picture import to_rgb
 from mnist_lit.tools.figures import signed_colours
-from mnist_lit.tools.predict import draw_answers, numbers, read_digits
-from mnist_lit.tools.preprocess import NoDigitError, to_rgb
 
 if TYPE_CHECKING:
     import gradio as gr

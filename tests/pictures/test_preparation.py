@@ -11,7 +11,7 @@ from torch import Tensor
 
 import photos
 from mnist_lit import MNISTClassifier
-from mnist_lit.preprocess import NoDigitError, preprocess, read_picture
+from mnist_lit.pictures import NoDigitError, preprocess, read_picture
 
 
 @pytest.fixture(scope="module")

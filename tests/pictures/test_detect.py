@@ -1,4 +1,3 @@
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -6,7 +5,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
-from conftest import CLI, Images
+from conftest import Images
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -14,12 +13,9 @@ import photos
 import scenes
 from mnist_lit import MNISTClassifier
 from mnist_lit.network import MLP
-from mnist_lit.tools.detect import detect_digits
-from mnist_lit.tools.predict import numbers, read_digits
-from mnist_lit.tools.preprocess import NoDigitError, preprocess, to_rgb
-from mnist_lit.tools.rejection import REJECT, refuse
-
-PREDICT = ("predict", "--ckpt_path=pretrained", "--images")
+from mnist_lit.pictures import NoDigitError, detect_digits, numbers, preprocess, read_digits
+from mnist_lit.pictures.picture import to_rgb
+from mnist_lit.pictures.rejection import REJECT, refuse
 
 
 @pytest.fixture(scope="module")
@@ -254,57 +250,6 @@ def test_digits_that_touch_are_parted(test_images: Images, network: MLP) -> None
     assert right >= 12
 
 
-def test_a_picture_of_a_number_has_a_row_for_each_digit(cli: CLI, test_images: Images, tmp_path: Path) -> None:
-    random = np.random.default_rng(1)
-    number = scenes.make_picture(scenes.plain, choose(test_images, 0, 1, 2), random)
-    number.save(tmp_path / "number.png")
-    scenes.scribble(np.random.default_rng(3)).save(tmp_path / "scribble.png")
-    result = cli(*PREDICT, "number.png", "scribble.png", "--output=rows.csv", "--show=seen")
-    assert result.status == 0
-    with Path("rows.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["path"], row["number"], row["digit"]) for row in rows[:3]] == [
-        ("number.png", "721", "7"),
-        ("number.png", "721", "2"),
-        ("number.png", "721", "1"),
-    ]
-    assert [(row["line"], row["position"]) for row in rows[:3]] == [("1", "1"), ("1", "2"), ("1", "3")]
-    edges = [[int(row[edge]) for edge in ("left", "top", "right", "bottom")] for row in rows[:3]]
-    assert edges[0][2] <= edges[1][0] < edges[1][2] <= edges[2][0] < edges[2][2] <= number.width
-    assert rows[3]["digit"] == "?"
-    table = result.out.splitlines()
-    assert table[1].split()[:2] == ["number.png", "7"]
-    assert table[4].endswith(("no digit", "may be turned"))
-    assert {path.name for path in Path("seen").iterdir()} == {"001_number.png", "002_scribble.png"}
-    # With --reject 0 the network must guess. No data are needed.
-    result = cli(*PREDICT, "scribble.png", "--reject=0", "--data.data_dir=none")
-    assert result.out.splitlines()[1].split()[1] in "0123456789"
-    assert not Path("none").exists()
-
-
-def test_the_shown_box_of_a_large_picture_is_around_its_ink(cli: CLI, test_images: Images, tmp_path: Path) -> None:
-    (digit,) = choose(test_images, 0)
-    page = Image.new("L", (5000, 5000), 255)  # larger than what is kept
-    page.paste(Image.fromarray(255 - digit.numpy()).resize((1400, 1400)), (2500, 2500))
-    page.save(tmp_path / "large.png")
-    assert cli(*PREDICT, "large.png", "--show=seen", "--reject=0").status == 0
-    shown = np.asarray(Image.open("seen/001_large.png").convert("RGB"), dtype=int)[:, :280]
-    red, dark = shown[..., 0] - shown[..., 1] > 100, shown.max(axis=2) < 60
-    for axis in 0, 1:
-        box, ink = (np.flatnonzero(mask.any(axis=axis)) for mask in (red, dark))
-        assert 0 <= ink[0] - box[0] < 35  # the answer stands above the box
-        assert 0 <= box[-1] - ink[-1] < 6
-
-
-def test_a_number_that_is_not_wholly_predicted_is_left_out(cli: CLI, test_images: Images, tmp_path: Path) -> None:
-    for name, indices in ("one", (0,)), ("two", (1, 2, 3)):
-        digits = choose(test_images, *indices)
-        photos.to_picture(scenes.plain(digits, np.random.default_rng(1))).save(tmp_path / f"{name}.png")
-    limit = ("--data.batch_size=2", "--trainer.limit_predict_batches=1", "--reject=0")
-    result = cli(*PREDICT, "one.png", "two.png", *limit)
-    assert [line.split()[:2] for line in result.out.splitlines()[1:]] == [["one.png", "7"]]
-
-
 @pytest.mark.parametrize("colours", [("black", "white"), ("white", "#222222"), ("yellow", "#206020")])
 def test_the_box_is_that_of_the_ink(test_images: Images, colours: tuple[str, str]) -> None:
     for scale in 1, 4:
@@ -350,14 +295,3 @@ def test_no_digit_is_lost_where_a_picture_is_cropped_to_others(test_images: Imag
 def test_both_digits_of_a_crop_are_found(test_images: Images, network: MLP, pair: tuple[int, int]) -> None:
     expected = "".join(str(int(test_images[1][index])) for index in pair)
     assert read(crop(write_two(choose(test_images, *pair))), network) == [expected]
-
-
-def test_reject_needs_pictures(cli: CLI) -> None:
-    assert "--reject needs --images" in cli("predict", "--ckpt_path=pretrained", "--reject=0").err
-
-
-@pytest.mark.parametrize("reject", ["-0.1", "1"])
-def test_reject_must_be_from_0_to_below_1(cli: CLI, reject: str) -> None:
-    result = cli(*PREDICT, "number.png", f"--reject={reject}")
-    assert result.status == 1
-    assert result.err.endswith(f"--reject must be at least 0 and below 1, got {float(reject)}\n")

@@ -1,55 +1,18 @@
-"""From a picture of a digit to an image such as MNIST's."""
-
-import warnings
-from pathlib import Path
+"""Preparation: from a picture of one digit to an image like MNIST's."""
 
 import cv2
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.transforms.v2.functional import gaussian_blur, resize
 
-from mnist_lit.errors import UserError
+from mnist_lit.pictures.picture import NoDigitError, to_rgb
 
-_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
-_MAX_SIDE = 4000  # pixels of the longer side that are kept of a large picture, for the memory that they take
 _SIZE = 128  # pixels of the longer side at which ink is told from paper
 _BOX, _FIELD = 20, 28  # pixels of MNIST's box for the ink, and of its image around it
 _FINE = 8  # times MNIST's size at which strokes are measured
 _STROKES = (1.3, 2.6)  # in MNIST's pixels: of the thinnest twentieth of its digits, and the thickest tenth
-
-
-class NoDigitError(UserError):
-    """There is no ink in a picture."""
-
-
-def read_picture(path: Path) -> Image.Image:
-    """Return the picture in a file, the first of several, upright, as RGB.
-
-    A transparent part becomes white behind dark ink and black behind light ink.
-
-    Args:
-        path: A PNG, JPEG, BMP, GIF, WebP or TIFF file; other formats of Pillow, some of which run programs, are not
-            read.
-
-    Raises:
-        UserError: If it is empty, none of these, damaged, or has more than 178 million pixels.
-        OSError: If it cannot be read.
-    """
-    if not path.stat().st_size:
-        raise UserError("the file is empty" if path.is_file() else "a pipe or a device: pictures are read from files")
-    with path.open("rb") as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, of odd tags, and of pictures half as large as it refuses
-        try:
-            return to_rgb(Image.open(file, formats=_FORMATS))
-        except UnidentifiedImageError as error:
-            raise UserError("not a picture: PNG, JPEG, BMP, GIF, WebP and TIFF are read") from error
-        except Image.DecompressionBombError as error:
-            raise UserError("too large: at most 178 million pixels are read") from error
-        except Exception as error:  # whatever a damaged file makes Pillow raise
-            raise UserError(f"the picture is damaged ({error})") from error
 
 
 def preprocess(image: Image.Image) -> Tensor:
@@ -59,8 +22,8 @@ def preprocess(image: Image.Image) -> Tensor:
     its centre of mass in the middle of 28x28 (LeCun, Bottou, Bengio and Haffner 1998, section III.A). Strokes that are
     thinner or thicker than most of MNIST's are made as wide as these.
 
-    What is ink and what is paper need not be said: ink covers less than what surrounds it, and is darker, lighter or
-    of another colour. Light may change smoothly over the picture.
+    Ink is told from paper by itself: it covers less than the paper around it, and is darker, lighter or of another
+    colour. Light may change smoothly over the picture.
 
     Args:
         image: A picture of one digit, of any size and mode.
@@ -102,7 +65,7 @@ def find_digit(image: Image.Image) -> tuple[Tensor, tuple[int, int, int, int]]:
         if side > 0.4 * _SIZE or max(closer.size) >= max(image.size):
             digit = (ink * mask)[top:bottom, left:right]
             if digit.mean() < 0.01:
-                raise NoDigitError("there is no ink in it but for specks")
+                raise NoDigitError("there is no ink in it except specks")
             found = (
                 max(0, x + round(scale * left)),
                 max(0, y + round(scale * top)),
@@ -130,41 +93,6 @@ def place(digit: Tensor) -> Tensor:
         before = min(max(round(_FIELD / 2 - centre), 0), _FIELD - length)
         padding += before, _FIELD - length - before
     return F.pad(digit[None], padding)
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Return a picture upright, as RGB, with a longer side of at most 4,000 pixels.
-
-    A transparent part becomes white behind dark ink and black behind light ink. ``full_size`` tells its size before.
-
-    Raises:
-        NoDigitError: If it has no pixels.
-    """
-    image = ImageOps.exif_transpose(image)
-    if 0 in image.size:
-        raise NoDigitError("it has no pixels")
-    whole = full_size(image)
-    if max(image.size) > _MAX_SIDE:
-        size = [max(1, round(_MAX_SIDE / max(image.size) * length)) for length in image.size]
-        image = image.resize((size[0], size[1]), Image.Resampling.NEAREST)  # works in each mode
-    if image.mode[0] in "IF":  # of more than 8 bits Pillow's own convert would keep some and cut off the others
-        values = np.nan_to_num(np.asarray(image, dtype=np.float32), posinf=0, neginf=0)
-        span = max(float(np.ptp(values)), 1e-9)
-        image = Image.fromarray(((values - values.min()) * (255 / span)).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        pixels, opacity = np.split(np.asarray(image), [3], axis=2)
-        is_dark = pixels.mean(axis=2, keepdims=True)[opacity > 0].mean() < 128 if opacity.any() else True
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white" if is_dark else "black"), image)
-    image = image.convert("RGB")
-    image.info["full_size"] = {image.size: whole}
-    return image
-
-
-def full_size(image: Image.Image) -> tuple[int, int]:
-    """Return the size that a picture had before ``to_rgb`` reduced it."""
-    sizes: dict[tuple[int, int], tuple[int, int]] = image.info.get("full_size", {})
-    return sizes.get(image.size, image.size)  # a part that was cut out of it inherits the info, but not the size
 
 
 def _widen(image: Image.Image) -> Image.Image:
@@ -199,7 +127,7 @@ def _find_ink(image: Image.Image) -> tuple[Tensor, Tensor]:
     if colour.sum() < 0:  # dark ink: compare reflectances, which do not change with the light
         difference = difference / paper.clamp(min=0.1)
     ink = torch.einsum("c,chw->hw", colour, difference)
-    blurred = gaussian_blur(ink[None], [7, 7], [1.3, 1.3])[0]
+    blurred = _blur(ink)
     noise = 1.48 * float(blurred.abs().median())  # the standard deviation of normally distributed noise
     level = float(blurred.flatten().topk(blurred.numel() // 1000 + 1).values[-1])
     if not level > max(0.06, 5 * noise):
@@ -213,8 +141,17 @@ def _find_ink(image: Image.Image) -> tuple[Tensor, Tensor]:
     return (ink / ink[mask & core].median().clamp(min=0.01)).clamp(0, 1), mask
 
 
+def _blur(ink: Tensor) -> Tensor:
+    # A Gaussian of 7x7 pixels, as torchvision's gaussian_blur with a sigma of 1.3; importing torchvision takes longer
+    # than reading a picture.
+    reach = 6 / 8**0.5
+    line = (-((torch.linspace(-reach, reach, 7) / 1.3) ** 2)).softmax(dim=0)
+    padded = F.pad(ink[None, None], (3, 3, 3, 3), mode="reflect")
+    return F.conv2d(padded, (line[:, None] * line)[None, None])[0, 0]
+
+
 def _fit_paper(pixels: Tensor) -> Tensor:
-    # The quadratic surface that most pixels are near to, those at the border above all: (3, height, width).
+    # The quadratic surface that is near to most pixels, above all to pixels at the border: (3, height, width).
     _, height, width = pixels.shape
     y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
     terms = torch.stack((torch.ones_like(x), x, y, x * x, x * y, y * y), dim=-1)
@@ -233,7 +170,7 @@ def _fit_paper(pixels: Tensor) -> Tensor:
 
 def _label_components(mask: Tensor) -> Tensor:
     # For each pixel the number of its connected component, 0 outside of the mask: (height, width). Found at half the
-    # size, which also joins what is a pixel apart.
+    # size, which also joins parts that are a pixel apart.
     coarse = F.max_pool2d(mask[None].float(), 2, ceil_mode=True)[0]
     labels = torch.from_numpy(cv2.connectedComponents(coarse.byte().numpy())[1])
     height, width = mask.shape
@@ -256,5 +193,4 @@ def _normalize_strokes(digit: Tensor) -> Tensor:
 
 def _scale(digit: Tensor, side: int) -> Tensor:
     size = [max(1, round(side * length / max(digit.shape))) for length in digit.shape]
-    scaled: Tensor = resize(digit[None], size, antialias=True)
-    return scaled[0].clamp(0, 1)
+    return F.interpolate(digit[None, None], size, mode="bilinear", antialias=True)[0, 0].clamp(0, 1)

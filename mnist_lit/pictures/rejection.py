@@ -1,4 +1,4 @@
-"""Telling what is no digit."""
+"""Rejection: how much an image is like a digit, and which images are refused."""
 
 from functools import cache
 from pathlib import Path
@@ -6,20 +6,24 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mnist_lit.files import read_checkpoint
 from mnist_lit.network import MLP
 
-REJECT = 0.01  # what part of MNIST's digits is refused, by default
+REJECT = 0.01
+"""Share of MNIST's digits that is refused by default."""
+
 REJECTOR = Path(__file__).with_name("rejector.ckpt")
+"""Checkpoint of the network that tells digits from non-digits, with its scores of digits that it was not trained on."""
 
 
 def energy(images: Tensor) -> Tensor:
     """Return how much each image is like a digit: the log of the odds that it is one, float ``(N,)``.
 
     It is the logsumexp of the logits (energy: Liu, Wang, Owens and Li, "Energy-based out-of-distribution detection",
-    2020) of a network that was trained for this alone, by outlier exposure (Hendrycks, Mazeika and Dietterich, "Deep
-    anomaly detection with outlier exposure", 2019): with digits, and with letters, scribbles and turned digits, of
-    which it learned that they are none. The probabilities of a network that knows digits alone are no measure of that:
-    it may be certain of a letter.
+    2020) of a network that was trained only for this, by outlier exposure (Hendrycks, Mazeika and Dietterich, "Deep
+    anomaly detection with outlier exposure", 2019): on digits, and on letters, scribbles and turned digits as
+    non-digits. The probabilities of a network that was trained only on digits do not measure this: it may be certain of
+    a letter.
 
     Args:
         images: Float ``(N, 1, 28, 28)`` with pixels in [0, 1], on the CPU.
@@ -28,12 +32,12 @@ def energy(images: Tensor) -> Tensor:
 
 
 def refuse(images: Tensor, reject: float) -> list[str]:
-    """Return why each image is no digit, or an empty text.
+    """Return why each image is not a digit, or an empty text.
 
     Args:
         images: Float ``(N, 1, 28, 28)`` with pixels in [0, 1], on the CPU.
-        reject: What part of MNIST's digits would be refused, from 0, none, to less than 1: so many of the 5,000 that
-            the network was not trained with.
+        reject: Share of MNIST's digits that would be refused, from 0, none, to less than 1, measured on the 5,000 that
+            the network was not trained on.
     """
     if not reject:
         return [""] * len(images)
@@ -53,7 +57,7 @@ def score_images(images: Tensor, network: MLP) -> tuple[Tensor, Tensor]:
 
     Args:
         images: Float ``(N, 1, 28, 28)`` with pixels in [0, 1].
-        network: That which tells digits from what is none.
+        network: A network that tells digits from non-digits.
     """
     upright, *turned = (_energy(images.rot90(turns, (2, 3)), network) for turns in (0, 1, 3))
     larger = torch.maximum(*turned)
@@ -68,8 +72,5 @@ def _energy(images: Tensor, network: MLP) -> Tensor:
 
 @cache
 def _load() -> tuple[MLP, Tensor]:
-    # The network, and the scores of digits that it was not trained with.
-    checkpoint = torch.load(REJECTOR, weights_only=True)
-    network = MLP(**checkpoint["hyper_parameters"])
-    network.load_state_dict(checkpoint["state_dict"])
-    return network.eval(), checkpoint["scores"]
+    checkpoint = read_checkpoint(REJECTOR)
+    return checkpoint.network(), checkpoint.content["scores"]

@@ -1,0 +1,94 @@
+"""Answers: what a network reads in a picture."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from math import ceil
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor, nn
+
+from mnist_lit.pictures.detect import Detection, detect_digits
+from mnist_lit.pictures.picture import full_size
+from mnist_lit.pictures.rejection import REJECT, refuse
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """A digit in a picture, and what the network reads there.
+
+    Attributes:
+        detection: Where it is.
+        probabilities: Float ``(10,)``.
+        refused: Why it is not a digit, empty if it is one.
+    """
+
+    detection: Detection
+    probabilities: Tensor
+    refused: str
+
+    @property
+    def digit(self) -> str:
+        """The most probable digit, or ``?``."""
+        return "?" if self.refused else str(int(self.probabilities.argmax()))
+
+
+def read_digits(picture: Image.Image, model: nn.Module, reject: float = REJECT) -> list[Answer]:
+    """Return the digits in a picture as one reads them: lines from the top, in each line from the left.
+
+    Args:
+        picture: Of any size and mode.
+        model: A network of logits ``(N, 10)`` for images ``(N, 1, 28, 28)``, on the CPU.
+        reject: Share of MNIST's digits that would be refused, from 0, none, to less than 1.
+
+    Raises:
+        NoDigitError: If there is nothing that could be a digit.
+    """
+    detections = detect_digits(picture)
+    images = torch.stack([detection.image for detection in detections])
+    with torch.inference_mode():
+        probabilities = model(images).softmax(dim=1)
+    return [Answer(*each) for each in zip(detections, probabilities, refuse(images, reject), strict=True)]
+
+
+def numbers(answers: Iterable[Answer]) -> list[str]:
+    """Return the number in each line of a picture, with ``?`` for a figure that is not a digit."""
+    lines = groupby(answers, key=lambda answer: answer.detection.line)
+    return ["".join(answer.digit for answer in line) for _, line in lines]
+
+
+def draw_answers(picture: Image.Image, answers: Sequence[Answer]) -> Image.Image:
+    """Return a picture with boxes and answers; what the network sees of one digit is beside it, of several below.
+
+    Args:
+        picture: As ``read_picture`` or ``to_rgb`` returns it.
+        answers: At least one.
+    """
+    is_one = len(answers) == 1
+    width, side, gap = (280, 280, 10) if is_one else (590, 140, 10)
+    scale = width / max(picture.size) if is_one else min(width / picture.width, 2000 / picture.height)
+    small = picture.resize((max(1, round(scale * picture.width)), max(1, round(scale * picture.height))))
+    draw, font = ImageDraw.Draw(small), ImageFont.load_default(24)
+    of_box = scale * max(picture.size) / max(full_size(picture))  # a large picture has been reduced
+    seen: list[Image.Image] = []
+    for answer in answers:
+        left, top, right, bottom = (round(of_box * edge) for edge in answer.detection.box)
+        draw.rectangle((left, top, right, bottom), outline="red")
+        draw.text((left, max(0, top - 28)), answer.digit, fill="red", font=font)
+        pixels = Image.fromarray((255 * answer.detection.image[0].numpy()).astype(np.uint8))
+        seen.append(pixels.resize((side, side), Image.Resampling.NEAREST))
+    if is_one:
+        shown = Image.new("RGB", (width + gap + side, side), "grey")
+        shown.paste(seen[0], (width + gap, 0))
+        shown.paste(small, ((width - small.width) // 2, (side - small.height) // 2))
+        return shown
+    columns, step = min(4, len(seen)), side + gap
+    grid = Image.new("RGB", (gap + columns * step, gap + ceil(len(seen) / columns) * step), (127, 127, 127))
+    for index, image in enumerate(seen):
+        grid.paste(image, (gap + index % columns * step, gap + index // columns * step))
+    shown = Image.new("RGB", (width + 2 * gap, small.height + gap + grid.height), "grey")
+    shown.paste(grid, (0, small.height + gap))
+    shown.paste(small, (gap, gap))
+    return shown

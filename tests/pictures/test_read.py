@@ -1,0 +1,248 @@
+import csv
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import CLI, Images, assert_one_sentence
+from PIL import Image
+from torch import Tensor
+
+import mnist_lit
+import photos
+import scenes
+from mnist_lit.files import PRETRAINED
+
+NUMBER = Path(__file__).parent.parent.parent / "docs" / "number.jpg"
+READ = ("read", "--ckpt_path=pretrained")
+
+
+@pytest.fixture
+def folder(test_images: Images, tmp_path: Path) -> Path:
+    """Return a folder of three photos of digits, named after them, in two folders."""
+    images, labels = test_images
+    random = np.random.default_rng(0)
+    for index, name in enumerate(["first.jpg", "more/second.png", "third.bmp"]):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        photos.rough((images[index, 0] * 255).byte(), random).save(path)
+    assert labels[:3].tolist() == [7, 2, 1]
+    return tmp_path / "photos"
+
+
+def choose(test_images: Images, *indices: int) -> list[Tensor]:
+    return [(255 * test_images[0][index, 0]).round().byte() for index in indices]
+
+
+def test_pictures_and_folders_of_pictures_are_read(cli: CLI, folder: Path, tmp_path: Path) -> None:
+    (folder / ".hidden").touch()
+    os.mkfifo(folder / "pipe")  # reading it would wait forever
+    files = ("photos/third.bmp", "photos", str(folder / "third.bmp"))
+    result = cli(*READ, *files, "--output=new/predictions.csv", "--show=seen")
+    assert result.status == 0
+    lines = [line.split() for line in result.out.splitlines()]
+    assert [(line[0], line[1]) for line in lines[1:]] == [
+        ("photos/third.bmp", "1"),
+        ("photos/first.jpg", "7"),
+        ("photos/more/second.png", "2"),
+    ]
+    with Path("new/predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["path"], row["digit"]) for row in rows] == [(line[0], line[1]) for line in lines[1:]]
+    for row in rows:
+        probabilities = [float(row[f"p{digit}"]) for digit in range(10)]
+        assert sum(probabilities) == pytest.approx(1, abs=0.001)
+        assert float(row["probability"]) == max(probabilities) == probabilities[int(row["digit"])]
+    shown = [Image.open(path) for path in sorted(Path("seen").iterdir())]
+    assert len(shown) == 3
+    # On the right, white ink on black in a field of 28x28.
+    for picture in shown:
+        seen = np.asarray(picture.convert("L"))[:, -280:].reshape(28, 10, 28, 10)
+        assert seen.max() == 255
+        assert (seen == seen[:, :1, :, :1]).all()
+        assert 0.03 < (seen > 127).mean() < 0.3
+
+
+def test_a_picture_that_cannot_be_read_is_named_and_the_others_are_read(cli: CLI, folder: Path) -> None:
+    (folder / "notes.txt").write_text("seven\n")
+    (folder / "empty.png").touch()
+    os.mkfifo("pipe")
+    whole = (folder / "first.jpg").read_bytes()
+    (folder / "half.jpg").write_bytes(whole[: len(whole) // 2])
+    Image.new("L", (300, 200), 255).save(folder / "blank.png")
+    Image.new("1", (14_000, 14_000)).save(folder / "bomb.png")
+    result = cli(*READ, "photos", "missing.png", "pipe", "--output=predictions.csv")
+    assert result.status == 1
+    errors = result.err.splitlines()
+    assert errors[1] == "Wrote predictions.csv"
+    errors = errors[2:]
+    for name, reason in [
+        ("photos/blank.png", "no ink"),
+        ("photos/bomb.png", "too large"),
+        ("photos/empty.png", "empty"),
+        ("photos/half.jpg", "damaged"),
+        ("photos/notes.txt", "not a picture"),
+        ("missing.png", "No such file"),
+        ("pipe", "a pipe"),
+    ]:
+        error = errors.pop(0)
+        assert error.startswith(f"error: {name}: ")
+        assert reason in error
+    assert errors == []
+    assert [line.split()[1] for line in result.out.splitlines()[1:]] == ["7", "2", "1"]
+    assert len(Path("predictions.csv").read_text().splitlines()) == 4
+
+
+def test_without_any_digit_nothing_is_written(cli: CLI, tmp_path: Path) -> None:
+    result = cli(*READ, "missing.png", "--output=predictions.csv", "--show=seen")
+    assert (result.status, result.out) == (1, "")
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "file").touch()
+    assert_one_sentence(cli(*READ, "nothing"), "there are no files in nothing")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "nothing"]
+
+
+def test_output_can_be_a_device_and_names_can_be_strange(cli: CLI, folder: Path) -> None:
+    (folder / "first.jpg").rename(os.fsdecode(os.fsencode(folder) + b"/\xff\x1b[31m.jpg"))
+    result = cli(*READ, "photos", "--output=predictions.csv")
+    assert result.status == 0
+    assert r"'photos/\udcff\x1b[31m.jpg'      7" in result.out
+    assert len(re.findall(rb"/\xff\x1b\[31m.jpg,1,1,(?:\d+,){4}7,7,", Path("predictions.csv").read_bytes())) == 1
+    assert cli(*READ, "photos", "--output=/dev/null").status == 0
+    assert not Path("/dev/null").is_file()
+
+
+def test_any_name_is_shown_and_folders_of_shown_pictures_are_named(cli: CLI, folder: Path) -> None:
+    (folder / "first.jpg").rename(folder / f"{'é' * 125}.jpg")  # 254 bytes
+    assert cli(*READ, "photos", "--show=seen").status == 0
+    assert len(list(Path("seen").iterdir())) == 3
+    again = cli(*READ, "seen", "--show=seen")
+    assert (again.status, again.out) == (1, "")
+    assert "no files in seen except those of --show seen" in again.err
+    assert "a URL" in cli(*READ, "photos", "--show=s3://bucket/seen").err
+    assert "a URL" in cli(*READ, "photos", "--output=s3://bucket/predictions.csv").err
+    assert sorted(path.name for path in Path().iterdir()) == ["photos", "seen"]
+
+
+def test_shown_pictures_are_not_read_the_next_time(cli: CLI, folder: Path) -> None:
+    for _ in range(2):
+        result = cli(*READ, "photos", "--show=photos/seen", "--output=photos/predictions.csv")
+        assert (result.status, len(result.out.splitlines())) == (0, 1 + 3)
+    named = cli(*READ, "photos/seen/001_first.png", "--show=photos/seen")
+    assert "001_first.png is to be read" in named.err
+    before = (folder / "third.bmp").read_bytes()
+    lost = cli(*READ, "photos/third.bmp", "--output=photos/../photos/third.bmp")
+    assert "third.bmp is to be read" in lost.err
+    lost = cli(*READ, "photos", "--output=photos/third.bmp")
+    assert "third.bmp is to be read" in lost.err
+    Path("loop").symlink_to("loop")
+    looped = cli(*READ, "photos/third.bmp", "loop")
+    assert (looped.status, len(looped.out.splitlines())) == (1, 1 + 1)
+    assert looped.err.splitlines()[-1] == "error: loop: Too many levels of symbolic links"
+    assert "a folder is needed" in cli(*READ, "photos", "--show=photos/third.bmp").err
+    assert (folder / "third.bmp").read_bytes() == before
+
+
+def test_a_picture_of_a_number_has_a_row_for_each_digit(cli: CLI, test_images: Images, tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    number = scenes.make_picture(scenes.plain, choose(test_images, 0, 1, 2), random)
+    number.save(tmp_path / "number.png")
+    scenes.scribble(np.random.default_rng(3)).save(tmp_path / "scribble.png")
+    result = cli(*READ, "number.png", "scribble.png", "--output=rows.csv", "--show=seen")
+    assert result.status == 0
+    with Path("rows.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["path"], row["number"], row["digit"]) for row in rows[:3]] == [
+        ("number.png", "721", "7"),
+        ("number.png", "721", "2"),
+        ("number.png", "721", "1"),
+    ]
+    assert [(row["line"], row["position"]) for row in rows[:3]] == [("1", "1"), ("1", "2"), ("1", "3")]
+    edges = [[int(row[edge]) for edge in ("left", "top", "right", "bottom")] for row in rows[:3]]
+    assert edges[0][2] <= edges[1][0] < edges[1][2] <= edges[2][0] < edges[2][2] <= number.width
+    assert rows[3]["digit"] == "?"
+    table = result.out.splitlines()
+    assert table[1].split()[:2] == ["number.png", "7"]
+    assert table[4].endswith(("no digit", "may be turned"))
+    assert {path.name for path in Path("seen").iterdir()} == {"001_number.png", "002_scribble.png"}
+    # With --reject 0 the network must guess.
+    result = cli(*READ, "scribble.png", "--reject=0")
+    assert result.out.splitlines()[1].split()[1] in "0123456789"
+
+
+def test_the_shown_box_of_a_large_picture_is_around_its_ink(cli: CLI, test_images: Images, tmp_path: Path) -> None:
+    (digit,) = choose(test_images, 0)
+    page = Image.new("L", (5000, 5000), 255)  # larger than what is kept
+    page.paste(Image.fromarray(255 - digit.numpy()).resize((1400, 1400)), (2500, 2500))
+    page.save(tmp_path / "large.png")
+    assert cli(*READ, "large.png", "--show=seen", "--reject=0").status == 0
+    shown = np.asarray(Image.open("seen/001_large.png").convert("RGB"), dtype=int)[:, :280]
+    red, dark = shown[..., 0] - shown[..., 1] > 100, shown.max(axis=2) < 60
+    for axis in 0, 1:
+        box, ink = (np.flatnonzero(mask.any(axis=axis)) for mask in (red, dark))
+        assert 0 <= ink[0] - box[0] < 35  # the answer stands above the box
+        assert 0 <= box[-1] - ink[-1] < 6
+
+
+@pytest.mark.parametrize("reject", ["-0.1", "1"])
+def test_reject_must_be_from_0_to_below_1(cli: CLI, reject: str) -> None:
+    result = cli(*READ, "number.png", f"--reject={reject}")
+    assert_one_sentence(result, f"--reject must be at least 0 and below 1, got {float(reject)}\n")
+    assert result.status == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["number.png", "--colour=red"], ["number.png", "--reject=much"]])
+def test_wrong_arguments_are_one_sentence(cli: CLI, arguments: list[str]) -> None:
+    result = cli("read", *arguments)
+    assert_one_sentence(result, arguments[-1].split("=")[0] if arguments else "required: PICTURES")
+    assert result.status == 2
+
+
+def test_the_newest_run_reads_and_the_network_of_the_package_where_there_is_none(cli: CLI, tmp_path: Path) -> None:
+    result = cli("read", NUMBER)
+    assert (result.status, result.err) == (0, f"Checkpoint: {PRETRAINED}\n")
+    assert "75811" in result.out
+    assert_one_sentence(cli("read", NUMBER, "--ckpt_path=last"), "there is no checkpoint", "pretrained")
+    checkpoints = tmp_path / "lightning_logs" / "version_0" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    shutil.copy(PRETRAINED, checkpoints / "best.ckpt")
+    assert cli("read", NUMBER).err == "Checkpoint: lightning_logs/version_0/checkpoints/best.ckpt\n"
+    (checkpoints / "best.ckpt").write_bytes(PRETRAINED.read_bytes()[:10_000])
+    assert_one_sentence(cli("read", NUMBER), "best.ckpt is not a checkpoint of mnist_lit, or it is damaged")
+
+
+def test_a_picture_is_read_without_lightning(tmp_path: Path) -> None:
+    code = f"""if True:
+        import sys
+        from pathlib import Path
+        from mnist_lit import MLP, preprocess, read_digits, read_picture
+        picture = read_picture(Path({str(NUMBER)!r}))
+        assert len(read_digits(picture, MLP())) == 5
+        assert preprocess(picture).shape == (1, 28, 28)
+        sys.argv = ["mnist_lit", "read", {str(NUMBER)!r}]
+        from mnist_lit.__main__ import main
+        main()
+        slow = {{"lightning", "torchmetrics", "jsonargparse", "torchvision", "tensorboard"}}
+        assert not slow & {{name.partition(".")[0] for name in sys.modules}}
+    """
+    environment = os.environ | {"PYTHONPATH": str(Path(mnist_lit.__file__).parent.parent)}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
+
+
+def test_on_a_terminal_a_name_is_printed_as_it_is(cli: CLI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(NUMBER, tmp_path / "[red]x[u] :smile:.jpg")
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("TERM", "xterm")
+    main, terminal = pty.openpty()
+    with os.fdopen(terminal, "w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        assert cli(*READ, "[red]x[u] :smile:.jpg").status == 0
+    rows = os.read(main, 100_000).decode().splitlines()
+    os.close(main)
+    assert len(rows) == 1 + 5
+    assert rows[1].split() == ["[red]x[u]", ":smile:.jpg", "7", "99.42", "%", "75811", "149,78,208,158"]
