@@ -78,10 +78,8 @@ def _run_read() -> None:
     _set_up()
     try:
         read(sys.argv[2:], _READ)
-    except argparse.ArgumentError as error:
-        _fail(str(error), 2)
-    except UserError as error:
-        _fail(str(error))
+    except (argparse.ArgumentError, UserError) as error:
+        _fail(str(error), 1 if isinstance(error, UserError) else 2)
 
 
 def _set_up() -> None:

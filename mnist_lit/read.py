@@ -13,7 +13,7 @@ from mnist_lit.files import PRETRAINED, find_checkpoint, read_checkpoint, replac
 from mnist_lit.pictures import Answer, draw_answers, read_digits, read_picture
 from mnist_lit.pictures.picture import find_pictures
 from mnist_lit.pictures.rejection import REJECT
-from mnist_lit.pictures.table import print_answers, printable, write_answers
+from mnist_lit.pictures.table import printable, write_answers
 
 
 class _Parser(argparse.ArgumentParser):
@@ -76,9 +76,7 @@ def read(arguments: Sequence[str], description: str) -> None:
             with replacing(show / name) as unfinished:
                 draw_answers(picture, answers[path]).save(unfinished, "PNG")
     if answers:
-        print_answers(answers)
-        if options.output:
-            write_answers(answers, options.output)
+        write_answers(answers, options.output)
     for path, reason in failures.items():
         print(f"error: {printable(path)}: {reason}", file=sys.stderr)
     if failures:

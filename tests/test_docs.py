@@ -54,7 +54,8 @@ def test_what_a_page_points_at_is_there(page: Path) -> None:
 
 def test_the_readme_names_each_file_and_folder_of_the_package() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for path in [*(ROOT / "mnist_lit").glob("[a-z]*.py"), ROOT / "mnist_lit" / "run", ROOT / "mnist_lit" / "tools"]:
+    rooms = [ROOT / "mnist_lit" / room for room in ("run", "pictures", "tools")]
+    for path in [*(ROOT / "mnist_lit").glob("[a-z]*.py"), *rooms]:
         assert f"(mnist_lit/{path.name})" in readme
     for page in PAGES[1:]:
         assert f"({page.relative_to(ROOT)})" in readme

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import ceil
 
 import numpy as np
 from PIL import Image
@@ -57,13 +58,15 @@ def detect_digits(picture: Image.Image) -> list[Detection]:
     images = choose_digits(picture, pixels)
     if not images:
         raise NoDigitError("there is no ink in it that could be a digit")
-    whole = full_size(picture)
-    scale *= longer / max(whole)
-    return [
-        Detection(line, position, figure.scaled_box(scale, whole), images[figure])
-        for line, figures in enumerate(_lines(list(images)), start=1)
-        for position, figure in enumerate(figures, start=1)
-    ]
+    width, height = full_size(picture)
+    scale *= longer / max(width, height)
+    detections: list[Detection] = []
+    for line, figures in enumerate(_lines(list(images)), start=1):
+        for position, figure in enumerate(figures, start=1):
+            left, top, right, bottom = (edge / scale for edge in figure.box)
+            box = int(left), int(top), min(ceil(right), width), min(ceil(bottom), height)
+            detections.append(Detection(line, position, box, images[figure]))
+    return detections
 
 
 def _lines(figures: Sequence[Figure]) -> list[list[Figure]]:

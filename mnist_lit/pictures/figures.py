@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from math import ceil
 
 import cv2
 import numpy as np
@@ -73,11 +72,6 @@ class Figure:
         """Return whether its box is inside that of another one."""
         is_beside = self.left >= other.left and self.right <= other.right
         return is_beside and self.top >= other.top and self.bottom <= other.bottom
-
-    def scaled_box(self, scale: float, size: tuple[int, int]) -> tuple[int, int, int, int]:
-        """Return its box divided by ``scale``, inside a picture of ``size``."""
-        left, top = int(self.left / scale), int(self.top / scale)
-        return left, top, min(ceil(self.right / scale), size[0]), min(ceil(self.bottom / scale), size[1])
 
     def gap(self, other: "Figure") -> int:
         """Return the distance to the box of another one, negative where they overlap."""

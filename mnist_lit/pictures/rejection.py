@@ -9,11 +9,8 @@ from torch import Tensor
 from mnist_lit.files import read_checkpoint
 from mnist_lit.network import MLP
 
-REJECT = 0.01
-"""Share of MNIST's digits that is refused by default."""
-
+REJECT = 0.01  # share of MNIST's digits that is refused by default
 REJECTOR = Path(__file__).with_name("rejector.ckpt")
-"""Checkpoint of the network that tells digits from non-digits, with its scores of digits that it was not trained on."""
 
 
 def energy(images: Tensor) -> Tensor:
@@ -72,5 +69,6 @@ def _energy(images: Tensor, network: MLP) -> Tensor:
 
 @cache
 def _load() -> tuple[MLP, Tensor]:
+    # The network, and its scores of digits that it was not trained on.
     checkpoint = read_checkpoint(REJECTOR)
     return checkpoint.network(), checkpoint.content["scores"]
