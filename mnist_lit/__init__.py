@@ -4,16 +4,43 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mnist_lit.augment import RandomDistortion
     from mnist_lit.datamodule import MNISTDataModule
     from mnist_lit.module import MNISTClassifier
     from mnist_lit.network import MLP
     from mnist_lit.pictures import preprocess, read_digits, read_picture
+    from mnist_lit.run.checkpoint import RunCheckpoint
+    from mnist_lit.run.execution import StepsPerExecution
+    from mnist_lit.run.progress import EpochLines
+    from mnist_lit.run.trainer import make_trainer
 
-__all__ = ["MLP", "MNISTClassifier", "MNISTDataModule", "preprocess", "read_digits", "read_picture"]
+__all__ = [
+    "MLP",
+    "EpochLines",
+    "MNISTClassifier",
+    "MNISTDataModule",
+    "RandomDistortion",
+    "RunCheckpoint",
+    "StepsPerExecution",
+    "make_trainer",
+    "preprocess",
+    "read_digits",
+    "read_picture",
+]
 
-_MODULES = {"MLP": "network", "MNISTClassifier": "module", "MNISTDataModule": "datamodule"} | dict.fromkeys(
-    ("preprocess", "read_digits", "read_picture"), "pictures"
-)
+_MODULES = {
+    "EpochLines": "run.progress",
+    "MLP": "network",
+    "MNISTClassifier": "module",
+    "MNISTDataModule": "datamodule",
+    "RandomDistortion": "augment",
+    "RunCheckpoint": "run.checkpoint",
+    "StepsPerExecution": "run.execution",
+    "make_trainer": "run.trainer",
+    "preprocess": "pictures",
+    "read_digits": "pictures",
+    "read_picture": "pictures",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -2,12 +2,10 @@
 
 import argparse
 import gc
-import logging
 import os
 import signal
 import sys
 import threading
-import warnings
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
@@ -102,15 +100,10 @@ def _run(command: str) -> None:
     from mnist_lit import cli
     from mnist_lit.run.folder import is_first_process
     from mnist_lit.run.interruption import TrainingInterruptedError
-    from mnist_lit.run.resume import continue_command
+    from mnist_lit.run.trainer import make_quiet
 
     _set_up()
-    for name in "lightning.pytorch", "lightning.fabric":
-        for handler in logging.getLogger(name).handlers:
-            handler.addFilter(_was_asked_for)
-    # Lightning 2.6.6 uses in every run what torch 2.14 calls deprecated, and no setting avoids it. This one sentence is
-    # left out, which a user can do nothing about.
-    warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+    make_quiet()  # before the options are read, which seeds
     threading.excepthook = _report_thread_error
     try:
         if command in _TOOLS:
@@ -122,7 +115,7 @@ def _run(command: str) -> None:
             sys.exit(0)  # the first process, when it started this one, would be killed for another status
         print(stop, file=sys.stderr)
         if stop.path:
-            print(f"Continue: {continue_command(Path(stop.path))}", file=sys.stderr)
+            print(f"Continue: {cli.continue_command(Path(stop.path))}", file=sys.stderr)
         sys.exit(128 + stop.signum)
     except SIGTERMException:
         sys.exit(128 + signal.SIGTERM)
@@ -159,13 +152,6 @@ def _is_raised_by_lightning(traceback: TracebackType | None) -> bool:
     while traceback and traceback.tb_next:
         traceback = traceback.tb_next
     return traceback is not None and traceback.tb_frame.f_globals["__name__"].startswith("lightning.")
-
-
-def _was_asked_for(record: logging.LogRecord) -> bool:
-    # Below warnings Lightning announces devices, seeds, its makers' other packages and why it stopped. What a callback,
-    # a profiler or a tuner says, the user has asked for.
-    asked_for = Path(record.pathname).parent.name in ("callbacks", "profilers", "tuner")
-    return record.levelno >= logging.WARNING or asked_for
 
 
 def _report_thread_error(args: threading.ExceptHookArgs) -> None:

@@ -1,21 +1,32 @@
 """Distorted copies of training images: each image moved and bent in its own way, a whole batch at once."""
 
 import math
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from mnist_lit.errors import UserError
+from mnist_lit.errors import check_range
 
 _SIZE = 28  # pixels of an image along each side
 
 
-class RandomDistortion(nn.Module):
-    """Rotates, shifts, scales, shears and bends each image by amounts of its own.
+@dataclass(frozen=True)
+class RandomDistortion:
+    """Rotates, shifts, scales, shears and bends each image by random amounts; with zero strengths not at all.
 
-    After Simard, Steinkraus and Platt, "Best practices for convolutional neural networks applied to visual document
-    analysis" (2003): affine distortions, and elastic ones, displacements of each pixel that are smooth random fields.
+    Simard, Steinkraus and Platt, "Best practices for convolutional neural networks applied to visual document analysis"
+    (2003): affine distortions, and elastic ones, displacements of each pixel that are smooth random fields.
+
+    The distorted pixel (y, x) is sampled at coordinate c of the image, c = 0 across and c = 1 down::
+
+        grid[n, c, y, x] = sum over k, l of  F[y, k] * coefficients[n, c, k, l] * F[x, l]       grid = F @ C @ F.T
+
+    The columns of F (28, K) are functions of a pixel's coordinate along one axis: the coordinate itself and 1, which
+    make a rotation, a scale, a shear and a shift; for elastic distortions also K - 2 Gaussians around the points of a
+    coarse grid, whose random heights make a field as smooth as one random number a pixel blurred with a Gaussian.
 
     Args:
         rotation: Largest angle in degrees, either way, from 0 to 180.
@@ -35,53 +46,42 @@ class RandomDistortion(nn.Module):
         torch.Size([5, 1, 28, 28])
     """
 
-    def __init__(
-        self,
-        rotation: float = 0.0,
-        shift: float = 0.0,
-        scale: float = 0.0,
-        shear: float = 0.0,
-        elastic: float = 0.0,
-        elastic_sigma: float = 4.0,
-    ) -> None:
-        super().__init__()
-        # These conditions refuse NaN, too.
-        if not 0 <= rotation <= 180:
-            raise UserError(f"rotation must be from 0 to 180 degrees, got {rotation}")
-        if not 0 <= shift <= _SIZE / 2:
-            raise UserError(f"shift must be from 0 to {_SIZE // 2} pixels, got {shift}")
-        if not 0 <= scale < 1:
-            raise UserError(f"scale must be at least 0 and below 1, got {scale}")
-        if not 0 <= shear <= 1:
-            raise UserError(f"shear must be from 0 to 1, got {shear}")
-        if not 0 <= elastic <= _SIZE / 2:
-            raise UserError(f"elastic must be from 0 to {_SIZE // 2} pixels, got {elastic}")
-        if not 1 <= elastic_sigma <= _SIZE:
-            raise UserError(f"elastic_sigma must be from 1 to {_SIZE} pixels, got {elastic_sigma}")
-        self.rotation = rotation
-        self.shift = shift
-        self.scale = scale
-        self.shear = shear
-        self.elastic = elastic
-        # Where in the image a pixel (x, y) of the distorted one comes from: each coordinate is a sum of products of a
-        # function of x and one of y. These are x, y and 1 for a rotation, a scale, a shear and a shift. For elastic
-        # displacements they are Gaussians, with random heights on a coarse grid: as smooth as one random value per
-        # pixel blurred with a Gaussian, with a tenth of the random numbers. So two small products make the whole grid.
-        # Coordinates are grid_sample's: those of the pixels' centres in an image that reaches from -1 to 1.
+    rotation: float = 0.0
+    shift: float = 0.0
+    scale: float = 0.0
+    shear: float = 0.0
+    elastic: float = 0.0
+    elastic_sigma: float = 4.0
+
+    def __post_init__(self) -> None:
+        check_range("rotation", self.rotation, at_least=0, at_most=180)
+        check_range("shift", self.shift, at_least=0, at_most=_SIZE // 2)
+        check_range("scale", self.scale, at_least=0, below=1)
+        check_range("shear", self.shear, at_least=0, at_most=1)
+        check_range("elastic", self.elastic, at_least=0, at_most=_SIZE // 2)
+        check_range("elastic_sigma", self.elastic_sigma, at_least=1, at_most=_SIZE)
+
+    def __bool__(self) -> bool:
+        """Return whether images are distorted at all."""
+        return any((self.rotation, self.shift, self.scale, self.shear, self.elastic))
+
+    @cached_property
+    def _functions(self) -> Tensor:
+        # grid_sample's coordinates: those of the pixels' centres in an image that reaches from -1 to 1.
         pixels = (torch.arange(_SIZE) + 0.5) * 2 / _SIZE - 1
         functions = torch.stack((pixels, torch.ones_like(pixels)), dim=1)
-        if elastic:
-            centres = torch.linspace(-1, 1, math.ceil(_SIZE / elastic_sigma) + 1)
-            gaussians = torch.exp(-(((pixels[:, None] - centres) * _SIZE / 2 / elastic_sigma) ** 2) / 2)
+        if self.elastic:
+            centres = torch.linspace(-1, 1, math.ceil(_SIZE / self.elastic_sigma) + 1)
+            gaussians = torch.exp(-(((pixels[:, None] - centres) * _SIZE / 2 / self.elastic_sigma) ** 2) / 2)
             gaussians = F.normalize(gaussians, dim=1)  # heights of variance 1 give each pixel variance 1
             functions = torch.cat((functions, gaussians), dim=1)
-        self._functions = functions  # (28, K); not a buffer: a datamodule does not move its modules to a device
+        return functions
 
     def draw(self, count: int, generator: Generator | None = None) -> Tensor:
-        """Return ``count`` random distortions: float ``(count, 2, K, K)``, the coefficients of the products.
+        """Return the coefficients of ``count`` random distortions, float ``(count, 2, K, K)``.
 
         Args:
-            count: How many.
+            count: Number of distortions.
             generator: Of the random numbers, on the CPU; by default torch's global one.
         """
         draws = torch.empty(6, count).uniform_(-1, 1, generator=generator)
@@ -90,7 +90,7 @@ class RandomDistortion(nn.Module):
         shear = draws[3] * self.shear
         size = self._functions.shape[1]
         coefficients = torch.zeros(count, 2, size, size)
-        # A rotation of a sheared and scaled image. The functions of each axis begin with the coordinate and 1.
+        # [[0, y], [x, 1]], of which c = 0 and c = 1 each take a share: a rotation of a sheared and scaled image.
         (_, by_y), (by_x, constant) = coefficients[:, :, :2, :2].permute(2, 3, 1, 0)
         by_x[0], by_y[0] = angle.cos() * scale_x, angle.cos() * shear - angle.sin() * scale_y
         by_x[1], by_y[1] = angle.sin() * scale_x, angle.sin() * shear + angle.cos() * scale_y
@@ -101,11 +101,11 @@ class RandomDistortion(nn.Module):
         return coefficients
 
     def distort(self, images: Tensor, coefficients: Tensor) -> Tensor:
-        """Return copies of images, each distorted as ``draw`` has it. Pixels from outside an image are black.
+        """Return distorted copies of images; pixels from outside an image are black.
 
         Args:
             images: Float ``(N, 1, 28, 28)`` with pixels in [0, 1], on any device.
-            coefficients: Float ``(N, 2, K, K)``.
+            coefficients: Float ``(N, 2, K, K)``, as ``draw`` returns them.
 
         Returns:
             Like ``images``.
@@ -114,6 +114,6 @@ class RandomDistortion(nn.Module):
         grid = functions @ (coefficients.to(images) @ functions.T)  # (N, 2, 28, 28)
         return F.grid_sample(images, grid.permute(0, 2, 3, 1), align_corners=False)
 
-    def forward(self, images: Tensor, generator: Generator | None = None) -> Tensor:
+    def __call__(self, images: Tensor, generator: Generator | None = None) -> Tensor:
         """Return randomly distorted copies of ``images``."""
         return self.distort(images, self.draw(len(images), generator))

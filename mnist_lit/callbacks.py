@@ -1,7 +1,5 @@
-"""The callbacks of a run, by the names under which programs and configs have them."""
+"""The callbacks of a run by the path that older configs have; ``from mnist_lit import RunCheckpoint`` is the same."""
 
-from mnist_lit.run.checkpoint import RunCheckpoint
-from mnist_lit.run.execution import StepsPerExecution
-from mnist_lit.run.progress import EpochLines
-
-__all__ = ["EpochLines", "RunCheckpoint", "StepsPerExecution"]
+from mnist_lit import EpochLines as EpochLines
+from mnist_lit import RunCheckpoint as RunCheckpoint
+from mnist_lit import StepsPerExecution as StepsPerExecution

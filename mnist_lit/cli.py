@@ -1,8 +1,7 @@
-"""The commands: LightningCLI for those that need a Trainer, plain functions for the others."""
+"""The commands that need a Trainer, made with LightningCLI, and the functions of ``tools/`` as commands."""
 
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -12,25 +11,22 @@ from typing import Any, cast
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, ProgressBar, TQDMProgressBar
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, TQDMProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.plugins import CheckpointIO
 from torch import Tensor
 
 from mnist_lit.batches import TensorBatches
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import UserError
-from mnist_lit.files import find_checkpoint, require_local
+from mnist_lit.files import Checkpoint, damaged, find_checkpoint, read_checkpoint, require_local
 from mnist_lit.module import MNISTClassifier
-from mnist_lit.run.checkpoint import AtomicCheckpointIO, RunCheckpoint
-from mnist_lit.run.execution import StepsPerExecution
-from mnist_lit.run.folder import RunLogger, SaveConfigAtFirstStep, is_first_process
-from mnist_lit.run.interruption import TrainingInterruptedError
+from mnist_lit.run.checkpoint import RunCheckpoint
+from mnist_lit.run.folder import SaveConfigAtFirstStep, is_first_process, run_dir_of
+from mnist_lit.run.interruption import TrainingInterruptedError, find_requeued
 from mnist_lit.run.options import as_list, check_config, check_options, why_nothing
-from mnist_lit.run.progress import EpochLines
-from mnist_lit.run.resume import continue_command, read_checkpoint
+from mnist_lit.run.trainer import make_trainer
 from mnist_lit.tools.predict import write_predictions
 from mnist_lit.tools.tensorboard import TensorBoardSummary
 
@@ -41,28 +37,26 @@ _TO_CONTINUE = "Checkpoint to continue from: a file, a run's folder, or best or 
 
 
 class MNISTCLI(LightningCLI):
-    """LightningCLI that knows where a run's checkpoints lie and never tests untrained weights."""
+    """LightningCLI that finds a run's checkpoints and never tests untrained weights."""
 
-    _checkpoint: dict[str, Any] | None = None  # what --ckpt_path names
-    _checkpoint_path: Path | None = None
-    _run_logger: RunLogger | None = None  # of a training, unless the user chose another
-    _checkpoints: RunCheckpoint | None = None  # likewise
+    _checkpoint: Checkpoint | None = None  # of --ckpt_path
 
     def setup_parser(self, *args: Any, **kwargs: Any) -> None:
-        """Add what ``predict`` takes besides the options of the trainer's method, and help for ``--ckpt_path``."""
+        """Add the options of ``predict`` and help for ``--ckpt_path``."""
         super().setup_parser(*args, **kwargs)
-        for name in self.subcommands():  # Lightning's is that of the trainer's methods, which know no runs
+        for name in self.subcommands():  # Lightning's text is about the trainer's methods
             action = self._parser(name)._option_string_actions["--ckpt_path"]
             action.help = _TO_CONTINUE if name == "fit" else _OF_NETWORK
-        self._parser("predict").add_argument(
+        predict = self._parser("predict")
+        predict.add_argument(
             "--output", type=Path | None, help="CSV file for the predictions and all ten probabilities."
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse, then find the checkpoint and take from it what it was trained with.
+        """Parse, then find the checkpoint and take the hyperparameters from it.
 
-        LightningCLI does so too, but lets the checkpoint win over an option without a word, and knows no newest run.
-        Without ``--ckpt_path`` every subcommand but ``fit`` takes the newest run's best checkpoint.
+        LightningCLI does so too, but lets the checkpoint win over an option without a word, and does not look for the
+        newest run. Without ``--ckpt_path`` every subcommand except ``fit`` takes the newest run's best checkpoint.
 
         Raises:
             UserError: If there is no checkpoint, it is not one of ours, or an option contradicts it.
@@ -71,161 +65,137 @@ class MNISTCLI(LightningCLI):
             super().parse_arguments(parser, args)
         except UnicodeDecodeError as error:
             raise UserError(f"a --config file is not UTF-8 text: {error}") from error
-        subcommand = self.config.subcommand
-        config = self.config[subcommand]
+        config, is_fit = self.config[self.config.subcommand], self.config.subcommand == "fit"
         root = require_local(Path(config.trainer.default_root_dir or "."), "--trainer.default_root_dir")
         require_local(Path(config.data.data_dir), "--data.data_dir")
-        if subcommand == "fit" and config.ckpt_path is None:
+        name = config.ckpt_path or (find_requeued(root) if is_fit else "best")
+        if name is None:
             return
-        path = find_checkpoint(str(config.ckpt_path or "best"), root, "last" if subcommand == "fit" else "best")
-        self._checkpoint = read_checkpoint(path)
-        if subcommand == "fit" and "optimizer_states" not in self._checkpoint:
-            raise UserError(f"{path} cannot be continued: it has the weights alone, not the state of the training")
-        # Except for fit, the split alone matters of the data: validation images must be the same. And where the data
-        # lie is for the user to say.
-        names = {"val_size"} if subcommand != "fit" else set(config.data.keys()) - {"data_dir"}
-        data_hparams = self._checkpoint.get("datamodule_hyper_parameters", {})
-        data_hparams = {name: value for name, value in data_hparams.items() if name in names}
+        path = find_checkpoint(str(name), root, "last" if is_fit else "best")
+        self._checkpoint = checkpoint = read_checkpoint(path)
+        checkpoint.require_mnist()
+        _make_model(checkpoint)
+        _make_datamodule(checkpoint)
+        if is_fit and "optimizer_states" not in checkpoint.content:
+            raise UserError(f"{path} cannot be continued: it has only the weights, not the state of the training")
+        if is_fit and checkpoint.weights.keys() != checkpoint.content["state_dict"].keys():
+            raise UserError(f"{path} was trained with a compiled network: continue it in Python")
+        self._take_hparams(parser, args, checkpoint)
+        config.ckpt_path = str(path)
+        if not is_fit:
+            _print_checkpoint(path)
+
+    def _take_hparams(self, parser: LightningArgumentParser, args: ArgsType, checkpoint: Checkpoint) -> None:
+        subcommand = self.config.subcommand
+        config = self.config[subcommand]
+        # Except for fit only the split of the data matters: validation images must be the same.
+        names = checkpoint.data_hparams.keys() if subcommand == "fit" else {"val_size"}
+        data = {name: value for name, value in checkpoint.data_hparams.items() if name in names}
         if isinstance(args, dict | Namespace):
             given = parser.parse_object(args, defaults=False)[subcommand]
         else:
             given = parser.parse_args(args, defaults=False)[subcommand]
-        for key, hparams in ("model", self._checkpoint["hyper_parameters"]), ("data", data_hparams):
-            for name, value in hparams.items():
-                option = f"{key}.{name}"
-                is_unset = option == "data.seed" and config[option] is None  # a config.yaml says that it was left out
-                if option in given and config[option] != value and not is_unset:
-                    if option == "model.teacher" and value and config[option] and subcommand == "fit":
-                        continue  # it may have moved: the training compares its checksums
-                    raise UserError(
-                        f"--{option} is {config[option]}, but {path} was trained with {value}: leave out the option, "
-                        "or the --config that has it, or name another checkpoint with --ckpt_path"
-                    )
-                config[option] = value
-        config.ckpt_path, self._checkpoint_path = str(path), path
-        if subcommand != "fit":
-            _say_checkpoint(path)
+        for name, value in _flat({"model": checkpoint.hparams, "data": data}).items():
+            is_unset = name == "data.seed" and config[name] is None  # in a config.yaml: it was left out
+            if name in given and config[name] != value and not is_unset:
+                raise UserError(
+                    f"--{name} is {config[name]}, but {checkpoint.path} was trained with {value}: leave out the "
+                    "option, or the --config that has it, or name another checkpoint with --ckpt_path"
+                )
+            config[name] = value
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: LightningCLI would take each hyperparameter from the checkpoint, whatever the options say."""
 
     def before_instantiate_classes(self) -> None:
-        """Save the config where it belongs to a run: the other subcommands leave nothing behind."""
-        trainer = self.config[self.subcommand].trainer
-        if self.subcommand != "fit" or trainer.logger in (False, []) or trainer.barebones:
+        """Save the config only where it belongs to a run: the other subcommands leave nothing behind."""
+        self.trainer_class = make_trainer
+        if self.subcommand != "fit" or self.config.fit.trainer.barebones:
             self.save_config_callback = None
 
     def after_instantiate_classes(self) -> None:
         """Load the weights, unless the trainer has a whole run to continue."""
         if self._checkpoint is not None and self.subcommand != "fit":
             # Given its own ckpt_path, the trainer would warn that the training run's callbacks are missing.
-            self.model.load_state_dict(self._checkpoint["state_dict"])
+            self.model.load_state_dict(self._checkpoint.weights)
             self.config_init[self.subcommand].ckpt_path = None
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Make the trainer, with a logger, checkpoints and progress where the user did not choose otherwise.
+        """Make the trainer.
 
         Raises:
             UserError: If an option is one that Lightning would break on later.
         """
-        config = self.config_init[self.subcommand].trainer
-        check_options(config, self.model, self.datamodule, fits=self.subcommand == "fit")
+        config, is_fit = self.config_init[self.subcommand].trainer, self.subcommand == "fit"
+        check_options(config, self.model, self.datamodule, fits=is_fit)
         if self.save_config_callback:
             check_config(self._parser("fit"), self.config["fit"])
-        if self._checkpoint and self.subcommand == "fit":  # what they found when the run began is in the checkpoint
+        if self._checkpoint and is_fit:  # what they found when the run began is in the checkpoint
             finders = LearningRateFinder, BatchSizeFinder
             config.callbacks = [callback for callback in as_list(config.callbacks) if not isinstance(callback, finders)]
         self.config[self.subcommand].ckpt_path = None  # config.yaml repeats a run from its start, continued or not
-        kwargs["logger"] = self._logger(config)
-        if not config.barebones:
-            self.trainer_defaults["callbacks"] = self._callbacks(config)
-            if config.enable_model_summary is None:
-                kwargs["enable_model_summary"] = sys.stdout.isatty()
-            plugins = as_list(config.plugins)
-            if self._checkpoints and not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
-                kwargs["plugins"] = [*plugins, AtomicCheckpointIO()]
+        if not config.barebones and config.logger not in (False, []) and self.subcommand != "predict":
+            self.trainer_defaults["callbacks"] = [TensorBoardSummary()]
+        if config.logger in (None, True) and not is_fit:
+            kwargs["logger"] = self._logger(config)
         if self.datamodule.val_size == 0:
             kwargs["limit_val_batches"] = 0  # Lightning warns of a loader without batches
         try:
             return super().instantiate_trainer(**kwargs)
-        except TypeError as error:  # what Lightning raises for a number of devices that is none
+        except TypeError as error:  # Lightning raises it for an impossible number of devices
             raise UserError(str(error)) from error
 
-    def _logger(self, config: Namespace) -> Any:
-        root = Path(config.default_root_dir or ".").absolute()
-        if config.logger not in (None, True) or config.barebones:
-            return config.logger
-        run_dir = self._checkpoint_path.resolve().parent.parent if self._checkpoint_path else None
-        if self.subcommand == "fit":
-            if run_dir and run_dir.parent.name == "lightning_logs" and config.default_root_dir is None:
-                root = run_dir.parent.parent  # where the run is, wherever this command is typed
-            if self._checkpoint and run_dir and run_dir.parent == root.resolve() / "lightning_logs":
-                self._run_logger = RunLogger(root, version=run_dir.name, step=self._checkpoint["global_step"])
-            else:
-                self._run_logger = RunLogger(root)
-            return self._run_logger
-        if self.subcommand in ("validate", "test"):
-            # In a folder of its own: TensorBoard follows the newest file of events in a folder alone, and no longer
-            # that of a run under way.
-            assert run_dir is not None
-            if run_dir.parent.name == "lightning_logs" and os.access(run_dir, os.W_OK):
-                return TensorBoardLogger(run_dir, name=self.subcommand, default_hp_metric=False)
-            return TensorBoardLogger(root / "lightning_logs", name=self.subcommand, default_hp_metric=False)
-        return config.logger or False
+    def _logger(self, config: Namespace) -> TensorBoardLogger | bool:
+        # In a folder of its own: TensorBoard follows only the newest file of events in a folder, and would no longer
+        # follow the file of a run under way.
+        assert self._checkpoint is not None
+        folder = run_dir_of(self._checkpoint.path)
+        if folder is None or not os.access(folder, os.W_OK):
+            folder = Path(config.default_root_dir or ".").absolute() / "lightning_logs"
+        existing = next(each for each in (folder, *folder.parents) if each.exists())
+        if self.subcommand == "predict" or config.barebones or not os.access(existing, os.W_OK):
+            return False
+        return TensorBoardLogger(folder, name=self.subcommand, default_hp_metric=False)
 
-    def _callbacks(self, config: Namespace) -> list[Callback]:
-        callbacks: list[Callback] = []
-        if self.subcommand != "predict" and config.logger not in (False, []):
-            callbacks.append(TensorBoardSummary())
-        users = as_list(config.callbacks)
-        if self.subcommand == "fit" and not any(isinstance(callback, StepsPerExecution) for callback in users):
-            callbacks.append(StepsPerExecution())
-        if self.subcommand == "fit" and config.enable_checkpointing is not False:
-            self._checkpoints = next((callback for callback in users if isinstance(callback, RunCheckpoint)), None)
-            if self._checkpoints is None:
-                self._checkpoints = RunCheckpoint()
-                callbacks.append(self._checkpoints)
-        if config.enable_progress_bar is not False and not any(isinstance(callback, ProgressBar) for callback in users):
-            # The default bar, rich's, reads every metric whenever it hears of a step.
-            is_terminal = sys.stdout.isatty()
-            callbacks.append(TQDMProgressBar(refresh_rate=50, leave=True) if is_terminal else EpochLines())
-        return callbacks
+    @property
+    def _run(self) -> RunCheckpoint | None:
+        callbacks = getattr(self.trainer, "checkpoint_callbacks", [])
+        return next((callback for callback in callbacks if isinstance(callback, RunCheckpoint)), None)
 
     def fit(self, model: LightningModule, **kwargs: Any) -> None:
-        """Train; a run that ends before its first step leaves no folder behind.
+        """Train.
 
         Raises:
             UserError: If there was nothing to train, or another process of this run has ended before its time.
         """
-        first_step = self._checkpoint["global_step"] if self._checkpoint else 0
+        first_step = self._checkpoint.content["global_step"] if self._checkpoint else 0
         try:
             self.trainer.fit(model, **kwargs)
-            if self.trainer.global_step <= first_step:
-                raise UserError(f"nothing to train: {why_nothing(self.trainer)}")
         except BaseException as error:
             bar = self.trainer.progress_bar_callback
             if isinstance(error, TrainingInterruptedError) and isinstance(bar, TQDMProgressBar):
-                bar.train_progress_bar.close()  # else it is drawn once more, behind what is said
-            if self._run_logger and self._run_logger.new_run_dir and self.trainer.global_step <= first_step:
-                shutil.rmtree(self._run_logger.new_run_dir, ignore_errors=True)
-            # torch has a class for the errors of one of its backends, but none for those of gloo.
+                bar.train_progress_bar.close()  # else it is drawn once more, behind the message
+            # torch has a class for the errors of one of its backends, and none for those of gloo.
             lost = isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
             if lost and isinstance(error, RuntimeError) and self.trainer.world_size > 1:
-                saved = self._checkpoints.last_model_path if self._checkpoints else ""
+                saved = self._run.last_model_path if self._run else ""
                 then = f"continue with: {continue_command(Path(saved))}" if saved else "start again"
                 raise UserError(f"another process of this run has ended; {then}") from error
             raise
+        if self.trainer.global_step <= first_step:
+            raise UserError(f"nothing to train: {why_nothing(self.trainer)}")
 
     def after_fit(self) -> None:
-        """Say what was reached, where it lies, and what to type next."""
-        if not self.trainer.is_global_zero or self._checkpoints is None:
+        """Print what was reached, where it lies, and what to type next."""
+        run = self._run
+        if not self.trainer.is_global_zero or run is None:
             return
         if getattr(self.trainer, "fast_dev_run", False):
             print("Nothing of this fast_dev_run was kept")
             return
-        if self._checkpoints.best_model_score is not None:
-            print(f"Best validation accuracy: {100 * self._checkpoints.best_model_score:.2f} %")
-        if path := self._checkpoints.best_model_path or self._checkpoints.last_model_path:
+        if run.best_model_score is not None:
+            print(f"Best validation accuracy: {100 * run.best_model_score:.2f} %")
+        if path := run.best_model_path:
             print(f"Run: {os.path.relpath(Path(path).parent.parent)}")
             print(f"Next: python -m mnist_lit test --ckpt_path {shlex.quote(os.path.relpath(path))}")
 
@@ -239,14 +209,14 @@ class MNISTCLI(LightningCLI):
             raise UserError("this checkpoint's run held out no validation images (val_size 0): test it instead")
 
     def after_validate(self) -> None:
-        """Say where the pictures are, and the accuracy."""
-        self._say_accuracy("validation", "val_acc", self.trainer.num_val_batches, self.datamodule.val_dataloader())
+        """Print where the pictures are, and the accuracy."""
+        self._print_accuracy("validation", "val_acc", self.trainer.num_val_batches, self.datamodule.val_dataloader())
 
     def after_test(self) -> None:
-        """Say where the pictures are, and the accuracy in the article's words."""
-        self._say_accuracy("test", "test_acc", self.trainer.num_test_batches, self.datamodule.test_dataloader())
+        """Print where the pictures are, and the accuracy in the article's words."""
+        self._print_accuracy("test", "test_acc", self.trainer.num_test_batches, self.datamodule.test_dataloader())
 
-    def _say_accuracy(self, kind: str, metric: str, batches: Sequence[float], loader: TensorBatches) -> None:
+    def _print_accuracy(self, kind: str, metric: str, batches: Sequence[float], loader: TensorBatches) -> None:
         logger, metrics = self.trainer.logger, self.trainer.callback_metrics
         if self.trainer.is_global_zero and isinstance(logger, TensorBoardLogger):
             print(f"Pictures: tensorboard --logdir {shlex.quote(os.path.relpath(logger.log_dir))}")
@@ -272,6 +242,29 @@ class MNISTCLI(LightningCLI):
             write_predictions(torch.cat(predictions), options.output)
 
 
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
+def _make_model(checkpoint: Checkpoint) -> MNISTClassifier:
+    try:
+        model = MNISTClassifier(**checkpoint.hparams).eval()
+        model.load_state_dict(checkpoint.weights)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise UserError(damaged(checkpoint.path)) from error
+    return model
+
+
+def _make_datamodule(checkpoint: Checkpoint, data_dir: Path = Path("data")) -> MNISTDataModule:
+    try:
+        return MNISTDataModule(data_dir, **checkpoint.data_hparams)
+    except (TypeError, ValueError) as error:
+        raise UserError(damaged(checkpoint.path)) from error
+
+
 def run_lightning(descriptions: dict[str, str]) -> None:
     """Run ``fit``, ``validate``, ``test`` or ``predict``, as ``sys.argv`` says.
 
@@ -286,6 +279,7 @@ def run_lightning(descriptions: dict[str, str]) -> None:
         seed_everything_default=0,
         trainer_defaults={"max_epochs": 10, "devices": 1},  # several devices have nothing to gain here
         parser_kwargs={
+            "default_env": True,
             "exit_on_error": False,
             "prog": "python -m mnist_lit",
             **{name: {"exit_on_error": False, "description": descriptions[name]} for name in MNISTCLI.subcommands()},
@@ -314,21 +308,28 @@ def run_tool(command: str, description: str) -> None:
     parser.add_function_arguments(tool, as_group=False, skip=given)
     options = parser.parse_args(sys.argv[2:])
     data_dir = require_local(Path(options.data.data_dir), "--data.data_dir")
-    path = find_checkpoint(options.ckpt_path, Path(options.trainer.default_root_dir))
-    checkpoint = read_checkpoint(path)
-    _say_checkpoint(path)
-    model = MNISTClassifier(**checkpoint["hyper_parameters"]).eval()
-    model.load_state_dict(checkpoint["state_dict"])
+    checkpoint = read_checkpoint(find_checkpoint(options.ckpt_path, Path(options.trainer.default_root_dir)))
+    names = signature(tool).parameters
+    if "datamodule" in names:
+        checkpoint.require_mnist()
+    _print_checkpoint(checkpoint.path)
     values = {
         **vars(options),
-        "model": model,
-        "datamodule": MNISTDataModule(data_dir, **checkpoint["datamodule_hyper_parameters"]),
-        "checkpoint": path,
-        "epoch": checkpoint["epoch"] + 1 if "epoch" in checkpoint else None,  # that of the package has none
+        "model": _make_model(checkpoint),
+        "datamodule": _make_datamodule(checkpoint, data_dir),
+        "checkpoint": checkpoint.path,
+        "epoch": checkpoint.content["epoch"] + 1 if "epoch" in checkpoint.content else None,  # the package's has none
     }
-    tool(**{name: values[name] for name in signature(tool).parameters})
+    tool(**{name: values[name] for name in names})
 
 
-def _say_checkpoint(path: Path) -> None:
+def continue_command(checkpoint: Path) -> str:
+    """Return the command that continues the run of this process from a checkpoint."""
+    config = checkpoint.parent.parent / "config.yaml"
+    options = ["--config", os.path.relpath(config)] if config.is_file() else sys.argv[2:]
+    return shlex.join(["python", "-m", "mnist_lit", "fit", *options, "--ckpt_path", os.path.relpath(checkpoint)])
+
+
+def _print_checkpoint(path: Path) -> None:
     if is_first_process():
         print(f"Checkpoint: {path}", file=sys.stderr)

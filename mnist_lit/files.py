@@ -12,6 +12,7 @@ from typing import Any, Literal
 from uuid import uuid4
 
 import torch
+from torch import Tensor
 
 from mnist_lit.errors import UserError
 from mnist_lit.network import MLP
@@ -89,8 +90,11 @@ def load_whole(path: Path) -> dict[str, Any]:
     return content
 
 
+_MODEL, _DATA = "MNISTClassifier", "MNISTDataModule"  # the classes of this package
+
+
 def damaged(path: Path) -> str:
-    """Return what to say of a file that is no checkpoint of this package."""
+    """Return the message about a file that is not a checkpoint of this package."""
     return f"{path} is not a checkpoint of mnist_lit, or it is damaged"
 
 
@@ -132,34 +136,76 @@ def find_checkpoint(name: str, root: Path, of_folder: Literal["best", "last"] = 
     )
 
 
+_STRUCK = "teacher", "teacher_weight", "temperature"  # options of networks that were trained before they were struck
+
+
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """The content of a checkpoint, and where it lies."""
+    """A checkpoint of a network of this package.
+
+    Attributes:
+        path: Where it lies.
+        content: All that it holds.
+        hparams: Hyperparameters of the model.
+        data_hparams: Hyperparameters of the MNISTDataModule; empty if it was trained with other data.
+        weights: The model's state_dict.
+        data: Name of the datamodule's class, if it is not MNISTDataModule.
+    """
 
     path: Path
     content: dict[str, Any]
+    hparams: dict[str, Any]
+    data_hparams: dict[str, Any]
+    weights: dict[str, Tensor]
+    data: str | None
 
     def network(self) -> MLP:
-        """Return the network with its weights, on the CPU, in single precision and evaluation mode.
+        """Return the network with its weights, on the CPU, in single precision and evaluation mode."""
+        with torch.device("meta"):  # whatever sizes the file names, no memory is taken before they fit its weights
+            network = MLP(self.hparams["hidden_sizes"], self.hparams["activation"])
+        weights = {name.removeprefix("network."): value for name, value in self.weights.items()}
+        network.load_state_dict(weights, assign=True)
+        return network.float().eval()  # weights may be stored in half precision
+
+    def require_mnist(self) -> None:
+        """Check that the network was trained with MNIST.
 
         Raises:
-            UserError: If the checkpoint holds anything else.
+            UserError: If it was trained with another datamodule, to which MNIST's images mean nothing.
         """
-        try:
-            hparams = self.content["hyper_parameters"]
-            weights = {name.removeprefix("network."): value for name, value in self.content["state_dict"].items()}
-            with torch.device("meta"):  # whatever sizes the file names, no memory is taken before they fit its weights
-                network = MLP(hparams["hidden_sizes"], hparams["activation"])
-            network.load_state_dict(weights, assign=True)
-        except (AttributeError, LookupError, RuntimeError, TypeError, UserError) as error:  # it holds something else
-            raise UserError(damaged(self.path)) from error
-        return network.float().eval()  # weights may be stored in half precision
+        if self.data:
+            raise UserError(
+                f"{self.path} was trained with {self.data}, and the commands have only MNIST: test it in Python"
+            )
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Return the content of a checkpoint.
+    """Read a checkpoint of a network of this package.
 
     Raises:
-        UserError: If it cannot be read, is not whole, or holds more than tensors and plain values.
+        UserError: If it cannot be read, is not whole, holds more than tensors and plain values, was written by another
+            class than MNISTClassifier, or its weights do not fit its hyperparameters.
     """
-    return Checkpoint(path, load_whole(path))
+    content = load_whole(path)
+    try:
+        classes = content.get("classes", {})
+        model, data = classes.get("model", _MODEL), classes.get("datamodule") or _DATA
+        if model != _MODEL:
+            raise UserError(f"{path} was written by {model!a}: load it in Python, with its load_from_checkpoint")
+        hparams = {name: value for name, value in content["hyper_parameters"].items() if name not in _STRUCK}
+        data_hparams = dict(content.get("datamodule_hyper_parameters", {})) if data == _DATA else {}
+        if not isinstance(data_hparams.get("val_size", 0), int):  # of a datamodule of the user's, not named in the file
+            data_hparams = {}
+        old = {name: data_hparams.pop(name) for name in list(data_hparams) if name.startswith("augment_")}
+        if old:  # of networks that were trained before the options were put together
+            data_hparams["augment"] = {name.removeprefix("augment_"): value for name, value in old.items()}
+        # torch.compile prefixes the names of weights.
+        weights = {name.replace("_orig_mod.", ""): value for name, value in content["state_dict"].items()}
+        other_data = None if data == _DATA else ascii(data)
+        checkpoint = Checkpoint(path, content, hparams, data_hparams, weights, other_data)
+        checkpoint.network()
+    except UserError:
+        raise
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:  # it holds something else
+        raise UserError(damaged(path)) from error
+    return checkpoint

@@ -1,7 +1,6 @@
 """The training of the network: loss, metrics, optimiser, learning rate."""
 
 import math
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
@@ -13,11 +12,10 @@ from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from mnist_lit.errors import UserError
+from mnist_lit.errors import UserError, check_range
 from mnist_lit.files import PRETRAINED
 from mnist_lit.metrics import TrainMetrics
 from mnist_lit.network import MLP, Activation, Batch
-from mnist_lit.teacher import Teacher
 
 Schedule = Literal["one_cycle", "constant"]
 
@@ -27,9 +25,8 @@ class MNISTClassifier(LightningModule):
 
     Logs ``train_loss``, ``train_acc``, ``val_loss``, ``val_acc``, ``test_loss`` and ``test_acc`` once an epoch:
     cross-entropy in nats, ``train_loss`` the mean over the batches and the others over the images, and plain accuracy
-    in [0, 1]. The training metrics are those of the steps as they were made, with the network changing under way. With
-    a teacher ``train_loss`` is how far the network is from the teacher, and not comparable to ``val_loss``.
-    Scores that are only looked at, in TensorBoard, are logged by ``tools/tensorboard.py``.
+    in [0, 1]. The training metrics are those of the steps as they were made, while the network changed.
+    ``tools/tensorboard.py`` logs the scores that are only looked at in TensorBoard.
 
     Args:
         hidden_sizes: Number of units of each hidden layer, each at least 1.
@@ -40,12 +37,6 @@ class MNISTClassifier(LightningModule):
         weight_decay: L2 penalty on all parameters, at least 0.
         schedule: ``one_cycle`` raises the learning rate for three tenths of the steps and lowers it to nearly 0
             (Smith and Topin 2018); ``constant`` leaves it alone.
-        teacher: A trained network to learn from (Hinton, Vinyals and Dean 2015), of any ``hidden_sizes``: its
-            checkpoint, or ``pretrained``; or a list of them, whose mean logits teach. It is shown the same distorted
-            images (Beyer et al. 2022), and needed for the training alone.
-        teacher_weight: Part of the teacher in the loss, above 0 and at most 1; the labels have the rest.
-        temperature: What the logits of both are divided by before they are compared, above 0. A higher one makes longer
-            steps, above all the first ones, and needs a lower learning rate.
 
     Raises:
         UserError: If an argument is out of range.
@@ -65,41 +56,22 @@ class MNISTClassifier(LightningModule):
         nesterov: bool = True,
         weight_decay: float = 5e-4,
         schedule: Schedule = "one_cycle",
-        teacher: str | list[str] | None = None,
-        teacher_weight: float = 1.0,
-        temperature: float = 2.0,
     ) -> None:
         super().__init__()
-        # These conditions refuse NaN, too, which compares false with everything.
-        if not 0 < lr < math.inf:
-            raise UserError(f"lr must be a number above 0, got {lr}")
-        if not 0 <= momentum < 1:
-            raise UserError(f"momentum must be at least 0 and below 1, got {momentum}")
+        check_range("lr", lr, above=0)
+        check_range("momentum", momentum, at_least=0, below=1)
+        check_range("weight_decay", weight_decay, at_least=0)
         if nesterov and momentum == 0:
             raise UserError("nesterov needs a momentum above 0, got momentum 0")
-        if not 0 <= weight_decay < math.inf:
-            raise UserError(f"weight_decay must be a number of at least 0, got {weight_decay}")
         if schedule not in get_args(Schedule):
             raise UserError(f"schedule must be one of {', '.join(get_args(Schedule))}, got {schedule!r}")
-        if not 0 < teacher_weight <= 1:
-            raise UserError(f"teacher_weight must be above 0 and at most 1, got {teacher_weight}")
-        if not 0 < temperature < math.inf:
-            raise UserError(f"temperature must be a number above 0, got {temperature}")
-        # save_hyperparameters keeps what it finds here. YAML has a list, and a Path could not be read again.
-        hidden_sizes = tuple(hidden_sizes)
-        if teacher is not None:
-            teacher = str(teacher) if isinstance(teacher, str | Path) else [str(path) for path in teacher]
+        hidden_sizes = tuple(hidden_sizes)  # save_hyperparameters keeps what it finds here, from YAML a list
         self.save_hyperparameters()
         self.lr = lr
         self.momentum = momentum
         self.nesterov = nesterov
         self.weight_decay = weight_decay
         self.schedule = schedule
-        self.teacher = teacher
-        self.teacher_weight = teacher_weight
-        self.temperature = temperature
-        self._teacher: Teacher | None = None
-        self._checksums: list[str] | None = None  # of the teacher that a checkpoint's training had
         self.network = MLP(hidden_sizes, activation)
         self.train_metrics = TrainMetrics()
         self.val_loss = MeanMetric(nan_strategy=math.nan)  # NaN stays NaN: a network that diverged must not look well
@@ -122,68 +94,31 @@ class MNISTClassifier(LightningModule):
         logits: Tensor = self.network(images)
         return logits
 
-    def setup(self, stage: str) -> None:
-        """Forget the steps of an earlier training, and read the teacher; a checkpoint is loaded after this hook.
-
-        Raises:
-            UserError: If the teacher is not there or not whole.
-        """
-        self.train_metrics.reset()
-        if stage == "fit":
-            names = [self.teacher] if isinstance(self.teacher, str) else self.teacher
-            paths = [PRETRAINED if name == "pretrained" else Path(name) for name in names or []]
-            self._teacher = Teacher(paths) if paths else None
-
-    def on_fit_start(self) -> None:
-        """Move the teacher to where the network is.
-
-        Raises:
-            UserError: If a training would go on with another teacher.
-        """
-        if self.trainer.ckpt_path and self._checksums != (self._teacher.checksums if self._teacher else None):
-            raise UserError(
-                f"teacher {self.teacher} is not, or no longer, what this training began with: name a copy of that, or "
-                "begin anew"
-            )
-        if self._teacher is not None:
-            self._teacher.to(next(self.parameters()))
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean cross-entropy of the images in nats, ``()``, for ``(N, 10)`` and ``(N,)``."""
+        return F.cross_entropy(logits, labels)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the mean loss of the batch; of several processes, each returns its part of it."""
         images, labels = batch
         logits = self(images)
         if self.trainer.world_size == 1:
-            loss = self._loss(logits, batch, "mean")
+            loss = self.loss(logits, labels)
         else:
-            # DDP averages the gradients of the processes. Their shares of a batch can differ in size, so each divides
-            # its sum by the size of the whole batch.
+            # DDP averages the gradients of the processes, whose shares of a batch can differ in size, down to none.
             batch_size = self.trainer.strategy.reduce(torch.tensor(len(labels), device=self.device), reduce_op="sum")
-            loss = self._loss(logits, batch, "sum") * self.trainer.world_size / batch_size
+            weight = len(labels) * self.trainer.world_size / batch_size
+            loss = self.loss(logits, labels) * weight if len(labels) else logits.sum()
         self.train_metrics.update(loss, logits, labels)
         return loss
 
-    def _loss(self, logits: Tensor, batch: Batch, reduction: Literal["mean", "sum"]) -> Tensor:
-        images, labels = batch
-        if self._teacher is None:
-            return F.cross_entropy(logits, labels, reduction=reduction)
-        loss = self._teacher.loss(logits, images, self.temperature, reduction)
-        if self.teacher_weight == 1:
-            return loss
-        return F.cross_entropy(logits, labels, reduction=reduction).lerp(loss, self.teacher_weight)
+    def on_train_epoch_start(self) -> None:
+        """Begin the metrics of an epoch."""
+        self.train_metrics.reset()
 
     def on_train_epoch_end(self) -> None:
-        """Log ``train_loss`` and ``train_acc``.
-
-        Raises:
-            UserError: If the loss is infinite or not a number: the training has diverged.
-        """
+        """Log ``train_loss`` and ``train_acc``."""
         metrics = self.train_metrics.compute(self.trainer.strategy)
-        self.train_metrics.reset()
-        if not metrics["train_loss"].isfinite():
-            raise UserError(
-                f"the training diverged in epoch {self.current_epoch + 1}: its loss is {float(metrics['train_loss'])} "
-                f"with --model.lr {self.lr}; try a lower learning rate"
-            )
         # They are equal on all processes already; sync_dist prevents a warning.
         self.log_dict(metrics, logger=False, prog_bar=True, sync_dist=True)
         # Lightning would give them to the loggers after the checkpoint of this epoch is saved. A run that is killed
@@ -192,19 +127,12 @@ class MNISTClassifier(LightningModule):
             logger.log_metrics({name: float(value) for name, value in metrics.items()}, self.trainer.global_step - 1)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the metrics of an epoch that is not at its end, and which networks teach."""
-        if not self.train_metrics.is_empty and not self.trainer.is_last_batch:
-            checkpoint["train_metrics"] = self.train_metrics.reduced_state(self.trainer.strategy)
-        if self._teacher is not None:
-            checkpoint["teacher"] = self._teacher.checksums
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the metrics of an epoch that is not at its end, and remember which networks taught."""
-        self._checksums = checkpoint.get("teacher")
-        if "train_metrics" in checkpoint:
-            self.train_metrics.restore(checkpoint["train_metrics"])
-        else:
-            self.train_metrics.reset()  # Lightning's LearningRateFinder goes back to such a checkpoint
+        """Add the names of the classes whose hyperparameters the checkpoint has."""
+        datamodule = getattr(self.trainer, "datamodule", None)
+        checkpoint["classes"] = {
+            "model": type(self).__qualname__,
+            "datamodule": type(datamodule).__qualname__ if datamodule else None,
+        }
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Log ``val_loss`` and ``val_acc``, and return the logits."""
@@ -219,7 +147,7 @@ class MNISTClassifier(LightningModule):
         logits: Tensor = self(images)
         if len(labels):  # of a small last batch a process may have no image
             # In single precision: in half precision the mean of many losses would be coarse.
-            loss.update(F.cross_entropy(logits.float(), labels), weight=len(labels))
+            loss.update(self.loss(logits.float(), labels), weight=len(labels))
             accuracy.update(logits, labels)
         self.log(f"{stage}_loss", loss, prog_bar=True)
         self.log(f"{stage}_acc", accuracy, prog_bar=True)

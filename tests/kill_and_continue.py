@@ -27,8 +27,8 @@ from torch import Tensor
 
 from mnist_lit import MNISTClassifier
 from mnist_lit.__main__ import main as mnist_lit
+from mnist_lit.files import load_whole
 from mnist_lit.network import Batch
-from mnist_lit.run.resume import read_checkpoint
 
 logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of each point that a continued run replaces
 INTERVAL = 50
@@ -38,7 +38,7 @@ OPTIONS = [
 ]
 KINDS = [
     (
-        *("--data.augment_rotation=10", "--data.augment_elastic=1"),
+        *("--data.augment.rotation=10", "--data.augment.elastic=1"),
         *("--trainer.callbacks+=EMAWeightAveraging", "--trainer.callbacks.decay=0.9"),
     ),
     ("--trainer.val_check_interval=10", "--trainer.accumulate_grad_batches=5"),
@@ -48,7 +48,6 @@ KINDS = [
     ("--trainer.max_steps=90", "--trainer.max_epochs=-1", "--trainer.check_val_every_n_epoch=2"),
     ("--trainer.max_steps=85", "--trainer.max_epochs=-1", "--trainer.val_check_interval=0.34"),
     ("--trainer.callbacks+=GradientAccumulationScheduler", "--trainer.callbacks.scheduling={0: 3}"),
-    ("--model.teacher=pretrained", "--data.augment_rotation=10"),
     ("--data.val_size=0", "--data.batch_size=64"),
     ("--data.val_size=0", "--trainer.max_steps=85", "--trainer.max_epochs=-1"),
 ]
@@ -93,7 +92,7 @@ def differences(run: Path, other: Path) -> list[str]:
     """Return what differs between two runs: names of checkpoints with other weights, and of curves."""
     names = []
     for path in other.glob("checkpoints/*.ckpt"):
-        one, two = read_checkpoint(run / "checkpoints" / path.name), read_checkpoint(path)
+        one, two = load_whole(run / "checkpoints" / path.name), load_whole(path)
         for weights in {"state_dict", "current_model_state"} & two.keys():
             if not all(torch.equal(tensor, two[weights][key]) for key, tensor in one[weights].items()):
                 names.append(f"{path.name}'s {weights}")
@@ -133,7 +132,7 @@ class Killer:
             time.sleep(1 - time.time() % 1)
             for path in root.glob("lightning_logs/*/checkpoints/*.ckpt"):
                 try:
-                    content = read_checkpoint(path)
+                    content = load_whole(path)
                 except ValueError:
                     result.damaged += 1
                     continue
@@ -143,7 +142,7 @@ class Killer:
 
 
 def _steps(checkpoint: Path) -> int:
-    steps: int = read_checkpoint(checkpoint)["global_step"]
+    steps: int = load_whole(checkpoint)["global_step"]
     return steps
 
 

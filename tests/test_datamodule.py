@@ -14,7 +14,7 @@ from torchvision.datasets import MNIST
 from torchvision.transforms.functional import to_tensor
 
 from mnist_lit import MNISTDataModule
-from mnist_lit.batches import ShuffledBatches
+from mnist_lit.batches import TensorBatches
 
 PACKED = [name for name, _ in MNIST.resources]
 FILES = [name.removesuffix(".gz") for name in PACKED]
@@ -28,7 +28,7 @@ def fitted(data_dir: Path, **options: int) -> MNISTDataModule:
 
 def train_epoch(datamodule: MNISTDataModule, epoch: int) -> tuple[Tensor, Tensor]:
     loader = datamodule.train_dataloader()
-    assert isinstance(loader, ShuffledBatches)
+    assert isinstance(loader, TensorBatches)
     loader.sampler.set_epoch(epoch)
     images, labels = zip(*loader, strict=True)
     return torch.cat(images), torch.cat(labels)

@@ -42,7 +42,7 @@ names = st.sampled_from(
         *("model.hidden_sizes", "model.activation", "model.nesterov", "model.schedule"),
         *("model.lr", "model.momentum", "model.weight_decay"),
         *(f"data.{name}" for name in ("batch_size", "val_size", "seed", "augment_rotation", "augment_shift")),
-        *(f"data.augment_{name}" for name in ("scale", "shear", "elastic", "elastic_sigma")),
+        *(f"data.augment.{name}" for name in ("scale", "shear", "elastic", "elastic_sigma")),
         *(f"trainer.{name}" for name in ("max_epochs", "limit_train_batches", "gradient_clip_val", "precision")),
         *(f"trainer.{name}" for name in ("log_every_n_steps", "val_check_interval", "callbacks", "logger")),
         *("seed_everything", "ckpt_path", "config", "colour"),

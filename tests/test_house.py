@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "mnist_lit"
-CORE = "augment", "batches", "datamodule", "metrics", "teacher", "module"  # with network
+CORE = "augment", "batches", "datamodule", "metrics", "mnist", "module"  # with network
 # What a file of each part may import, besides its own part; the names of public places stand for others.
 MAY_IMPORT = {
     "errors": set(),

@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch.nn import functional as F
 
 from mnist_lit import MLP, MNISTClassifier, MNISTDataModule
-from mnist_lit.batches import ShuffledBatches
+from mnist_lit.batches import TensorBatches
 
 
 def fit(
@@ -41,7 +41,7 @@ def test_training_is_the_articles_loop_to_the_last_bit(data_dir: Path, tmp_path:
     datamodule = MNISTDataModule(data_dir, val_size=0)
     datamodule.setup("fit")
     loader = datamodule.train_dataloader()
-    assert isinstance(loader, ShuffledBatches)
+    assert isinstance(loader, TensorBatches)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
     expected_losses = []
     for epoch in range(2):

@@ -1,31 +1,42 @@
 """The checkpoints of a run."""
 
 import os
-import pickle
 import re
 from pathlib import Path
 from typing import Any
 
-import torch
-from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, GradientAccumulationScheduler
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
 
-from mnist_lit.errors import UserError
-from mnist_lit.files import replacing
-from mnist_lit.run.interruption import Interruption, TrainingInterruptedError
-from mnist_lit.run.resume import check_schedule, put_between_epochs
+from mnist_lit.errors import UserError, check_range
+from mnist_lit.run.checkpoint_io import use_whole_files
+from mnist_lit.run.folder import RunFolder, RunLogger, run_dir_of
+from mnist_lit.run.interruption import Interruption, TrainingInterruptedError, forget_requeued
+from mnist_lit.run.state import RunState
 
 
 class RunCheckpoint(Checkpoint):
-    """Keeps ``best.ckpt``, from the epoch of the highest ``val_acc``, and ``last.ckpt``, from the last steps.
+    """Keeps ``best.ckpt`` and ``last.ckpt`` in ``checkpoints`` of the run's folder.
 
-    A run that is continued from either ends as if it had never stopped, unless something in it draws from torch's
-    global random numbers. On SIGINT (Ctrl-C) and SIGTERM ``last.ckpt`` is saved after the step under way, with
-    ``StepsPerExecution`` after the last one of its round, in a run of several processes within ten steps, and
-    ``TrainingInterruptedError`` is raised; a second signal ends the process at once. Weights of a training that has
-    diverged replace no checkpoint.
+    ========= ============================================ ==============================================
+    file      saved                                        why
+    ========= ============================================ ==============================================
+    best.ckpt after a validation whose ``val_acc`` is the  to be tested and used
+              highest so far
+    last.ckpt after each epoch                             whatever the validation says, it is continued
+    last.ckpt every ``every_n_train_steps`` steps          a killed run loses no more steps than these
+    last.ckpt after SIGINT (Ctrl-C) or SIGTERM, and then   a stopped run loses nothing
+              ``TrainingInterruptedError`` is raised
+    last.ckpt when ``max_steps`` or a callback ends the    it can go on from there
+              run within an epoch
+    ========= ============================================ ==============================================
+
+    A run that is continued from either file ends as if it had never stopped, unless something in it draws from torch's
+    global random numbers. After a signal the step under way is finished, with ``StepsPerExecution`` its round, in a run
+    of several processes at most ten steps. A second signal ends the process at once. Between the steps over which
+    gradients are accumulated nothing is saved. If the loss is not finite no checkpoint is replaced.
 
     Not ModelCheckpoint, whose ``save_last`` keeps the last one only of the epochs that are the best so far, and which
     cannot be continued exactly where validation is rare or the run has ``max_steps``.
@@ -34,77 +45,119 @@ class RunCheckpoint(Checkpoint):
         every_n_train_steps: Save ``last.ckpt`` at least this often, in steps; at least 1.
 
     Attributes:
-        best_model_path: Path of ``best.ckpt``; empty if there is none.
-        best_model_score: Its ``val_acc``, in [0, 1].
-        last_model_path: Path of ``last.ckpt``; empty if there is none.
+        folder: Of the run; ``lightning_logs/version_N`` of the Trainer's ``default_root_dir`` or, if a logger writes
+            into such a folder, that one.
+        best_model_score: ``val_acc`` of ``best.ckpt``, in [0, 1].
 
     Raises:
         UserError: If ``every_n_train_steps`` is below 1; and when a training starts, if checkpoints of another run are
-            where its own would go, or if it cannot be continued from the checkpoint that was given.
+            where its own would go, or if it cannot be continued from the checkpoint that was given; and when an epoch
+            ends with a loss that is infinite or not a number.
     """
 
     def __init__(self, every_n_train_steps: int = 500) -> None:
-        if every_n_train_steps < 1:
-            raise UserError(f"every_n_train_steps must be at least 1, got {every_n_train_steps}")
+        check_range("every_n_train_steps", every_n_train_steps, at_least=1)
         self.every_n_train_steps = every_n_train_steps
-        self.best_model_path = self.last_model_path = ""
+        self.folder: RunFolder | None = None
         self.best_model_score: Tensor | None = None
+        self._state = RunState()
         self._interruption = Interruption()
-        self._folder: Path | None = None  # of the checkpoints; none where nothing is to be kept
-        self._trainer: Trainer | None = None  # that of the last fit
-        self._is_ours = False  # whether what is in the folder is of this run
-        self._between_epochs = False  # whether the checkpoint that is continued was saved there
+        self._interrupted: LightningModule | None = None  # in an earlier fit
+        self._keeps = self._is_continued = False
+        self._first_step = 0
         self._step = self._signum = 0
         self._accumulating = self._due = self._stop_is_due = self._validated = False
 
+    @property
+    def best_model_path(self) -> str:
+        """Path of ``best.ckpt``, of ``last.ckpt`` if there was no validation; empty if there is neither."""
+        return self._path("best.ckpt") or self.last_model_path
+
+    @best_model_path.setter
+    def best_model_path(self, path: str) -> None:
+        # A strategy that trains in other processes gives it to the Trainer of this one.
+        if path and (run_dir := run_dir_of(Path(path))):
+            self.folder = self.folder or RunFolder()
+            self.folder.path = run_dir
+
+    @property
+    def last_model_path(self) -> str:
+        """Path of ``last.ckpt``; empty if there is none."""
+        return self._path("last.ckpt")
+
+    def _path(self, name: str) -> str:
+        path = self.folder.path / "checkpoints" / name if self.folder and self.folder.path else None
+        return str(path) if path and path.is_file() else ""
+
+    def unfinished(self, module: LightningModule | None) -> str:
+        """Return the checkpoint that was saved when a signal stopped the training of ``module``; empty if none."""
+        return self.last_model_path if module is not None and module is self._interrupted else ""
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find the folder."""
-        if stage != "fit" or getattr(trainer, "fast_dev_run", False):
+        """Get ready for a training."""
+        self._keeps = stage == "fit" and not getattr(trainer, "fast_dev_run", False)
+        if stage != "fit":
             return
-        run_dir = Path(trainer.default_root_dir)
-        if logger := trainer.logger:
-            version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
-            run_dir = Path(logger.save_dir or run_dir, str(logger.name), version)
-        folder = Path(trainer.strategy.broadcast(run_dir.resolve() / "checkpoints"))
-        self._is_ours = folder == self._folder and trainer is self._trainer  # from an earlier fit
-        if not self._is_ours:
-            self.best_model_path, self.last_model_path, self.best_model_score = "", "", None
-        self._folder, self._trainer = folder, trainer
+        use_whole_files(trainer)
+        self._is_continued, self._first_step = False, 0
+        if self.folder is None:
+            self.folder = RunFolder(Path(trainer.default_root_dir))
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Go on in the folder of the checkpoint, and between two epochs if it was saved at the end of one."""
-        continued = Path(trainer.ckpt_path or ".").resolve().parent
-        # A logger of the user's may open a new folder beside that of the run, whose checkpoints stay together.
-        is_beside = trainer.logger and self._folder and continued.parent.parent == self._folder.parent.parent
-        if continued == self._folder or (is_beside and continued.name == "checkpoints"):
-            self._folder, self._is_ours = continued, True
-        if checkpoint["callbacks"].get(self.state_key, {}).get("accumulating"):
+        """Note where a training is continued; a test or validation of a checkpoint changes nothing.
+
+        Raises:
+            UserError: If the checkpoint lies between the steps over which gradients are accumulated.
+        """
+        state = checkpoint["callbacks"].get(self.state_key)
+        if trainer.state.fn != "fit" or state is None:
+            return
+        if state.get("accumulating"):
             raise UserError(
                 f"{trainer.ckpt_path} was saved by a validation between two optimizer steps, and the gradients "
                 "accumulated so far are not in it: continue from last.ckpt"
             )
-        self._between_epochs = put_between_epochs(checkpoint)
+        self._is_continued, self._first_step = True, checkpoint["global_step"]
+        assert self.folder is not None
+        continued = Path(trainer.ckpt_path or ".")
+        if not any(isinstance(logger, RunLogger) for logger in trainer.loggers) and run_dir_of(continued):
+            self.folder.choose(continued, checkpoint["global_step"])
+        self.best_model_score = state["best_model_score"] if self._path("best.ckpt") else None
+        self._state.load(checkpoint)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse to overwrite another run."""
-        if self._folder and not self._is_ours and any(self._folder.glob("*.ckpt")):
-            raise UserError(
-                f"{os.path.relpath(self._folder)} holds the checkpoints of another run: continue it with --ckpt_path, "
-                "or choose another folder with --trainer.default_root_dir or the options of the logger"
-            )
+        """Open the folder of the run.
+
+        Raises:
+            UserError: If it holds another run, or another process is at work in it.
+        """
+        if not self._is_continued:
+            self._state.drop_unfinished_epoch(trainer)
+        self._interrupted = None
+        if not self._keeps:
+            return
+        assert self.folder is not None
+        if self.folder.path is None and isinstance(trainer.logger, CSVLogger | TensorBoardLogger):
+            run_dir = run_dir_of(Path(trainer.logger.log_dir, "checkpoints", "any"))
+            is_named = run_dir and re.fullmatch(r"version_\d+", run_dir.name)  # so that the commands find it
+            if run_dir and is_named and run_dir.parent.parent == Path(trainer.default_root_dir).resolve():
+                self.folder.path = run_dir
+                if any(run_dir.glob("checkpoints/*.ckpt")):
+                    raise UserError(
+                        f"{os.path.relpath(run_dir)} holds the checkpoints of another run: continue it with "
+                        "--ckpt_path, or give the logger another version"
+                    )
+        path = self.folder.open()
+        self.folder.path = Path(trainer.strategy.broadcast(path))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Check that the run goes on as it began, and watch for signals."""
-        check_schedule(trainer)
-        for callback in getattr(trainer, "callbacks", []):
-            if isinstance(callback, GradientAccumulationScheduler):  # Lightning calls it at the start of an epoch alone
-                callback.on_train_epoch_start(trainer)
-        if self._between_epochs:
-            trainer.fit_loop.epoch_loop.restarting = False  # for Lightning it is, if there are max_steps
-        self._between_epochs = False
+        """Go on where the run is, and watch for signals."""
+        self._state.resume(trainer, pl_module, self._is_continued)
         self._step, self._signum = trainer.global_step, 0
         self._accumulating = self._due = self._stop_is_due = self._validated = False
-        self._interruption.watch()
+        self._interruption.watch(trainer)
+        if self._keeps and self.folder and self.folder.path and trainer.is_global_zero:
+            forget_requeued(self.folder.path)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -133,12 +186,38 @@ class RunCheckpoint(Checkpoint):
             self._save_within_epoch(trainer, trainer.callback_metrics.get("val_loss"))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the checkpoints: the best one if this is it, and the last one."""
+        """Save the checkpoints at the end of an epoch.
+
+        Raises:
+            UserError: If the loss is infinite or not a number: the training has diverged.
+        """
+        loss = trainer.callback_metrics.get("train_loss")
+        if not _is_finite(loss):
+            raise UserError(
+                f"the training diverged in epoch {trainer.current_epoch + 1}: its loss is {loss} with --model.lr "
+                f"{getattr(pl_module, 'lr', None)}; try a lower learning rate"
+            )
         if not trainer.is_last_batch:
             return  # the epoch was cut short: from the checkpoint of its last step it can be finished
         self._due = False
         self._save_best(trainer)
-        self._save_last(trainer)
+        self._save(trainer, "last.ckpt")
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Remember the model of a training that a signal stopped, and leave no folder of a run without a step."""
+        if isinstance(exception, TrainingInterruptedError):
+            self._interrupted = pl_module
+        self._close(trainer)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Leave no folder of a run without a step."""
+        self._close(trainer)
+
+    def _close(self, trainer: Trainer) -> None:
+        if self.folder and trainer.state.fn == "fit":
+            if trainer.global_step <= self._first_step and not self.best_model_path:
+                self.folder.discard()
+            self.folder.release()
 
     def _note_stop(self, trainer: Trainer) -> None:
         # Accumulated gradients are in no checkpoint: a callback that stops the training has to wait for their step.
@@ -156,8 +235,10 @@ class RunCheckpoint(Checkpoint):
         is_finite = _is_finite(loss)
         if is_finite:
             self._due = False
-            self._save_last(trainer)
+            self._save(trainer, "last.ckpt")
         if self._signum:
+            if self._keeps and self.folder and self.folder.path:
+                self._interruption.requeue(trainer, self.folder.path, self._signum)
             raise TrainingInterruptedError(self._signum, self.last_model_path if is_finite else "")
 
     def _save_best(self, trainer: Trainer) -> None:
@@ -167,29 +248,23 @@ class RunCheckpoint(Checkpoint):
             return
         if _is_finite(trainer.callback_metrics.get("val_loss")):
             self.best_model_score = score
-            self.best_model_path = self._save(trainer, "best.ckpt")
+            self._save(trainer, "best.ckpt")
 
-    def _save_last(self, trainer: Trainer) -> None:
-        self.last_model_path = self._save(trainer, "last.ckpt")
-
-    def _save(self, trainer: Trainer, name: str) -> str:
-        if self._folder is None:
-            return ""
+    def _save(self, trainer: Trainer, name: str) -> None:
+        if not self._keeps or self.folder is None or self.folder.path is None:
+            return
         for logger in trainer.loggers:
             logger.save()  # the curves up to here, so that none of their points is missing after a kill
-        path = str(self._folder / name)
+        path = self.folder.path / "checkpoints" / name
         trainer.save_checkpoint(path, weights_only=False)  # the default; unless it is said, a line is printed
-        return path
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a continued run needs: no paths, since a run's folder can be moved."""
         return {"best_model_score": self.best_model_score, "accumulating": self._accumulating}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the state of the run that is continued, if its best checkpoint is here."""
-        score, best = state_dict["best_model_score"], Path(self._folder or ".", "best.ckpt")
-        if score is not None and best.is_file():
-            self.best_model_path, self.best_model_score = str(best), score
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add what a run within an epoch goes on from."""
+        self._state.save(trainer, pl_module, checkpoint)
 
 
 def _more_follows(trainer: Trainer) -> bool:
@@ -201,41 +276,3 @@ def _more_follows(trainer: Trainer) -> bool:
 
 def _is_finite(loss: Tensor | None) -> bool:
     return loss is None or bool(loss.isfinite())
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and moves it there, so that its name never stands for half a file.
-
-    Lightning's own writes it into the folder for temporary files, and where that is another file system the move is a
-    copy, which can be interrupted.
-    """
-
-    _checked = False  # whether what is written can be read
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Save ``checkpoint`` as ``path``.
-
-        Raises:
-            OSError: If it cannot be written, on a full disk for one; what was at ``path`` is as it was.
-            UserError: If it holds more than tensors and plain values, the state of a user's callback for one.
-        """
-        path = Path(path)
-        try:
-            with replacing(path) as unfinished:
-                with unfinished.open("wb") as file:
-                    torch.save(checkpoint, file)
-                if not self._checked:
-                    self.load_checkpoint(unfinished)
-                    self._checked = True
-        except pickle.UnpicklingError as error:
-            kind = re.search(r"GLOBAL (\S+)", str(error))
-            raise UserError(
-                f"{path} was not saved: it could not be read again, since something in it is a "
-                f"{kind[1] if kind else 'program'}, where tensors and plain values alone are allowed"
-            ) from error
-
-    def load_checkpoint(
-        self, path: str | Path, map_location: Any = lambda storage, _: storage, weights_only: bool | None = True
-    ) -> dict[str, Any]:
-        """Load tensors and plain values; a checkpoint that holds anything else is refused, whatever is asked."""
-        return super().load_checkpoint(path, map_location, weights_only=True)

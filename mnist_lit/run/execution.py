@@ -30,7 +30,6 @@ _HOOKS = (
 )
 _STEP = (
     "forward",
-    "_loss",
     "training_step",
     "backward",
     "configure_gradient_clipping",

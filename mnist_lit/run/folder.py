@@ -1,5 +1,7 @@
-"""The folder of a run."""
+"""The folder of a run, and what is written into it beside the checkpoints."""
 
+import errno
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,98 +10,185 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.core.saving import save_hparams_to_yaml
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from mnist_lit.errors import UserError
 from mnist_lit.files import UNFINISHED
 
+_NO_LOCKS = errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP  # of a file system without a lock service
+
 
 def is_first_process() -> bool:
-    """Return whether this is the process of a run that writes and speaks."""
+    """Return whether this is the process of a run that writes and prints."""
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
-class RunLogger(TensorBoardLogger):
-    """TensorBoardLogger with a folder ``lightning_logs/version_N`` of its own, however many runs start at once.
+def run_dir_of(checkpoint: Path) -> Path | None:
+    """Return the folder of a run's checkpoint, in ``lightning_logs``; none for a file elsewhere."""
+    folder, run_dir = checkpoint.resolve().parent, checkpoint.resolve().parent.parent
+    return run_dir if folder.name == "checkpoints" and run_dir.parent.name == "lightning_logs" else None
 
-    Lightning's takes the first number that is free when it looks, and makes the folder later: by then another run may
-    have taken it. The folder is locked until the run ends, however it ends.
+
+class RunFolder:
+    """The folder ``lightning_logs/version_N`` of a run, whichever logger it has: one for each run, also when many start at once.
+
+    It is locked until the run ends, however it ends.
 
     Args:
-        save_dir: Where ``lightning_logs`` is.
-        version: Folder to go on in, ``version_3`` say; by default a new one, made when it is first asked for.
-        step: First step to log in a folder to go on in; TensorBoard forgets what has been logged of it and later ones.
+        root: Where ``lightning_logs`` is; by default where the run is that is continued, else the current folder.
 
-    Raises:
-        UserError: If another run is at work in the folder.
+    Attributes:
+        path: The folder; none before it is opened.
+        is_new: Whether this run has made it.
+        step: Step of the checkpoint that is continued in it; none for a new run.
     """
 
-    def __init__(self, save_dir: Path, version: str | None = None, step: int | None = None) -> None:
-        super().__init__(save_dir, version=version, default_hp_metric=False, purge_step=step)
-        self.new_run_dir: Path | None = None
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root
+        self.path: Path | None = None
+        self.is_new = False
+        self.step: int | None = None
         self._lock: FileLock | None = None
-        if version is not None:
-            self._lock_folder(Path(self.root_dir, version))
 
-    @property
-    def version(self) -> int | str:
-        """The name or number of the run's folder."""
-        while self._version is None and is_first_process():
-            version = self._get_next_version()
-            run_dir = Path(self.root_dir, f"version_{version}")
-            run_dir.parent.mkdir(parents=True, exist_ok=True)
+    def choose(self, checkpoint: Path, step: int) -> None:
+        """Continue in the folder of a checkpoint, or in a new one if it lies elsewhere than the runs of ``root``."""
+        run_dir = run_dir_of(checkpoint)
+        if run_dir and self.root and run_dir.parent.parent != self.root.resolve():
+            run_dir = None
+        self.release()
+        self.path, self.is_new, self.step = run_dir, False, step if run_dir else None
+
+    def open(self) -> Path:
+        """Return the folder, made and locked where needed.
+
+        Raises:
+            UserError: If another run is at work in it.
+        """
+        if not is_first_process():
+            return self.path or Path()  # the first process tells the others where it is
+        logs = Path(self.root or "").absolute() / "lightning_logs"
+        while self.path is None:
+            logs.mkdir(parents=True, exist_ok=True)
+            names = [run.name.removeprefix("version_") for run in logs.glob("version_*")]
+            numbers = [int(name) for name in names if name.isdecimal()]
+            run_dir = logs / f"version_{max(numbers, default=-1) + 1}"
             try:
                 run_dir.mkdir()
             except FileExistsError:  # another run was faster
                 continue
-            self._version, self.new_run_dir = version, run_dir
-            self._lock_folder(run_dir)
-        return super().version
+            self.path, self.is_new = run_dir, True
+        if self._lock is None:
+            self._acquire(self.path)
+        return self.path
 
-    def _lock_folder(self, run_dir: Path) -> None:
-        if not is_first_process():
-            return
+    def _acquire(self, run_dir: Path) -> None:
         self._lock = FileLock(run_dir / ".lock")
         try:
             self._lock.acquire(timeout=0)
         except Timeout as error:
+            self._lock = None
             raise UserError(f"another process is training in {run_dir}: wait until it has ended") from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            rank_zero_warn(f"{run_dir} is not locked, since its file system has no locks: start no second run in it")
         for path in (run_dir / "checkpoints").glob(UNFINISHED):  # of a process of this run that was killed
             path.unlink()
 
+    def release(self) -> None:
+        """Unlock the folder."""
+        if self._lock:
+            self._lock.release()
+            self._lock = None
+
+    def discard(self) -> None:
+        """Unlock the folder, and remove it if this run has made it."""
+        self.release()
+        if self.path and self.is_new:
+            shutil.rmtree(self.path, ignore_errors=True)
+            self.path, self.is_new = None, False
+
+
+class RunLogger(TensorBoardLogger):
+    """TensorBoardLogger that writes into a ``RunFolder``.
+
+    Lightning's takes the first number that is free when it looks, and makes the folder later, when another run may have
+    taken it.
+
+    Args:
+        folder: Of the run.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        super().__init__(folder.root or "", default_hp_metric=False)
+        self.folder = folder
+
+    @property
+    def log_dir(self) -> str:
+        """The run's folder."""
+        return str(self.folder.open())
+
+    @property
+    def version(self) -> str:
+        """The name of the run's folder."""
+        return self.folder.open().name
+
+    @property
+    def root_dir(self) -> str:
+        """The folder of all runs."""
+        return str(self.folder.open().parent)
+
+    @property
+    def is_new_run(self) -> bool:
+        """Whether the run is a new one, not one that is continued."""
+        return self.folder.is_new
+
+    def begin(self) -> None:
+        """Begin a new file, by which TensorBoard forgets the points from the step on at which the run is continued."""
+        self._experiment = None
+        self._kwargs["purge_step"] = self.folder.step
+
     @rank_zero_only
     def save(self) -> None:
-        """Write what was logged; before that, nothing: of a run that goes on TensorBoard would forget points."""
-        if self._experiment is not None:
+        """Write what was logged; before the first point nothing, or TensorBoard would forget points of the run."""
+        if self._experiment is not None and self.folder.path:
             super().save()
 
     @rank_zero_only
     def rewrite_hparams(self, hparams: dict[str, Any]) -> None:
-        """Write ``hparams.yaml`` anew: a callback may have changed the hyperparameters that it was begun with."""
+        """Write ``hparams.yaml`` again: a callback may have changed the hyperparameters."""
         save_hparams_to_yaml(Path(self.log_dir, self.NAME_HPARAMS_FILE), hparams)
 
     def finalize(self, status: str) -> None:
-        """Write what is left and unlock the folder."""
-        super().finalize(status)
-        if self._lock:
-            self._lock.release()
+        """Write the last points and unlock the folder."""
+        if self.folder.path:
+            super().finalize(status)
+        self.folder.release()
 
 
 class SaveConfigAtFirstStep(SaveConfigCallback):
-    """Saves ``config.yaml``, and ``hparams.yaml`` anew, at the first step: a run that is refused changes nothing."""
+    """Saves ``config.yaml``, and ``hparams.yaml`` again, at the first step: a run that is refused changes nothing.
+
+    Attributes:
+        folder: Of the run.
+    """
+
+    folder: RunFolder
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Do nothing yet."""
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Save, the first time."""
-        if self.already_saved:
+        if self.already_saved or not trainer.is_global_zero:
             return
-        datamodule = getattr(trainer, "datamodule", None)
-        data_hparams = datamodule.hparams if datamodule else {}
+        self.already_saved = True
+        data_hparams = getattr(getattr(trainer, "datamodule", None), "hparams", {})
         # Lightning's finders may have changed these two.
         self.config.model.lr = pl_module.hparams.get("lr")
         self.config.data.batch_size = data_hparams.get("batch_size")
-        super().setup(trainer, pl_module, "fit")
-        if isinstance(trainer.logger, RunLogger):
-            trainer.logger.rewrite_hparams({**pl_module.hparams, **data_hparams})
+        path = self.folder.open() / self.config_filename
+        self.parser.save(self.config, path, skip_none=False, overwrite=self.overwrite, multifile=self.multifile)
+        for logger in trainer.loggers:
+            if isinstance(logger, RunLogger):
+                logger.rewrite_hparams({**pl_module.hparams, **data_hparams})

@@ -1,12 +1,19 @@
-"""Signals that stop a training."""
+"""Signals that stop a training, and SLURM's requeueing of its job."""
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from types import FrameType
 
 import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Trainer
+
+_REQUEUED = ".requeued"  # in the folder of a run whose job is started again: the job and its command
 
 
 class TrainingInterruptedError(Exception):
@@ -25,22 +32,29 @@ class TrainingInterruptedError(Exception):
 
 
 class Interruption:
-    """Notes SIGINT (Ctrl-C) and SIGTERM, for a training that stops after the step under way.
+    """Notes SIGINT (Ctrl-C), SIGTERM and SLURM's signal before a requeue, for a training that stops between two steps.
 
-    Lightning's own handlers stop within a step and save nothing. A second signal ends the process at once.
+    Lightning's own handlers stop within a step and save nothing, or save within a round of steps. A second signal ends
+    the process at once.
     """
 
     def __init__(self) -> None:
-        self._noted = self._agreed = 0
+        self._noted = self._agreed = self._requeue_signal = 0
 
-    def watch(self) -> None:
+    def watch(self, trainer: Trainer) -> None:
         """Take over the signals; at the end of the training Lightning gives them back."""
         self._noted = self._agreed = 0
+        environment = trainer._accelerator_connector.cluster_environment
+        self._requeue_signal = 0
+        if isinstance(environment, SLURMEnvironment) and environment.auto_requeue and environment.requeue_signal:
+            self._requeue_signal = int(environment.requeue_signal)
         if threading.current_thread() is threading.main_thread():
-            for signum in signal.SIGINT, signal.SIGTERM:
+            for signum in {signal.SIGINT, signal.SIGTERM, self._requeue_signal or signal.SIGINT}:
                 signal.signal(signum, self._note)
 
     def _note(self, signum: int, _: FrameType | None) -> None:
+        if self._noted and self._noted == self._requeue_signal:
+            return  # SLURM sends SIGTERM, too, and kills a process that does not end
         if self._noted:
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)
@@ -54,3 +68,31 @@ class Interruption:
             noted = torch.tensor(self._noted, device=trainer.strategy.root_device)
             self._agreed = int(trainer.strategy.reduce(noted, reduce_op="max"))
         return self._agreed
+
+    def requeue(self, trainer: Trainer, run_dir: Path, signum: int) -> None:
+        """After SLURM's signal, ask it to start the job again, and note in the run's folder that it will be continued."""
+        if signum == self._requeue_signal and trainer.is_global_zero:
+            (run_dir / _REQUEUED).write_text(_job())
+            subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=False)
+
+
+def find_requeued(root: Path) -> Path | None:
+    """Return the last checkpoint of the run that SLURM has started again with this job and command; none of others.
+
+    Args:
+        root: Where ``lightning_logs`` is.
+    """
+    if "SLURM_JOB_ID" in os.environ:
+        for note in (root / "lightning_logs").glob(f"version_*/{_REQUEUED}"):
+            if note.read_text() == _job():
+                return note.with_name("checkpoints") / "last.ckpt"
+    return None
+
+
+def forget_requeued(run_dir: Path) -> None:
+    """Remove the note of a run that is being continued."""
+    (run_dir / _REQUEUED).unlink(missing_ok=True)
+
+
+def _job() -> str:
+    return json.dumps([os.environ["SLURM_JOB_ID"], *sys.argv])

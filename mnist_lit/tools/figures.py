@@ -86,11 +86,10 @@ def draw_distortions(datamodule: MNISTDataModule, rows: int = 7) -> Tensor:
     Returns:
         Float ``(3, H, W)`` in [0, 1], twice as large as the images.
     """
-    assert datamodule.distortion is not None
     images, labels = next(iter(TensorBatches(*datamodule.train_data, 1000)))
     digits = torch.cat([images[labels == digit][:1] for digit in range(10)])  # fewer if there are few images
     generator = torch.Generator().manual_seed(0)
-    grid = torch.cat([digits, *(datamodule.distortion(digits, generator) for _ in range(rows - 1))])
+    grid = torch.cat([digits, *(datamodule.augment(digits, generator) for _ in range(rows - 1))])
     picture: Tensor = make_grid(grid, nrow=len(digits), padding=1, pad_value=0.4)
     return picture.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
 

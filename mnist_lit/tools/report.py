@@ -90,7 +90,7 @@ def report(
     run_dir = checkpoint.resolve().parent.parent if checkpoint else None
     if run_dir and any(run_dir.glob("events.out.tfevents.*")):
         sections.append(_section("How it learned", _image(draw_curves(run_dir))))
-    if datamodule.distortion:
+    if datamodule.augment:
         datamodule.setup("fit")
         text = "Digits as they are, and below each as they are distorted in training, anew each time."
         sections.append(_section("What it learned from", _image(draw_distortions(datamodule)), text))

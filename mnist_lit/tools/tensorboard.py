@@ -56,10 +56,10 @@ class TensorBoardSummary(LearningRateMonitor):
         charts = {name: ["Multiline", [f"train_{name}$", f"val_{name}$"]] for name in ("loss", "acc")}
         datamodule = getattr(trainer, "datamodule", None)
         for logger in _tensorboard_loggers(trainer):
-            if getattr(logger, "new_run_dir", True) is None:  # a run that is continued: they are there
+            if not getattr(logger, "is_new_run", True):  # a run that is continued: they are there
                 continue
             logger.experiment.add_custom_scalars({"train and validation": charts})
-            if isinstance(datamodule, MNISTDataModule) and datamodule.distortion:
+            if isinstance(datamodule, MNISTDataModule) and datamodule.augment:
                 logger.experiment.add_image("pictures/distorted_training_digits", draw_distortions(datamodule))
             with warnings.catch_warnings():
                 # TensorBoard's graphs are made with torch.jit.trace, which torch has deprecated (2.14 says so).

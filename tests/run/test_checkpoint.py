@@ -17,9 +17,9 @@ from filelock import FileLock
 from torch import Tensor
 
 from mnist_lit import MNISTClassifier
+from mnist_lit.files import load_whole
 from mnist_lit.network import Batch
-from mnist_lit.run.checkpoint import AtomicCheckpointIO
-from mnist_lit.run.resume import read_checkpoint
+from mnist_lit.run.checkpoint_io import AtomicCheckpointIO
 
 SHORT = ("fit", "--trainer.max_epochs=3", "--trainer.limit_train_batches=30", "--trainer.log_every_n_steps=7")
 
@@ -154,7 +154,7 @@ def test_a_signal_saves_and_says_how_to_continue(cli: CLI, tmp_path: Path, signu
     said, command = stopped.err.splitlines()
     assert said == f"stopped by {signum.name}; saved ../elsewhere/lightning_logs/version_0/checkpoints/last.ckpt"
     assert (
-        read_checkpoint(elsewhere / "lightning_logs/version_0/checkpoints/last.ckpt")["global_step"] == 42
+        load_whole(elsewhere / "lightning_logs/version_0/checkpoints/last.ckpt")["global_step"] == 42
     )  # the end of the round
     Stop.at = 0
     continued = cli(*command.removeprefix("Continue: python -m mnist_lit ").split())
@@ -219,7 +219,7 @@ def test_the_end_of_a_run_is_saved_whatever_ends_it(cli: CLI, tmp_path: Path) ->
         ((*early, "--trainer.callbacks.stopping_threshold=0", "--trainer.min_epochs=2"), 60),
     ]:
         assert cli(*SHORT, *options).status == 0
-        assert read_checkpoint(folder(tmp_path) / "checkpoints" / "last.ckpt")["global_step"] == steps
+        assert load_whole(folder(tmp_path) / "checkpoints" / "last.ckpt")["global_step"] == steps
 
 
 def test_killed_at_random_moments_a_run_ends_as_if_never_stopped(tmp_path: Path, data_dir: Path) -> None:
@@ -244,13 +244,13 @@ def test_a_run_continues_where_its_folder_was_moved_to(cli: CLI, tmp_path: Path)
     command = (*SHORT, "--model.lr=1.5", "--model.schedule=constant", "--seed_everything=3")
     cli(*command, "--trainer.max_epochs=2")
     run = tmp_path / "lightning_logs" / "version_0"
-    best = read_checkpoint(run / "checkpoints" / "best.ckpt")
+    best = load_whole(run / "checkpoints" / "best.ckpt")
     assert best["epoch"] == 0, "the test needs a run that gets worse"
     run.rename(run.parent / "version_7")
     continued = cli(*command, "--ckpt_path=last")
     assert (continued.status, continued.err) == (0, "")
     assert "Run: lightning_logs/version_7\n" in continued.out
-    assert read_checkpoint(run.parent / "version_7" / "checkpoints" / "best.ckpt")["epoch"] == 0
+    assert load_whole(run.parent / "version_7" / "checkpoints" / "best.ckpt")["epoch"] == 0
 
 
 def test_a_run_that_is_at_work_is_not_continued_by_another_process(cli: CLI, tmp_path: Path) -> None:
@@ -327,13 +327,13 @@ def test_paths_in_a_checkpoint_are_not_followed(cli: CLI, tmp_path: Path) -> Non
 def test_every_flipped_bit_is_noticed(cli: CLI, tmp_path: Path) -> None:
     cli(*SHORT, "--trainer.max_epochs=1", "--model.hidden_sizes=[8]")
     last = tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt"
-    whole, weights = last.read_bytes(), read_checkpoint(last)["state_dict"]
+    whole, weights = last.read_bytes(), load_whole(last)["state_dict"]
     damaged = tmp_path / "damaged.ckpt"
     refused = 0
     for position in range(0, len(whole), 997):
         damaged.write_bytes(whole[:position] + bytes([whole[position] ^ 4]) + whole[position + 1 :])
         try:
-            assert same(read_checkpoint(damaged)["state_dict"], weights)  # padding, which means nothing
+            assert same(load_whole(damaged)["state_dict"], weights)  # padding, which means nothing
         except ValueError:
             refused += 1
     assert refused > 0.8 * len(whole) / 997

@@ -13,7 +13,7 @@ import torch
 from conftest import CLI, SeenBatches, curves
 from lightning.pytorch import Trainer
 
-from mnist_lit.run.resume import read_checkpoint
+from mnist_lit.files import load_whole
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -21,8 +21,7 @@ TWO = (f"--config={ROOT}/configs/ddp.yaml",)
 # Rounding errors grow with the learning rate, and more steps than these would make any two orders of a sum differ.
 CALM = ("--model.schedule=constant", "--model.lr=0.02")
 # 101 steps: batches that cannot be halved, and a last one of another size.
-UNEVEN = ("--data.batch_size=545", "--data.augment_rotation=10", "--data.augment_elastic=0.8")
-TAUGHT = ("--model.teacher=pretrained", "--model.teacher_weight=0.5", "--model.temperature=1")
+UNEVEN = ("--data.batch_size=545", "--data.augment.rotation=10", "--data.augment.elastic=0.8")
 
 
 class SeenImages(SeenBatches):
@@ -50,7 +49,7 @@ def processes(*command: str, data_dir: Path, cwd: Path) -> "subprocess.Popen[str
 
 def test_two_processes_do_what_one_does(cli: CLI, tmp_path: Path, data_dir: Path) -> None:
     seen = ("--trainer.callbacks+=test_distributed.SeenImages", f"--trainer.callbacks.folder={tmp_path}")
-    command = ("fit", "--trainer.max_epochs=1", *CALM, *UNEVEN, *TAUGHT, *seen)
+    command = ("fit", "--trainer.max_epochs=1", *CALM, *UNEVEN, *seen)
     one = cli(*command)
     two = processes(*command, *TWO, data_dir=data_dir, cwd=tmp_path)
     out, err = two.communicate()
@@ -58,7 +57,7 @@ def test_two_processes_do_what_one_does(cli: CLI, tmp_path: Path, data_dir: Path
     # The lines say the same, and of the two processes one says them.
     assert out == one.out.replace("version_0", "version_1")
     runs = [tmp_path / "lightning_logs" / f"version_{n}" for n in (0, 1)]
-    weights = [read_checkpoint(run / "checkpoints" / "last.ckpt")["state_dict"] for run in runs]
+    weights = [load_whole(run / "checkpoints" / "last.ckpt")["state_dict"] for run in runs]
     for name, tensor in weights[0].items():
         assert torch.allclose(tensor, weights[1][name], rtol=0, atol=1e-5)
     ones, twos = map(curves, runs)
@@ -91,7 +90,7 @@ def test_two_processes_are_stopped_killed_and_continued_by_one(cli: CLI, tmp_pat
     last = tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt"
 
     def wait_for_epoch(number: int) -> None:
-        while not last.exists() or read_checkpoint(last)["global_step"] < 110 * number:
+        while not last.exists() or load_whole(last)["global_step"] < 110 * number:
             assert run.poll() is None
             time.sleep(0.01)
 

@@ -11,8 +11,7 @@ from lightning.pytorch.callbacks import LambdaCallback, ModelCheckpoint
 from test_checkpoint import folder, same
 from torch.utils.data import DataLoader, IterableDataset
 
-from mnist_lit import MNISTClassifier, MNISTDataModule
-from mnist_lit.callbacks import StepsPerExecution
+from mnist_lit import MNISTClassifier, MNISTDataModule, StepsPerExecution
 from mnist_lit.metrics import TrainMetrics
 from mnist_lit.run.checkpoint import RunCheckpoint
 
@@ -44,7 +43,7 @@ def rounds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     "options",
     [
         (),
-        ("--config", str(CONFIGS / "best.yaml"), "--model.teacher=pretrained", "--trainer.max_epochs=3"),
+        ("--config", str(CONFIGS / "best.yaml"), "--trainer.max_epochs=3"),
         ("--config", str(CONFIGS / "fast.yaml"), "--data.val_size=56000", "--trainer.max_epochs=3"),
         ("--config", str(CONFIGS / "article.yaml"), "--trainer.limit_train_batches=23"),
         ("--trainer.log_every_n_steps=7", *OFTEN),
@@ -85,7 +84,7 @@ def test_many_steps_in_a_round_are_the_same_run(
 def test_a_run_that_is_stopped_within_a_round_goes_on(
     cli: CLI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_killed: bool
 ) -> None:
-    command = (*SHORT, "--trainer.log_every_n_steps=10", "--data.augment_rotation=10", *OFTEN)
+    command = (*SHORT, "--trainer.log_every_n_steps=10", "--data.augment.rotation=10", *OFTEN)
     assert cli(*command).status == 0
     update, made = TrainMetrics.update, []
 

@@ -22,7 +22,7 @@ def images(run: Path) -> dict[str, list[int]]:
 
 def test_tensorboard_shows_what_a_run_learned_and_mistook(cli: CLI, test_images: Images) -> None:
     pytest.importorskip("matplotlib", reason="torchmetrics' plots come with the extra 'plots'")
-    assert cli(*QUICK, "--data.augment_rotation=10").status == 0
+    assert cli(*QUICK, "--data.augment.rotation=10").status == 0
     assert images(RUN) == {
         "distorted_training_digits": [0],
         "first_layer": [119],

@@ -15,7 +15,7 @@ pytest.importorskip("matplotlib", reason="the report's charts come with the extr
 
 
 def test_a_report_holds_the_figures_and_pictures_of_a_run(cli: CLI, tmp_path: Path) -> None:
-    options = ("--trainer.max_epochs=2", "--trainer.limit_train_batches=60", "--data.augment_rotation=7.5")
+    options = ("--trainer.max_epochs=2", "--trainer.limit_train_batches=60", "--data.augment.rotation=7.5")
     cli("fit", *options, "--model.activation=gelu")
     said = cli("report")
     assert said.status == 0

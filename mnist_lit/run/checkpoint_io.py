@@ -1,0 +1,57 @@
+"""Checkpoints written whole or not at all."""
+
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.pytorch import Trainer
+
+from mnist_lit.errors import UserError
+from mnist_lit.files import replacing
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and moves it there, so that its name never stands for half a file.
+
+    Lightning's own writes it into the folder for temporary files, and where that is another file system the move is a
+    copy, which can be interrupted.
+    """
+
+    _checked = False  # whether what is written can be read
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Save ``checkpoint`` as ``path``.
+
+        Raises:
+            OSError: If it cannot be written, on a full disk for example; what was at ``path`` is as it was.
+            UserError: If it holds more than tensors and plain values, for example the state of a user's callback.
+        """
+        path = Path(path)
+        try:
+            with replacing(path) as unfinished:
+                with unfinished.open("wb") as file:
+                    torch.save(checkpoint, file)
+                if not self._checked:
+                    self.load_checkpoint(unfinished)
+                    self._checked = True
+        except pickle.UnpicklingError as error:
+            kind = re.search(r"GLOBAL (\S+)", str(error))
+            raise UserError(
+                f"{path} was not saved: it could not be read again, since something in it is a "
+                f"{kind[1] if kind else 'program'}, where only tensors and plain values are allowed"
+            ) from error
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = lambda storage, _: storage, weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        """Load tensors and plain values; a checkpoint with anything else is refused, also with ``weights_only=False``."""
+        return super().load_checkpoint(path, map_location, weights_only=True)
+
+
+def use_whole_files(trainer: Trainer) -> None:
+    """Let ``trainer`` save with ``AtomicCheckpointIO``, unless the user has chosen another plugin."""
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+        trainer.strategy.checkpoint_io = AtomicCheckpointIO()
