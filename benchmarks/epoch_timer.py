@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, Trainer
 
 
 class EpochTimer(Callback):
-    """Times each epoch from its start to the next one's, all that Lightning does between them included.
+    """Times each epoch from its start to the next one's, with all that Lightning does between them.
 
     Args:
         output: JSON file to write: ``epochs``, the seconds of each epoch without its validation, and ``validation``.
@@ -17,16 +17,13 @@ class EpochTimer(Callback):
 
     def __init__(self, output: str) -> None:
         self.output = Path(output)
-        self.epochs: list[float] = []
+        self.starts: list[float] = []
         self.validation: list[float] = []
 
-    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
-        """Begin an epoch, and end the one before."""
-        now = time.perf_counter()
-        if trainer.current_epoch > 0:
-            self._end(now)
-        self._start = now
-        self._validated = 0.0
+    def on_train_epoch_start(self, *_: Any) -> None:
+        """Begin an epoch."""
+        self.starts.append(time.perf_counter())
+        self.validation.append(0.0)
 
     def on_validation_start(self, *_: Any) -> None:
         """Begin a validation."""
@@ -35,15 +32,11 @@ class EpochTimer(Callback):
     def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
         """Add a validation to the epoch's."""
         if not trainer.sanity_checking:
-            self._validated += time.perf_counter() - self._validation_start
+            self.validation[-1] += time.perf_counter() - self._validation_start
 
     def on_train_end(self, trainer: Trainer, *_: Any) -> None:
         """Write the seconds down, of several processes the first one's."""
-        self._end(time.perf_counter())
-        if not trainer.is_global_zero:
-            return
-        self.output.write_text(json.dumps({"epochs": self.epochs, "validation": self.validation}))
-
-    def _end(self, now: float) -> None:
-        self.epochs.append(now - self._start - self._validated)
-        self.validation.append(self._validated)
+        if trainer.is_global_zero:
+            times = [*self.starts, time.perf_counter()]
+            epochs = [end - start - pause for start, end, pause in zip(times, times[1:], self.validation, strict=False)]
+            self.output.write_text(json.dumps({"epochs": epochs, "validation": self.validation}))

@@ -1,14 +1,13 @@
-"""Train the network that tells digits from what is none, and write ``mnist_lit/pictures/rejector.ckpt``.
+"""Train the network that tells digits from non-digits, and write ``rejector.ckpt`` of the package.
 
     pip install -e '.[bench]' && python benchmarks/rejector.py
 
 Outlier exposure (Hendrycks, Mazeika and Dietterich, "Deep anomaly detection with outlier exposure", 2019): it learns
 from digits, MNIST's and those of Hershey's fonts (1967), and from outliers, which are drawn here: other signs of these
 fonts and random curves, both bent, digits that are turned or mirrored, pairs of digits, parts of one, and stains. 5,000
-training digits are held out: their scores say how many digits would be refused. Takes half an hour on one core.
+training digits are held out: the limit for a refusal is taken from their scores. Takes half an hour on one core.
 """
 
-import argparse
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,36 +20,36 @@ from numpy.random import Generator
 from torch import Tensor
 from torch.nn import functional as F
 
+from console import DATA, parser
+from drawing import INK, Floats, crop, overlay, polyline
 from mnist_lit import MNISTDataModule
 from mnist_lit.augment import RandomDistortion
 from mnist_lit.files import replacing
 from mnist_lit.network import MLP
 from mnist_lit.pictures.preparation import place, preprocess
 from mnist_lit.pictures.rejection import REJECTOR, score_images
-from photos import Floats, clean, low_resolution, thick_pen, thin_pen
+from photos import clean, low_resolution, thick_pen, thin_pen
 
 Strokes = Sequence[Floats]  # each (points, 2)
 
-_NO_DIGITS = "!#$%&()*+<=>?@ACEFGHJKLMNPRTUVWXY[]^acdefhjkmnprtuvwxy{}~"  # and no specks
-_WITH_DIGITS = (
-    "futural",
-    "futuram",
-    "rowmans",
-    "rowmand",
-    "rowmant",
-    "timesr",
-    "timesrb",
-    "timesi",
-    "timesib",
-    "scripts",
-)
-_INK = 60  # of 255
+_NON_DIGITS = "!#$%&()*+<=>?@ACEFGHJKLMNPRTUVWXY[]^acdefhjkmnprtuvwxy{}~"  # and no specks
+_WITH_DIGITS = [  # fonts
+    *("futural", "futuram", "rowmans", "rowmand", "rowmant"),
+    *("timesr", "timesrb", "timesi", "timesib", "scripts"),
+]
+_TURNS: list[tuple[Callable[[Tensor], Tensor], str]] = [  # and the digits of which each leaves a non-digit
+    (lambda image: image.rot90(1), "123456789"),
+    (lambda image: image.rot90(3), "123456789"),
+    (lambda image: image.rot90(2), "347"),
+    (lambda image: image.fliplr(), "34679"),
+    (lambda image: image.flipud(), "2457"),
+]
 _SIDE = 160  # pixels of a drawing, 8 for each of MNIST's box
 _DIGITS = 128  # in a batch, with twice as many outliers
 
 
 def glyphs(fonts: Sequence[str], characters: str) -> list[Strokes]:
-    """Return the signs that Hershey's fonts have at some places of ASCII, without specks."""
+    """Return the signs that Hershey's fonts have for some characters, without specks."""
     signs: list[Strokes] = []
     font = HersheyFonts()
     for name in fonts:
@@ -63,16 +62,16 @@ def glyphs(fonts: Sequence[str], characters: str) -> list[Strokes]:
 
 
 def curve(random: Generator) -> Strokes:
-    """Return one to three lines: angular, smooth, wandering, or arcs of ellipses; none so narrow as a 1."""
+    """Return one to three lines: angular, smooth, wandering, or arcs of ellipses; none as narrow as a 1."""
     kind = random.integers(4)
     strokes = []
     for _ in range(random.choice([1, 1, 1, 2, 3])):
         if kind < 2:  # angular or smooth
             corners = random.uniform(size=(random.integers(2, 9) + kind, 2))
-            times = np.linspace(0, len(corners) - 1, 120)
-            line = np.stack([np.interp(times, range(len(corners)), axis) for axis in corners.T], axis=1)
+            line = polyline(corners, 120)
             if kind == 1:
-                line = cv2.GaussianBlur(line, (1, 81), 0, sigmaY=random.uniform(2, 10), borderType=cv2.BORDER_REPLICATE)
+                sigma = random.uniform(2, 10)
+                line[:] = cv2.GaussianBlur(line, (1, 81), 0, sigmaY=sigma, borderType=cv2.BORDER_REPLICATE)
         elif kind == 2:
             changes = cv2.GaussianBlur(random.normal(size=(random.integers(30, 120), 1)), (1, 13), 2)
             angles = random.uniform(0, 2 * np.pi) + np.cumsum(random.uniform(0.2, 1.5) * changes)
@@ -98,8 +97,7 @@ def draw(strokes: Strokes, random: Generator) -> Tensor:
     bent = []
     for stroke in strokes:
         line = (stroke - middle) / size
-        times = np.linspace(0, len(line) - 1, 12 * (len(line) - 1) + 1 if len(line) < 40 else len(line))
-        line = np.stack([np.interp(times, range(len(line)), axis) for axis in line.T], axis=1) @ affine.T
+        line = polyline(line, 12 * (len(line) - 1) + 1 if len(line) < 40 else len(line)) @ affine.T
         for centre, push in zip(centres, pushes, strict=True):
             line = line + push * np.exp(-((line - centre) ** 2).sum(axis=1, keepdims=True) / 0.1)
         bent.append(line)
@@ -116,43 +114,29 @@ def draw(strokes: Strokes, random: Generator) -> Tensor:
 
 
 def turned(digit: Tensor, label: int, random: Generator) -> Tensor | None:
-    """Return a digit turned or mirrored, in one of the ways that leave no digit; of a 0 there is none."""
-    ways: list[Callable[[Tensor], Tensor]] = []
-    if label != 0:
-        ways += [lambda image: image.rot90(1), lambda image: image.rot90(3)]
-    if label in (3, 4, 7):
-        ways.append(lambda image: image.rot90(2))
-    if label in (3, 4, 6, 7, 9):
-        ways.append(lambda image: image.fliplr())
-    if label in (2, 4, 5, 7):
-        ways.append(lambda image: image.flipud())
-    return ways[random.integers(len(ways))](digit) if ways else None
+    """Return a digit turned or mirrored, in one of the ways that leave a non-digit; there is none for a 0."""
+    turns = [turn for turn, digits in _TURNS if str(label) in digits]
+    return turns[random.integers(len(turns))](digit) if turns else None
 
 
 def pair(left: Tensor, right: Tensor, random: Generator) -> Tensor:
     """Return two digits as one, which touch, or nearly so, or overlap."""
-    digits = [_crop(left.numpy()), _crop(right.numpy())]
+    digits = [crop(left.numpy()), crop(right.numpy())]
     height = max(map(len, digits))
-    placed = []
-    for digit in digits:
-        above = int(random.integers(height - len(digit) + 1))
-        placed.append(np.pad(digit, ((above, height - len(digit) - above), (0, 0))))
+    first, second = (int(random.integers(height - len(digit) + 1)) for digit in digits)  # pixels above each
     overlap = min(int(random.integers(-1, 5)), *(digit.shape[1] - 1 for digit in digits))
-    first, second = placed
-    width = first.shape[1] + second.shape[1] - overlap
-    first = np.pad(first, ((0, 0), (0, width - first.shape[1])))
-    second = np.pad(second, ((0, 0), (width - second.shape[1], 0)))
-    return _place(np.maximum(first, second))
+    canvas = overlay(np.zeros((height, 0), np.uint8), digits[0], first, 0)
+    return _place(overlay(canvas, digits[1], second, canvas.shape[1] - overlap))
 
 
 def part(digit: Tensor, random: Generator) -> Tensor | None:
     """Return the upper, lower, left or right part of a digit, about half of it, unless hardly anything is left."""
     turns = int(random.integers(4))
-    pixels = np.rot90(_crop(digit.numpy()), turns)
+    pixels = np.rot90(crop(digit.numpy()), turns)
     half = np.rot90(pixels[: round(len(pixels) * random.uniform(0.35, 0.65))], -turns)
-    if (half > _INK).sum() < 8 or min(half.shape) < 6:
+    if (half > INK).sum() < 8 or min(half.shape) < 6:
         return None
-    return _place(_crop(half))
+    return _place(crop(half))
 
 
 def stain(random: Generator) -> Tensor:
@@ -162,7 +146,7 @@ def stain(random: Generator) -> Tensor:
     if random.random() < 0.6:
         _, labels, statistics, _ = cv2.connectedComponentsWithStats(spots)
         spots = (labels == 1 + statistics[1:, cv2.CC_STAT_AREA].argmax()).astype(np.uint8)
-    return _place(_crop(255 * spots))
+    return _place(crop(255 * spots))
 
 
 def outlier(images: Tensor, labels: Tensor, signs: Sequence[Strokes], random: Generator) -> Tensor:
@@ -187,34 +171,28 @@ def pictured(images: Tensor, random: Generator) -> Tensor:
     return torch.stack([(255 * preprocess(picture)[0]).round().byte() for picture in pictures])
 
 
-def _crop(pixels: Floats) -> Floats:
-    rows, columns = (np.flatnonzero((pixels > _INK).any(axis=axis)) for axis in (1, 0))
-    return pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-
-
 def _place(pixels: Floats) -> Tensor:
     return (255 * place(torch.from_numpy(np.ascontiguousarray(pixels)) / 255)[0]).round().byte()
 
 
 def main() -> None:
     """Draw, train, and write the file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--outliers", type=int, default=300_000, help="how many to draw")
-    parser.add_argument("--epochs", type=int, default=100, help="of the digits; each with twice as many outliers")
-    parser.add_argument("--output", type=Path, default=REJECTOR, help="the file")
-    parser.add_argument("--data_dir", default="data", help="folder for the data")
-    arguments = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--outliers", type=int, default=300_000, help="how many to draw")
+    arguments.add_argument("--epochs", type=int, default=100, help="of the digits; each with twice as many outliers")
+    arguments.add_argument("--output", type=Path, default=REJECTOR, help="the file")
+    options = arguments.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     random = np.random.default_rng(0)
 
-    datamodule = MNISTDataModule(arguments.data_dir, val_size=5000)
+    datamodule = MNISTDataModule(DATA, val_size=5000)
     datamodule.prepare_data()
     datamodule.setup("fit")
     images, labels = datamodule.train_data
-    signs = glyphs(HersheyFonts().default_font_names, _NO_DIGITS)
-    outliers = torch.stack([outlier(images, labels, signs, random) for _ in range(arguments.outliers)])
-    some = torch.from_numpy(random.choice(len(images), min(10_000, arguments.outliers), replace=False))
+    signs = glyphs(HersheyFonts().default_font_names, _NON_DIGITS)
+    outliers = torch.stack([outlier(images, labels, signs, random) for _ in range(options.outliers)])
+    some = torch.from_numpy(random.choice(len(images), min(10_000, options.outliers), replace=False))
     printed = [glyphs(_WITH_DIGITS, str(digit)) for digit in range(10)]
     which = torch.from_numpy(random.integers(10, size=len(some)))
     drawn = [draw(printed[digit][int(random.integers(len(_WITH_DIGITS)))], random) for digit in which.tolist()]
@@ -223,16 +201,16 @@ def main() -> None:
 
     network = MLP((512, 128), "silu")
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01)
-    steps = math.ceil(len(digits) / _DIGITS) * arguments.epochs
+    steps = math.ceil(len(digits) / _DIGITS) * options.epochs
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.002, total_steps=steps)
     distort = RandomDistortion(rotation=8, shift=1, scale=0.1, shear=0.15, elastic=0.6)
-    for epoch in range(arguments.epochs):
+    for epoch in range(options.epochs):
         loss = torch.zeros(())
         for indices in torch.randperm(len(digits)).split(_DIGITS):
             others = outliers[torch.randint(len(outliers), (2 * len(indices),))]
             batch = distort(torch.cat([digits[indices], others]).unsqueeze(1) / 255)
             targets = torch.cat([labels[indices], torch.full((len(others),), 10)])
-            # What is none is an eleventh class, whose logit is 0: then the energy alone says how likely it is.
+            # Outliers are an eleventh class, whose logit is 0, so that the energy is the logarithm of a digit's odds.
             loss = F.cross_entropy(F.pad(network(batch), (0, 1)), targets)
             optimizer.zero_grad()
             loss.backward()
@@ -246,9 +224,9 @@ def main() -> None:
     scores = score_images(held_out, network)[0].sort().values
     config = {"hidden_sizes": (512, 128), "activation": "silu"}
     weights = {name: weight.half() for name, weight in network.state_dict().items()}
-    with replacing(arguments.output) as unfinished:
+    with replacing(options.output) as unfinished:
         torch.save({"hyper_parameters": config, "state_dict": weights, "scores": scores}, unfinished)
-    print(f"Wrote {arguments.output}")
+    print(f"Wrote {options.output}")
 
 
 if __name__ == "__main__":

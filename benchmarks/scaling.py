@@ -3,57 +3,47 @@
     python benchmarks/scaling.py
 
 Each row is a run from the command line, without progress bar, curves, checkpoints and validation; the rows are measured
-in turn, several times, and the median of the epochs but the first is taken. Efficiency is the speed of N processes over
-N times that of one.
+in turn, several times. Efficiency is the speed of N processes over N times that of the first number of processes.
 """
 
-import argparse
-import os
+import math
 import statistics
 
-from contestants import TRAIN_SIZE, fit
+from console import parser, print_head, print_row
+from timing import MACHINE, TRAIN_SIZE, Task, epoch_seconds, measure
+
+BARE = (
+    *("--data.val_size=0", "--trainer.accelerator=cpu", "--trainer.logger=false"),
+    *("--trainer.enable_checkpointing=false", "--trainer.enable_progress_bar=false"),
+)
 
 
-def seconds(processes: int, batch_size: int, epochs: int) -> list[float]:
-    """Return the seconds of each epoch but the first, of a run on ``processes`` processes of the CPU."""
-    result = fit(
-        epochs,
-        *("--data.val_size=0", f"--data.batch_size={batch_size}"),
-        *("--trainer.accelerator=cpu", f"--trainer.devices={processes}"),
-        *(["--trainer.strategy=ddp"] if processes > 1 else []),
-        *("--trainer.logger=false", "--trainer.enable_checkpointing=false", "--trainer.enable_progress_bar=false"),
-    )
-    measured: list[float] = result["epochs"][1:]
-    return measured
+def make_task(batch_size: int, processes: int) -> Task:
+    """Return the training in batches of that size on so many processes."""
+    options = f"--data.batch_size={batch_size}", f"--trainer.devices={processes}"
+    strategy = ("--trainer.strategy=ddp",) if processes > 1 else ()
+    return Task(f"{batch_size:,}", "fit", options=(*BARE, *options, *strategy))
 
 
 def main() -> None:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--batch_sizes", type=int, nargs="+", default=[100, 10000])
-    parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=3)
-    arguments = parser.parse_args()
-
-    measured: dict[tuple[int, int], list[float]] = {}
-    for _ in range(arguments.repeats):
-        for batch_size in arguments.batch_sizes:
-            for processes in arguments.processes:
-                measured.setdefault((batch_size, processes), []).extend(
-                    seconds(processes, batch_size, arguments.epochs)
-                )
-    print(
-        f"{os.cpu_count()} cores\n| batch | processes | steps a second | images a second | efficiency |\n"
-        + "|---" * 5
-        + "|"
-    )
-    for (batch_size, processes), values in measured.items():
-        epoch = statistics.median(values)
-        alone = statistics.median(measured[batch_size, arguments.processes[0]])
-        efficiency = alone * arguments.processes[0] / epoch / processes
-        steps = -(-TRAIN_SIZE // batch_size) / epoch
-        print(f"| {batch_size:,} | {processes} | {steps:,.0f} | {TRAIN_SIZE / epoch:,.0f} | {efficiency:.2f} |")
+    arguments = parser(__doc__)
+    arguments.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4])
+    arguments.add_argument("--batch_sizes", type=int, nargs="+", default=[100, 10000])
+    arguments.add_argument("--repeats", type=int, default=2)
+    arguments.add_argument("--epochs", type=int, default=3)
+    options = arguments.parse_args()
+    rows = [(batch_size, processes) for batch_size in options.batch_sizes for processes in options.processes]
+    results = measure({str(row): make_task(*row) for row in rows}, options.repeats, options.epochs)
+    seconds = {row: statistics.median(map(epoch_seconds, results[str(row)])) for row in rows}
+    print_head("batch", "processes", "steps a second", "images a second", "efficiency")
+    for (batch_size, processes), epoch in seconds.items():
+        first = options.processes[0]
+        efficiency = seconds[batch_size, first] * first / epoch / processes
+        steps = math.ceil(TRAIN_SIZE / batch_size) / epoch
+        speeds = f"{steps:,.0f}", f"{TRAIN_SIZE / epoch:,.0f}", f"{efficiency:.2f}"
+        print_row(f"{batch_size:,}", str(processes), *speeds)
+    print(f"\n{MACHINE}")
 
 
 if __name__ == "__main__":

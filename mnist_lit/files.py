@@ -194,6 +194,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             raise UserError(f"{path} was written by {model!a}: load it in Python, with its load_from_checkpoint")
         hparams = {name: value for name, value in content["hyper_parameters"].items() if name not in _STRUCK}
         data_hparams = dict(content.get("datamodule_hyper_parameters", {})) if data == _DATA else {}
+        data_hparams.pop("data_dir", None)  # the user says where the data are
         if not isinstance(data_hparams.get("val_size", 0), int):  # of a datamodule of the user's, not named in the file
             data_hparams = {}
         old = {name: data_hparams.pop(name) for name in list(data_hparams) if name.startswith("augment_")}

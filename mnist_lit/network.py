@@ -46,7 +46,7 @@ class MLP(nn.Module):
     def __init__(self, hidden_sizes: Sequence[int] = (128, 64), activation: Activation = "relu") -> None:
         super().__init__()
         for size in hidden_sizes:
-            check_range("each of hidden_sizes", size, at_least=1)
+            check_range(f"each of hidden_sizes {list(hidden_sizes)}", size, at_least=1)
         if activation not in _ACTIVATIONS:
             raise UserError(f"activation must be one of {', '.join(_ACTIVATIONS)}, got {activation!r}")
         sizes = (28 * 28, *hidden_sizes)

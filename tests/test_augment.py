@@ -11,7 +11,7 @@ from mnist_lit import MNISTClassifier, MNISTDataModule
 from mnist_lit.augment import RandomDistortion
 
 STRONG = {"rotation": 20.0, "shift": 2.0, "scale": 0.2, "shear": 0.2, "elastic": 1.0}
-AUGMENT: dict[str, Any] = {f"augment_{name}": value for name, value in STRONG.items()}
+AUGMENT: dict[str, Any] = {"augment": RandomDistortion(**STRONG)}
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +168,6 @@ def test_only_training_images_are_distorted_and_only_where_asked(data_dir: Path,
 def test_a_strength_out_of_range_is_refused(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=rf"{name} must be .*, got {value}"):
         RandomDistortion(**{name: value})
-    option: dict[str, Any] = {f"augment_{name}": value}
+    option: dict[str, Any] = {"augment": {name: value}}
     with pytest.raises(ValueError, match=rf"{name} must be .*, got {value}"):
         MNISTDataModule(**option)

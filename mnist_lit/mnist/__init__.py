@@ -1,4 +1,4 @@
-"""MNIST's files (LeCun, Cortes and Burges 1998), which come with the package: their checksums, unpacking and reading."""
+"""MNIST's files (LeCun, Cortes and Burges 1998), which come with the package: unpacked and read."""
 
 from importlib.resources import files
 from pathlib import Path

@@ -47,7 +47,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any = lambda storage, _: storage, weights_only: bool | None = True
     ) -> dict[str, Any]:
-        """Load tensors and plain values; a checkpoint with anything else is refused, also with ``weights_only=False``."""
+        """Load tensors and plain values; a checkpoint with anything else is refused, whatever ``weights_only`` is."""
         return super().load_checkpoint(path, map_location, weights_only=True)
 
 

@@ -30,7 +30,7 @@ def run_dir_of(checkpoint: Path) -> Path | None:
 
 
 class RunFolder:
-    """The folder ``lightning_logs/version_N`` of a run, whichever logger it has: one for each run, also when many start at once.
+    """The folder ``lightning_logs/version_N`` of a run, whichever logger it has, also when many runs start at once.
 
     It is locked until the run ends, however it ends.
 
@@ -188,7 +188,7 @@ class SaveConfigAtFirstStep(SaveConfigCallback):
         self.config.model.lr = pl_module.hparams.get("lr")
         self.config.data.batch_size = data_hparams.get("batch_size")
         path = self.folder.open() / self.config_filename
-        self.parser.save(self.config, path, skip_none=False, overwrite=self.overwrite, multifile=self.multifile)
+        self.parser.save(self.config, path, overwrite=self.overwrite, multifile=self.multifile)
         for logger in trainer.loggers:
             if isinstance(logger, RunLogger):
                 logger.rewrite_hparams({**pl_module.hparams, **data_hparams})

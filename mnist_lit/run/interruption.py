@@ -70,7 +70,7 @@ class Interruption:
         return self._agreed
 
     def requeue(self, trainer: Trainer, run_dir: Path, signum: int) -> None:
-        """After SLURM's signal, ask it to start the job again, and note in the run's folder that it will be continued."""
+        """After SLURM's signal, ask it to start the job again, and note that in the run's folder."""
         if signum == self._requeue_signal and trainer.is_global_zero:
             (run_dir / _REQUEUED).write_text(_job())
             subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=False)

@@ -133,7 +133,7 @@ def _check_slurm(options: dict[str, Any]) -> None:
 
 
 def make_quiet() -> None:
-    """Leave out Lightning's messages below warnings about devices, seeds and tips, and a deprecation no user can avoid."""
+    """Leave out Lightning's messages about devices, seeds and tips, and a deprecation that no user can avoid."""
     for name in "lightning.pytorch", "lightning.fabric":
         for handler in logging.getLogger(name).handlers:
             handler.addFilter(_was_asked_for)

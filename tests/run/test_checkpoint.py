@@ -183,12 +183,13 @@ def test_a_run_is_continued_where_it_is(cli: CLI, tmp_path: Path) -> None:
     os.chdir(tmp_path)
     last = torch.load("lightning_logs/version_0/checkpoints/last.ckpt")
     assert (last["epoch"], last["global_step"]) == (2, 90)  # a folder stands for its last checkpoint
-    # But an option says where a new one goes.
-    there = ("--trainer.default_root_dir=there", "--trainer.logger=false")
-    cli(*command, "--trainer.default_root_dir=here", "--trainer.logger=false", "--trainer.max_epochs=1")
-    before = Path("here/checkpoints/last.ckpt").read_bytes()
-    assert "Run: there\n" in cli(*command, *there, "--ckpt_path=here/checkpoints/last.ckpt").out
-    assert before == Path("here/checkpoints/last.ckpt").read_bytes()
+    # An option says where a new one goes.
+    cli(*command, "--trainer.default_root_dir=here", "--trainer.max_epochs=1")
+    here = Path("here/lightning_logs/version_0/checkpoints/last.ckpt")
+    before = here.read_bytes()
+    there = cli(*command, "--trainer.default_root_dir=there", f"--ckpt_path={here}")
+    assert "Run: there/lightning_logs/version_0\n" in there.out
+    assert before == here.read_bytes()
 
 
 def test_ctrl_c_before_anything_is_saved_is_no_error(cli: CLI) -> None:

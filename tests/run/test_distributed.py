@@ -74,7 +74,7 @@ def test_two_processes_do_what_one_does(cli: CLI, tmp_path: Path, data_dir: Path
 def test_every_image_is_counted_once(cli: CLI, tmp_path: Path, data_dir: Path) -> None:
     # The last batch has one image: of two processes the second has none of it.
     cli("fit", "--trainer.max_steps=20", "--data.val_size=1001", "--trainer.logger=false")
-    options = ("validate", "--ckpt_path=checkpoints/last.ckpt")
+    options = ("validate", "--ckpt_path=lightning_logs/version_0/checkpoints/last.ckpt")
     two = processes(*options, *TWO, data_dir=data_dir, cwd=tmp_path)
     out, _ = two.communicate()
     assert two.returncode == 0

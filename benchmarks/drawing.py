@@ -1,0 +1,79 @@
+"""Strokes, ink, paper and light: for the programs that draw."""
+
+import io
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+from PIL import Image
+
+Floats = np.ndarray[tuple[Any, ...], np.dtype[np.floating[Any]]]
+Range = tuple[float, float]  # least and most
+
+INK = 60  # of 255: what counts as ink where a digit of MNIST is cropped
+
+
+def polyline(corners: Floats, count: int) -> Floats:
+    """Return ``(count, 2)`` points of the line through corners, as many between each two."""
+    times = np.linspace(0, len(corners) - 1, count)
+    return np.stack([np.interp(times, range(len(corners)), axis) for axis in corners.T], axis=1)
+
+
+def crop(ink: Floats, least: float = INK) -> Floats:
+    """Return the part ``(h, w)`` of ``(H, W)`` pixels that has ink, which is above ``least``."""
+    rows, columns = (np.flatnonzero((ink > least).any(axis=axis)) for axis in (1, 0))
+    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def overlay(canvas: Floats, ink: Floats, top: int, left: int) -> Floats:
+    """Return a canvas with more ink on it, made wider where the ink goes beyond its right edge."""
+    height, width = ink.shape
+    canvas = np.pad(canvas, ((0, 0), (0, max(0, left + width - canvas.shape[1]))))
+    place = canvas[top : top + height, left : left + width]
+    np.maximum(place, ink, out=place)
+    return canvas
+
+
+def paint(canvas: Floats, mask: Floats, colour: Floats) -> Floats:
+    """Return a canvas ``(H, W, 3)`` with a colour where the mask ``(H, W)`` is 1."""
+    return canvas + (colour - canvas) * mask[..., None]
+
+
+def grain(rows: int, columns: int, width: int, height: int, random: Generator) -> Floats:
+    """Return a smooth random texture ``(height, width)`` with so many rows and columns of values between."""
+    coarse = Image.fromarray(random.normal(size=(rows, columns)).astype(np.float32))
+    return np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
+
+
+def gradient(pixels: Floats, random: Generator) -> Floats:
+    """Return how far each pixel ``(H, W)`` is from the middle in a random direction, in sides of the picture."""
+    height, width, _ = pixels.shape
+    y, x = np.mgrid[:height, :width]
+    angle = random.uniform(0, 2 * np.pi)
+    distance: Floats = np.cos(angle) * (x / width - 0.5) + np.sin(angle) * (y / height - 0.5)
+    return distance
+
+
+def photograph(pixels: Floats, falloff: Range, noise: Range, random: Generator, texture: float = 0) -> Floats:
+    """Return pixels ``(H, W, 3)`` in light that falls off to one side, with noise and up to so much paper's texture."""
+    height, width, _ = pixels.shape
+    distance = gradient(pixels, random) + 0.7
+    light = 1 - random.uniform(*falloff) * distance / 1.4
+    if texture:
+        fibres = grain(height // 8 + 2, width // 8 + 2, width, height, random)
+        light *= 1 + random.uniform(0, texture) * fibres
+    return pixels * light[..., None] + random.uniform(*noise) * random.normal(size=pixels.shape)
+
+
+def to_picture(pixels: Floats) -> Image.Image:
+    """Return RGB ``pixels`` ``(H, W, 3)`` in [0, 1] as a picture."""
+    return Image.fromarray((pixels.clip(0, 1) * 255).astype(np.uint8))
+
+
+def to_jpeg(pixels: Floats, random: Generator) -> Image.Image:
+    """Return it as it comes back from a JPEG file of a quality from 40 to 89."""
+    file = io.BytesIO()
+    to_picture(pixels).save(file, "JPEG", quality=int(random.integers(40, 90)))
+    picture = Image.open(file)
+    picture.load()
+    return picture
