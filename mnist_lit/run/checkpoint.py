@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mnist_lit.errors import UserError, check_range
 from mnist_lit.run.checkpoint_io import use_whole_files
+from mnist_lit.run.connector import RunConnector
 from mnist_lit.run.folder import RunFolder, RunLogger, run_dir_of
 from mnist_lit.run.interruption import Interruption, TrainingInterruptedError, forget_requeued
 from mnist_lit.run.state import RunState
@@ -102,6 +103,7 @@ class RunCheckpoint(Checkpoint):
         self._is_continued, self._first_step = False, 0
         if self.folder is None:
             self.folder = RunFolder(Path(trainer.default_root_dir))
+        RunConnector.install(trainer, self.folder)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Note where a training is continued; a test or validation of a checkpoint changes nothing.

@@ -11,15 +11,12 @@ import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
-from lightning.pytorch.trainer.connectors.checkpoint_connector import _CheckpointConnector
-from lightning.pytorch.trainer.states import TrainerFn
 
 from mnist_lit.errors import UserError
-from mnist_lit.files import find_checkpoint, load_whole
 from mnist_lit.run.checkpoint import RunCheckpoint
+from mnist_lit.run.connector import RunConnector
 from mnist_lit.run.execution import StepsPerExecution
 from mnist_lit.run.folder import RunFolder, RunLogger, SaveConfigAtFirstStep
-from mnist_lit.run.interruption import find_requeued
 from mnist_lit.run.options import as_list
 from mnist_lit.run.progress import EpochLines
 
@@ -65,7 +62,7 @@ def make_trainer(**options: Any) -> Trainer:
     if options.get("enable_model_summary") is None:
         options["enable_model_summary"] = sys.stdout.isatty()
     trainer = Trainer(**options)
-    trainer._checkpoint_connector = _RunConnector(trainer, folder)
+    RunConnector.install(trainer, folder)
     return trainer
 
 
@@ -82,40 +79,6 @@ def _own_callbacks(options: dict[str, Any], users: list[Any]) -> list[Callback]:
         is_terminal = sys.stdout.isatty()
         callbacks.append(TQDMProgressBar(refresh_rate=50, leave=True) if is_terminal else EpochLines())
     return callbacks
-
-
-class _RunConnector(_CheckpointConnector):
-    """Chooses the checkpoint that a call of the Trainer starts from, and the folder of the run with it.
-
-    Lightning has no public place for this. Its own knows "best" and "last" only of ModelCheckpoint, and under SLURM
-    starts from any ``hpc_ckpt_N.ckpt`` that lies in the current folder.
-    """
-
-    def __init__(self, trainer: Trainer, folder: RunFolder) -> None:
-        super().__init__(trainer)
-        self._folder = folder
-
-    def _select_ckpt_path(
-        self, state_fn: TrainerFn, ckpt_path: Any, model_provided: bool, model_connected: bool
-    ) -> str | None:
-        run = next((each for each in self.trainer.checkpoint_callbacks if isinstance(each, RunCheckpoint)), None)
-        root = self._folder.root or Path()
-        is_fit = state_fn == TrainerFn.FITTING
-        if ckpt_path in ("best", "last"):
-            own = getattr(run, f"{ckpt_path}_model_path", "")
-            ckpt_path = own or str(find_checkpoint(ckpt_path, root))
-        elif ckpt_path is None and is_fit and not self._user_managed:
-            # The training that a signal stopped, of this model in this Trainer, or of this job of SLURM.
-            ckpt_path = (run.unfinished(self.trainer.lightning_module) if run else "") or find_requeued(root)
-        if ckpt_path is not None or self._user_managed or not model_provided:
-            ckpt_path = super()._select_ckpt_path(state_fn, ckpt_path, model_provided, model_connected)
-        if is_fit and ckpt_path:
-            self._folder.choose(Path(ckpt_path), load_whole(Path(ckpt_path)).get("global_step", 0))
-        if is_fit:
-            for logger in self.trainer.loggers:
-                if isinstance(logger, RunLogger):
-                    logger.begin()
-        return str(ckpt_path) if ckpt_path else None
 
 
 def _check_slurm(options: dict[str, Any]) -> None:
