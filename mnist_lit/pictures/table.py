@@ -86,8 +86,7 @@ def _print(table: Sequence[tuple[str, ...]]) -> None:
 
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name, side in _COLUMNS.items():
-        is_long = name in ("picture", "number")  # only these are folded where the terminal is narrow
-        shown.add_column(name, justify="left" if side == "<" else "right", overflow="fold", no_wrap=not is_long)
+        shown.add_column(name, justify="left" if side == "<" else "right", overflow="fold")
     for row in table:
         shown.add_row(*map(Text, row))  # as text, a name is never taken for rich's markup
     Console().print(shown)
