@@ -20,7 +20,7 @@ PACKED = [name for name, _ in MNIST.resources]
 FILES = [name.removesuffix(".gz") for name in PACKED]
 
 
-def fitted(data_dir: Path, **options: int) -> MNISTDataModule:
+def fitted(data_dir: Path, **options: Any) -> MNISTDataModule:
     datamodule = MNISTDataModule(data_dir, **options)
     datamodule.setup("fit")
     return datamodule

@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import photos
-from mnist_lit.datamodule import _MD5
 from mnist_lit.errors import UserError
+from mnist_lit.mnist import _MD5
 from mnist_lit.pictures import preprocess, read_picture
 
 ROOT = Path(__file__).parent.parent
@@ -41,8 +41,8 @@ names = st.sampled_from(
     [
         *("model.hidden_sizes", "model.activation", "model.nesterov", "model.schedule"),
         *("model.lr", "model.momentum", "model.weight_decay"),
-        *(f"data.{name}" for name in ("batch_size", "val_size", "seed", "augment_rotation", "augment_shift")),
-        *(f"data.augment.{name}" for name in ("scale", "shear", "elastic", "elastic_sigma")),
+        *(f"data.{name}" for name in ("batch_size", "val_size", "seed")),
+        *(f"data.augment.{name}" for name in ("rotation", "shift", "scale", "shear", "elastic", "elastic_sigma")),
         *(f"trainer.{name}" for name in ("max_epochs", "limit_train_batches", "gradient_clip_val", "precision")),
         *(f"trainer.{name}" for name in ("log_every_n_steps", "val_check_interval", "callbacks", "logger")),
         *("seed_everything", "ckpt_path", "config", "colour"),

@@ -138,41 +138,27 @@ def test_a_batch_size_that_lightning_finds_is_used_and_said(cli: CLI, messages: 
     assert "\nbatch_size: 8\n" in (RUN / "hparams.yaml").read_text()
 
 
-def test_with_another_logger_a_continued_run_keeps_its_checkpoints_together(cli: CLI) -> None:
-    logger = ("--trainer.logger=CSVLogger", "--trainer.logger.save_dir=logs", "--trainer.logger.name=digits")
-    # A learning rate at which the first epoch stays the best one.
-    recipe = ("--trainer.limit_train_batches=30", "--trainer.max_epochs=2", "--model.lr=1.5", "--seed_everything=3")
-    assert cli("fit", *recipe, CONSTANT, *logger).status == 0
-    run = Path("logs/digits/version_0")
-    best = torch.load(run / "checkpoints/best.ckpt")
-    assert best["epoch"] == 0, "the test needs a run that gets worse"
-    config = ("--config", run / "config.yaml", "--ckpt_path", run / "checkpoints/last.ckpt", "--trainer.max_epochs=3")
-    continued = cli("fit", *config)
-    assert continued.status == 0
-    accuracy = 100 * float(best["callbacks"]["RunCheckpoint"]["best_model_score"])
-    assert float(continued.out.split("Best validation accuracy: ")[1].split()[0]) >= round(accuracy, 2)
-    assert f"Run: {run}\n" in continued.out
-    assert torch.load(run / "checkpoints/last.ckpt")["epoch"] == 2
-    assert [str(path.parent.parent) for path in Path().rglob("last.ckpt")] == [str(run)]
+def test_whichever_logger_a_run_has_it_has_a_folder_that_test_finds(cli: CLI) -> None:
+    csv_logger = ("--trainer.logger=CSVLogger", "--trainer.logger.save_dir=logs", "--trainer.logger.name=digits")
+    for number, logger in enumerate([(), csv_logger, ("--trainer.logger=false",)]):
+        run = RUN.with_name(f"version_{number}")
+        assert f"Run: {run}\n" in cli(*QUICK, CONSTANT, *logger).out
+        assert (run / "config.yaml").exists()
+        assert cli("test").err == f"Checkpoint: {run}/checkpoints/best.ckpt\n"
+        continued = cli("fit", "--config", run / "config.yaml", "--ckpt_path=last", "--trainer.max_epochs=3")
+        assert f"Run: {run}\n" in continued.out
+        assert torch.load(run / "checkpoints/last.ckpt")["epoch"] == 2
+    assert sorted(path.name for path in Path().iterdir()) == ["lightning_logs", "logs"]
 
 
-@pytest.mark.parametrize(
-    ("logger", "folder"),
-    [
-        (["false"], "checkpoints"),
-        (["TensorBoardLogger", "save_dir=logs", "version=first"], "logs/lightning_logs/first/checkpoints"),
-    ],
-)
-def test_a_run_is_not_overwritten_by_another(cli: CLI, tmp_path: Path, logger: list[str], folder: str) -> None:
-    options = [f"--trainer.logger={logger[0]}", *(f"--trainer.logger.{option}" for option in logger[1:]), CONSTANT]
-    assert cli(*QUICK, *options).status == 0
+def test_a_run_is_not_overwritten_by_another(cli: CLI, tmp_path: Path) -> None:
+    logger = ("--trainer.logger=TensorBoardLogger", "--trainer.logger.save_dir=.", "--trainer.logger.version=0")
+    assert f"Run: {RUN}\n" in cli(*QUICK, CONSTANT, *logger).out
     kept = [path for path in tmp_path.rglob("*") if path.is_file() and "tfevents" not in path.name]
     before = [path.read_bytes() for path in kept]
-    assert_one_sentence(cli(*QUICK, *options, "--model.lr=0.1"), folder, "another run", "--ckpt_path")
+    again = cli(*QUICK, CONSTANT, *logger, "--model.lr=0.1")
+    assert_one_sentence(again, str(RUN), "another run", "--ckpt_path")
     assert [path.read_bytes() for path in kept] == before
-    continued = cli(*QUICK, *options, "--trainer.max_epochs=3", "--ckpt_path", f"{folder}/last.ckpt")
-    assert continued.status == 0
-    assert torch.load(Path(folder, "last.ckpt"))["epoch"] == 2
 
 
 def test_a_run_whose_time_is_used_up_says_so(cli: CLI, messages: pytest.LogCaptureFixture) -> None:

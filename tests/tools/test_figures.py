@@ -6,7 +6,7 @@ from conftest import CLI, Images, curves
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from mnist_lit import MLP, MNISTClassifier, MNISTDataModule
+from mnist_lit import MLP, MNISTClassifier, MNISTDataModule, RandomDistortion
 from mnist_lit.tools.figures import draw_distortions, draw_first_layer, draw_mistakes, last_hidden, signed_colours
 
 QUICK = ("fit", "--trainer.max_epochs=2", "--trainer.limit_train_batches=60")
@@ -104,7 +104,7 @@ def test_weights_are_red_where_a_unit_looks_for_ink() -> None:
 
 
 def test_distorted_digits_are_drawn_each_in_its_own_way(data_dir: Path) -> None:
-    datamodule = MNISTDataModule(data_dir, augment_rotation=10)
+    datamodule = MNISTDataModule(data_dir, augment=RandomDistortion(rotation=10))
     datamodule.setup("fit")
     picture = draw_distortions(datamodule)
     digits = picture[0].unfold(0, 58, 58).unfold(1, 58, 58).flatten(2)
