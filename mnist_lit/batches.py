@@ -2,12 +2,17 @@
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mnist_lit.augment import RandomDistortion
 from mnist_lit.network import Batch
+
+_DRAWN = 2000  # images whose distortions are drawn at once, in a quarter of the time
 
 
 def make_generator(*key: int) -> torch.Generator:
@@ -20,44 +25,76 @@ def make_generator(*key: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(seed))
 
 
-class TensorBatches:
-    """Batches cut from tensors in memory, in their order or shuffled in an order that depends only on (seed, epoch).
+@lru_cache(maxsize=1)
+def _draw(distortion: RandomDistortion, count: int, *key: int) -> Tensor:
+    return distortion.draw(count, make_generator(*key))
 
-    Not a torch DataLoader, which collects images one by one.
+
+class TensorBatches:
+    """Batches cut from tensors in memory, in their order or shuffled, as they are or distorted.
+
+    The order depends only on (seed, epoch) and the distortions only on (seed, epoch, batch): a run repeats bit for bit,
+    and can go on from any batch. Not a torch DataLoader, which collects images one by one.
 
     Args:
         images: uint8 ``(size, 28, 28)``.
         labels: int64 ``(size,)``.
         batch_size: Images in a batch; the last batch may have fewer.
         share: Which images of each batch to give: ``slice(r, None, n)`` to process r of n.
-        seed: Seed of the orders, 0 to 2**32 - 1; without it the images are not shuffled.
+        seed: Of the orders and the distortions, 0 to 2**32 - 1.
+        shuffle: Whether each epoch has an order of its own.
+        distortion: Of the images; with zero strengths they stay as they are.
+        device: Where images are distorted.
     """
 
     def __init__(
-        self, images: Tensor, labels: Tensor, batch_size: int, share: slice = slice(None), seed: int | None = None
+        self,
+        images: Tensor,
+        labels: Tensor,
+        batch_size: int,
+        share: slice = slice(None),
+        seed: int = 0,
+        shuffle: bool = False,
+        distortion: RandomDistortion | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.images = images.unsqueeze(1)
         self.labels = labels
         self.batch_size = batch_size
         self.share = share
         self.seed = seed
+        self.shuffle = shuffle
+        self.distortion = distortion
+        self.device = device
         self.epoch = 0
-        if seed is not None:
-            self.sampler = self  # the Trainer calls loader.sampler.set_epoch before each epoch
+        # The Trainer calls loader.batch_sampler.sampler.set_epoch before each epoch. It does so for loader.sampler, too,
+        # and with overfit_batches would replace that.
+        self.batch_sampler = SimpleNamespace(sampler=self)
 
     def __len__(self) -> int:
         return math.ceil(len(self.labels) / self.batch_size)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of ``epoch``, counted from 0."""
+        """Choose the order and the distortions of ``epoch``, counted from 0."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[Batch]:
-        if self.seed is None:
-            order = torch.arange(len(self.labels))
-        else:
+        if self.shuffle:
             order = torch.randperm(len(self.labels), generator=make_generator(self.seed, self.epoch))
-        for batch in order.split(self.batch_size):
+        else:
+            order = torch.arange(len(self.labels))
+        for number, batch in enumerate(order.split(self.batch_size)):
             indices = batch[self.share]
             # index_select takes a third of the time of images[indices].
-            yield self.images.index_select(0, indices).div(255), self.labels.index_select(0, indices)
+            images = self.images.index_select(0, indices).div(255)
+            if self.distortion:
+                images = self.distortion.distort(images.to(self.device), self._drawn(self.distortion, number))
+            yield images, self.labels.index_select(0, indices)
+
+    def _drawn(self, distortion: RandomDistortion, number: int) -> Tensor:
+        per_block = max(1, _DRAWN // self.batch_size)  # batches
+        block, place = divmod(number, per_block)
+        count = min(per_block * self.batch_size, len(self.labels) - block * per_block * self.batch_size)
+        # The key of a block begins at 1: (seed, epoch, 0) would be (seed, epoch), which makes the order.
+        drawn = _draw(distortion, count, self.seed, self.epoch, block + 1)
+        return drawn[place * self.batch_size : (place + 1) * self.batch_size][self.share]

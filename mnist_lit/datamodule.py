@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,12 +12,10 @@ from torch import Tensor
 
 from mnist_lit import mnist
 from mnist_lit.augment import RandomDistortion
-from mnist_lit.batches import TensorBatches, make_generator
+from mnist_lit.batches import TensorBatches
 from mnist_lit.errors import check_range
-from mnist_lit.network import Batch
 
 _EVALUATION_BATCH = 1000  # images: larger batches than those of the training take less time
-_DRAWN = 2000  # images whose distortions are drawn at once, in a quarter of the time
 _SPLIT_SEED = 0  # of the validation split: the same images in every run, whatever the run's seed
 
 
@@ -94,12 +91,13 @@ class MNISTDataModule(LightningDataModule):
         return self._train
 
     def train_dataloader(self) -> TensorBatches:
-        """Return the training batches, shuffled differently in each epoch; of each batch, this process's share.
+        """Return the training batches, shuffled and distorted differently in each epoch; this process's share of each.
 
         With ``overfit_batches`` they are not shuffled, so that every epoch has the same ones.
         """
-        is_shuffled = not getattr(self.trainer, "overfit_batches", 0)
-        return TensorBatches(*self._train, self.batch_size, self._share, self.seed if is_shuffled else None)
+        shuffle = not getattr(self.trainer, "overfit_batches", 0)
+        device = self.trainer.strategy.root_device if self.trainer else "cpu"
+        return TensorBatches(*self._train, self.batch_size, self._share, self.seed, shuffle, self.augment, device)
 
     def val_dataloader(self) -> TensorBatches:
         """Return the batches of the validation images, in a fixed order; none if ``val_size`` is 0."""
@@ -117,22 +115,3 @@ class MNISTDataModule(LightningDataModule):
     def _share(self) -> slice:
         # Each process takes every world_size-th image of a batch: together they make the step of a single process.
         return slice(None) if self.trainer is None else slice(self.trainer.global_rank, None, self.trainer.world_size)
-
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Distort the images of a training batch, in a way that depends only on (seed, epoch, batch)."""
-        if not self.augment or self.trainer is None or not self.trainer.training:
-            return batch
-        images, labels = batch
-        number = self.trainer.fit_loop.batch_idx + 1  # of this batch, from 0: Lightning counts it after this hook
-        per_block = max(1, _DRAWN // self.batch_size)  # batches
-        block, place = divmod(number, per_block)
-        count = min(per_block * self.batch_size, len(self._train[1]) - block * per_block * self.batch_size)
-        # The key of a block begins at 1: (seed, epoch, 0) would be (seed, epoch), which makes the order.
-        drawn = _draw(self.augment, count, self.seed, self.trainer.current_epoch, block + 1)
-        share = drawn[place * self.batch_size : (place + 1) * self.batch_size][self._share]
-        return self.augment.distort(images, share), labels
-
-
-@lru_cache(maxsize=1)
-def _draw(distortion: RandomDistortion, count: int, *key: int) -> Tensor:
-    return distortion.draw(count, make_generator(*key))

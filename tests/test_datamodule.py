@@ -29,7 +29,7 @@ def fitted(data_dir: Path, **options: Any) -> MNISTDataModule:
 def train_epoch(datamodule: MNISTDataModule, epoch: int) -> tuple[Tensor, Tensor]:
     loader = datamodule.train_dataloader()
     assert isinstance(loader, TensorBatches)
-    loader.sampler.set_epoch(epoch)
+    loader.set_epoch(epoch)
     images, labels = zip(*loader, strict=True)
     return torch.cat(images), torch.cat(labels)
 

@@ -45,7 +45,7 @@ def test_training_is_the_articles_loop_to_the_last_bit(data_dir: Path, tmp_path:
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
     expected_losses = []
     for epoch in range(2):
-        loader.sampler.set_epoch(epoch)
+        loader.set_epoch(epoch)
         losses = []
         for images, labels in loader:
             loss = F.cross_entropy(network(images), labels)

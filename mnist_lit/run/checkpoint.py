@@ -123,7 +123,7 @@ class RunCheckpoint(Checkpoint):
         assert self.folder is not None
         continued = Path(trainer.ckpt_path or ".")
         if not any(isinstance(logger, RunLogger) for logger in trainer.loggers) and run_dir_of(continued):
-            self.folder.choose(continued, checkpoint["global_step"])
+            self.folder.choose(continued)
         self.best_model_score = state["best_model_score"] if self._path("best.ckpt") else None
         self._state.load(checkpoint)
 
@@ -149,7 +149,7 @@ class RunCheckpoint(Checkpoint):
                         f"{os.path.relpath(run_dir)} holds the checkpoints of another run: continue it with "
                         "--ckpt_path, or give the logger another version"
                     )
-        path = self.folder.open()
+        path = self.folder.lock()
         self.folder.path = Path(trainer.strategy.broadcast(path))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -42,9 +42,11 @@ class RunConnector(_CheckpointConnector):
             ckpt_path = (run.unfinished(self.trainer.lightning_module) if run else "") or find_requeued(root)
         if ckpt_path is not None or self._user_managed or not model_provided:
             ckpt_path = super()._select_ckpt_path(state_fn, ckpt_path, model_provided, model_connected)
+        step = None
         if is_fit and ckpt_path:
-            self._folder.choose(Path(ckpt_path), load_whole(Path(ckpt_path)).get("global_step", 0))
-            for logger in self.trainer.loggers:
-                if isinstance(logger, RunLogger):
-                    logger.begin()
+            self._folder.choose(Path(ckpt_path))
+            step = load_whole(Path(ckpt_path)).get("global_step") if self._folder.path else None
+        for logger in self.trainer.loggers:
+            if is_fit and isinstance(logger, RunLogger):
+                logger.begin(step)
         return str(ckpt_path) if ckpt_path else None

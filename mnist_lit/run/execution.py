@@ -117,7 +117,7 @@ class _Rounds(_TrainingEpochLoop):
 
     def _make_plain_steps(self, data_fetcher: _DataFetcher, steps: int) -> None:
         trainer = self.trainer
-        module, datamodule, device = trainer.lightning_module, trainer.datamodule, trainer.strategy.root_device
+        module, device = trainer.lightning_module, trainer.strategy.root_device
         (optimizer,) = trainer.optimizers
         schedulers = [config.scheduler for config in trainer.lr_scheduler_configs if config.interval == "step"]
         parameters = list(module.parameters())
@@ -133,8 +133,7 @@ class _Rounds(_TrainingEpochLoop):
         try:
             for _ in range(steps):
                 (images, labels), _, _ = next(data_fetcher)
-                batch = datamodule.on_after_batch_transfer((images.to(device), labels.to(device)), 0)
-                optimizer.step(partial(compute_gradients, batch))
+                optimizer.step(partial(compute_gradients, (images.to(device), labels.to(device))))
                 for scheduler in schedulers:
                     scheduler.step()
                 self.batch_progress.increment_by(1)

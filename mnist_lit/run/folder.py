@@ -40,30 +40,24 @@ class RunFolder:
     Attributes:
         path: The folder; none before it is opened.
         is_new: Whether this run has made it.
-        step: Step of the checkpoint that is continued in it; none for a new run.
     """
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root
         self.path: Path | None = None
         self.is_new = False
-        self.step: int | None = None
         self._lock: FileLock | None = None
 
-    def choose(self, checkpoint: Path, step: int) -> None:
+    def choose(self, checkpoint: Path) -> None:
         """Continue in the folder of a checkpoint, or in a new one if it lies elsewhere than the runs of ``root``."""
         run_dir = run_dir_of(checkpoint)
         if run_dir and self.root and run_dir.parent.parent != self.root.resolve():
             run_dir = None
         self.release()
-        self.path, self.is_new, self.step = run_dir, False, step if run_dir else None
+        self.path, self.is_new = run_dir, False
 
     def open(self) -> Path:
-        """Return the folder, made and locked where needed.
-
-        Raises:
-            UserError: If another run is at work in it.
-        """
+        """Return the folder, made where needed."""
         if not is_first_process():
             return self.path or Path()  # the first process tells the others where it is
         logs = Path(self.root or "").absolute() / "lightning_logs"
@@ -77,11 +71,17 @@ class RunFolder:
             except FileExistsError:  # another run was faster
                 continue
             self.path, self.is_new = run_dir, True
-        if self._lock is None:
-            self._acquire(self.path)
         return self.path
 
-    def _acquire(self, run_dir: Path) -> None:
+    def lock(self) -> Path:
+        """Open the folder for a training, lock it, and return it.
+
+        Raises:
+            UserError: If another run is at work in it.
+        """
+        run_dir = self.open()
+        if self._lock or not is_first_process():
+            return run_dir
         self._lock = FileLock(run_dir / ".lock")
         try:
             self._lock.acquire(timeout=0)
@@ -94,6 +94,7 @@ class RunFolder:
             rank_zero_warn(f"{run_dir} is not locked, since its file system has no locks: start no second run in it")
         for path in (run_dir / "checkpoints").glob(UNFINISHED):  # of a process of this run that was killed
             path.unlink()
+        return run_dir
 
     def release(self) -> None:
         """Unlock the folder."""
@@ -143,10 +144,16 @@ class RunLogger(TensorBoardLogger):
         """Whether the run is a new one, not one that is continued."""
         return self.folder.is_new
 
-    def begin(self) -> None:
-        """Begin a new file, by which TensorBoard forgets the points from the step on at which the run is continued."""
-        self._experiment = None
-        self._kwargs["purge_step"] = self.folder.step
+    def begin(self, step: int | None) -> None:
+        """Lock the folder for a training.
+
+        Args:
+            step: At which a run is continued; TensorBoard forgets the points from there on.
+        """
+        self.folder.lock()
+        if step is not None:
+            self._experiment = None
+            self._kwargs["purge_step"] = step
 
     @rank_zero_only
     def save(self) -> None:

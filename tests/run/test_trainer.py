@@ -1,0 +1,266 @@
+"""``make_trainer`` and Trainers made by hand: one call after another, as in a notebook."""
+
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import curves
+from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import LearningRateFinder
+from lightning.pytorch.loggers import CSVLogger
+from test_checkpoint import assert_same_run, same
+
+from mnist_lit import MNISTClassifier, MNISTDataModule, RandomDistortion, RunCheckpoint, make_trainer
+from mnist_lit.files import load_whole
+
+SHORT: dict[str, Any] = {"limit_train_batches": 30, "limit_val_batches": 2, "log_every_n_steps": 10}
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def data(data_dir: Path) -> MNISTDataModule:
+    return MNISTDataModule(data_dir)
+
+
+def model(seed: int = 0, **options: Any) -> MNISTClassifier:
+    seed_everything(seed, verbose=False)
+    return MNISTClassifier(**options)
+
+
+def run_dir(number: int = 0) -> Path:
+    return Path(f"lightning_logs/version_{number}")
+
+
+def by_hand(**options: Any) -> Trainer:
+    return Trainer(enable_progress_bar=False, enable_model_summary=False, **options)
+
+
+class Sends(Callback):
+    """Sends a signal to this process in a hook."""
+
+    def __init__(self, hook: str, step: int) -> None:
+        self.step: int | None = step
+        setattr(self, hook, self.send)
+
+    def send(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            self.step = None
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_trainer_made_in_python_does_what_the_command_does(data: MNISTDataModule, tmp_path: Path, cli: Any) -> None:
+    trainer = make_trainer(max_epochs=2, **SHORT)
+    trainer.fit(model(), data)
+    options = [f"--trainer.{name}={value}" for name, value in SHORT.items()]
+    assert cli("fit", "--trainer.max_epochs=2", *options).status == 0
+    ours = {tag: points for tag, points in curves(run_dir(1)).items() if tag in curves(run_dir(0))}
+    assert curves(run_dir(0)) == ours
+    assert {"train_loss", "train_acc", "val_loss", "val_acc"} <= ours.keys()
+    one, two = (load_whole(run_dir(number) / "checkpoints/last.ckpt") for number in (0, 1))
+    assert same(one["state_dict"], two["state_dict"])
+    assert (run_dir(0) / ".lock").exists()
+    assert torch.get_num_threads() == 1
+
+
+def test_best_and_last_are_names_of_checkpoints(data: MNISTDataModule) -> None:
+    trainer = make_trainer(max_epochs=1, **SHORT)
+    with pytest.raises(ValueError, match="there is no checkpoint in lightning_logs"):
+        trainer.test(model(), data, ckpt_path="last")
+    trainer.fit(model(), data)
+    for name in "best", "last":
+        for tester in trainer, make_trainer(logger=False):
+            other = model(seed=1)
+            tester.test(other, data, ckpt_path=name, verbose=False)
+            weights = load_whole(run_dir() / "checkpoints" / f"{name}.ckpt")["state_dict"]
+            assert same(dict(other.state_dict()), weights)
+
+
+def test_a_test_of_a_checkpoint_leaves_no_trace_in_the_next_training(data: MNISTDataModule, data_dir: Path) -> None:
+    make_trainer(max_steps=20, max_epochs=2, **SHORT).fit(model(schedule="constant"), data)
+    assert load_whole(run_dir() / "checkpoints/last.ckpt")["global_step"] == 20
+    for evaluate in "test", "validate":
+        tester = by_hand(logger=False, callbacks=[RunCheckpoint()], limit_test_batches=1, limit_val_batches=1)
+        getattr(tester, evaluate)(model(), data, ckpt_path=run_dir() / "checkpoints/last.ckpt", verbose=False)
+    fresh = make_trainer(max_epochs=1, **SHORT)
+    fresh.fit(model(), data)
+    assert fresh.global_step == 30
+    make_trainer(max_epochs=1, **SHORT).fit(model(), MNISTDataModule(data_dir))
+    assert_same_run(run_dir(1), run_dir(2))
+
+
+def test_a_test_of_another_run_leaves_the_trainer_with_its_own(data: MNISTDataModule) -> None:
+    make_trainer(max_epochs=1, **SHORT).fit(model(), data)
+    trainer, trained = make_trainer(max_epochs=1, **SHORT), model(seed=1, schedule="constant")
+    trainer.fit(trained, data)
+    trainer.test(model(), data, ckpt_path=run_dir(0) / "checkpoints/best.ckpt", verbose=False)
+    run = trainer.checkpoint_callback
+    assert isinstance(run, RunCheckpoint)
+    assert "version_1" in run.best_model_path
+    trainer.fit_loop.max_epochs = 2
+    trainer.fit(trained, data)
+    assert load_whole(run_dir(1) / "checkpoints/last.ckpt")["global_step"] == 60
+    assert load_whole(run_dir(0) / "checkpoints/last.ckpt")["global_step"] == 30
+
+
+def test_a_trainer_goes_on_after_tests_and_validations(data: MNISTDataModule) -> None:
+    trainer, trained = make_trainer(max_epochs=1, **SHORT), model(schedule="constant")
+    trainer.fit(trained, data)
+    trainer.test(trained, data, verbose=False)
+    trainer.fit_loop.max_epochs = 2
+    trainer.fit(trained, data)
+    trainer.validate(trained, data, ckpt_path="best", verbose=False)
+    trainer.fit_loop.max_epochs = 3
+    trainer.fit(trained, data)
+    assert [step for step, _ in curves(run_dir())["train_loss"]] == [29, 59, 89]
+    assert load_whole(run_dir() / "checkpoints/last.ckpt")["global_step"] == 90
+    assert len(list(Path("lightning_logs").iterdir())) == 1
+
+
+def test_two_trainers_at_once_share_a_datamodule(data_dir: Path) -> None:
+    data = MNISTDataModule(data_dir, augment=RandomDistortion(rotation=10))
+
+    class TrainsAnother(Callback):
+        def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
+            if trainer.current_epoch == 1:
+                make_trainer(max_epochs=1, **SHORT).fit(model(seed=1), data)
+
+    for callbacks in [TrainsAnother()], []:
+        make_trainer(max_epochs=2, callbacks=callbacks, **SHORT).fit(model(), data)
+    assert_same_run(run_dir(0), run_dir(2))
+
+
+@pytest.mark.parametrize("is_by_hand", [False, True])
+@pytest.mark.parametrize(("hook", "step"), [("on_train_batch_end", 15), ("on_validation_start", 30)])
+def test_a_cell_that_was_interrupted_is_run_again_and_goes_on(
+    data: MNISTDataModule, is_by_hand: bool, hook: str, step: int
+) -> None:
+    for callbacks in [Sends(hook, step)], []:
+        if is_by_hand:
+            trainer = by_hand(max_epochs=3, callbacks=[RunCheckpoint(), *callbacks], **SHORT)
+        else:
+            trainer = make_trainer(max_epochs=3, callbacks=callbacks, **SHORT)
+        trained = model()
+        if callbacks:
+            with pytest.raises(Exception, match=r"stopped by SIGINT; saved .*last\.ckpt"):
+                trainer.fit(trained, data)
+        trainer.fit(trained, data)
+        assert trainer.current_epoch == 3
+    one, two = (load_whole(run_dir(number) / "checkpoints/last.ckpt") for number in (0, 1))
+    assert same(one["state_dict"], two["state_dict"])
+    assert same(one["optimizer_states"], two["optimizer_states"])
+    assert one["loops"]["fit_loop"]["epoch_progress"] == two["loops"]["fit_loop"]["epoch_progress"]
+
+
+def test_after_an_interruption_another_model_is_trained_from_its_start(data: MNISTDataModule) -> None:
+    trainer = make_trainer(max_epochs=1, callbacks=[Sends("on_train_batch_end", 15)], **SHORT)
+    with pytest.raises(Exception, match="stopped by SIGINT"):
+        trainer.fit(model(), data)
+    other = model(seed=1)
+    trainer.fit(other, data)
+    alone = model(seed=1)
+    make_trainer(max_epochs=1, **SHORT).fit(alone, data)
+    assert same(dict(other.state_dict()), dict(alone.state_dict()))
+
+
+class Fails(Callback):
+    """Has a defect that shows once, in the second epoch."""
+
+    has_failed = False
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == 40 and not self.has_failed:
+            self.has_failed = True
+            raise ZeroDivisionError
+
+
+def test_an_epoch_in_which_a_training_failed_is_counted_once(data: MNISTDataModule) -> None:
+    trainer, trained = make_trainer(max_epochs=4, callbacks=[Fails()], **SHORT), model(schedule="constant")
+    with pytest.raises(ZeroDivisionError):
+        trainer.fit(trained, data)
+    trainer.fit_loop.max_epochs = 3
+    trainer.fit(trained, data)
+    seen: list[int] = []
+
+    class Seen(Callback):
+        def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
+            seen.append(trainer.current_epoch)
+
+    make_trainer(max_epochs=5, callbacks=[Seen()], **SHORT).fit(model(schedule="constant"), data, ckpt_path="last")
+    assert seen == [3, 4]
+
+
+def test_a_one_cycle_that_has_ended_is_not_begun_again(data: MNISTDataModule) -> None:
+    trainer, trained = make_trainer(max_epochs=2, **SHORT), model()
+    trainer.fit(trained, data)
+    trainer.fit_loop.max_epochs = 4
+    with pytest.raises(ValueError, match=r"one_cycle.* 60 steps.* 120.*only a constant schedule"):
+        trainer.fit(trained, data)
+    assert load_whole(run_dir() / "checkpoints/last.ckpt")["global_step"] == 60
+
+
+def test_a_learning_rate_finder_that_makes_the_network_diverge_ends_as_it_does_by_itself(data: MNISTDataModule) -> None:
+    finder = LearningRateFinder(min_lr=1e-3, max_lr=1e6, early_stop_threshold=None)
+    make_trainer(max_epochs=1, callbacks=[finder], **SHORT).fit(model(), data)
+    assert load_whole(run_dir() / "checkpoints/last.ckpt")["global_step"] == 30
+
+
+@pytest.mark.parametrize("val_size", [5000, 0])
+def test_a_run_in_other_processes_leaves_its_paths(data_dir: Path, val_size: int) -> None:
+    # Not make_trainer's thread: forked processes inherit it.
+    options = {"strategy": "ddp_fork", "devices": 2, "accelerator": "cpu"}
+    trainer = make_trainer(max_epochs=1, limit_val_batches=2 if val_size else 0, limit_train_batches=10, **options)
+    trainer.fit(model(), MNISTDataModule(data_dir, val_size=val_size))
+    run = trainer.checkpoint_callback
+    assert isinstance(run, RunCheckpoint)
+    assert Path(run.last_model_path).resolve() == (run_dir() / "checkpoints/last.ckpt").resolve()
+    best = "best" if val_size else "last"
+    assert Path(run.best_model_path).resolve() == (run_dir() / f"checkpoints/{best}.ckpt").resolve()
+
+
+def test_a_trainer_made_by_hand_writes_whole_files_into_the_folder_of_its_logger(
+    data: MNISTDataModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    replace = Path.replace
+
+    def note(self: Path, target: Path) -> Path:
+        written.append(Path(target).name)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", note)
+    for logger in True, CSVLogger("."), False:
+        by_hand(max_epochs=1, logger=logger, callbacks=[RunCheckpoint()], **SHORT).fit(model(), data)
+    assert written == ["best.ckpt", "last.ckpt"] * 3
+    assert sorted(path.name for path in Path("lightning_logs").iterdir()) == ["version_0", "version_1", "version_2"]
+
+
+def test_a_training_in_another_thread_needs_no_signals(data: MNISTDataModule) -> None:
+    thread = threading.Thread(target=lambda: make_trainer(max_epochs=1, **SHORT).fit(model(), data))
+    thread.start()
+    thread.join()
+    assert (run_dir() / "checkpoints/last.ckpt").exists()
+
+
+def test_without_a_lock_service_a_run_trains_and_says_so_once(
+    data: MNISTDataModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+    import fcntl
+
+    def flock(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    trainer, trained = make_trainer(max_epochs=1, **SHORT), model(schedule="constant")
+    with pytest.warns(UserWarning, match="is not locked, since its file system has no locks") as warned:
+        trainer.fit(trained, data)
+    assert len([each for each in warned if "not locked" in str(each.message)]) == 1
+    assert (run_dir() / "checkpoints/last.ckpt").exists()
