@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import os
 import warnings
 from importlib import import_module
 from importlib.metadata import version
@@ -20,6 +21,8 @@ from mnist_lit.module import MNISTClassifier
 from mnist_lit.tools.evaluation import evaluate
 
 Format = Literal["onnx", "pt2"]
+
+_OPSET, _IR_VERSION = 18, 8  # of ONNX 1.13 (2022), the oldest ones that torch writes: read since onnxruntime 1.14
 
 
 def export(
@@ -73,6 +76,7 @@ def export(
 def _serialize(network: torch.nn.Module, format: Format, metadata: dict[str, Any]) -> bytes:
     if format == "onnx":
         try:
+            os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime 1.32 would write into the home folder
             for name in "onnx", "onnxscript", "onnxruntime":
                 import_module(name)
         except ImportError as error:
@@ -92,12 +96,14 @@ def _serialize(network: torch.nn.Module, format: Format, metadata: dict[str, Any
         input_names=["images"],
         output_names=["logits"],
         dynamic_shapes=({0: "batch"},),  # the program's own, by name
+        opset_version=_OPSET,
         dynamo=True,
         verbose=False,
     )
     assert onnx_program is not None  # which it is without dynamo
     text = {name: value if isinstance(value, str) else json.dumps(value) for name, value in metadata.items()}
     onnx_program.model.metadata_props.update(text)
+    onnx_program.model.ir_version = _IR_VERSION
     content: bytes = onnx_program.model_proto.SerializeToString()
     return content
 

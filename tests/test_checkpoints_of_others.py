@@ -1,0 +1,111 @@
+"""Checkpoints that other classes have written, and places that cannot be written."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import CLI, assert_one_sentence
+from lightning.pytorch import LightningDataModule
+from torch import nn
+
+from mnist_lit import MNISTClassifier, MNISTDataModule, make_trainer
+from mnist_lit.files import find_checkpoint
+
+RUN = Path("lightning_logs/version_0")
+
+
+class FashionMNISTDataModule(MNISTDataModule):
+    """MNIST's images stand in for others."""
+
+
+class OwnDataModule(LightningDataModule):
+    """Data with hyperparameters of its own, one of which has the name of one of ours."""
+
+    def __init__(self, data_dir: Path, val_size: float = 0.1) -> None:
+        super().__init__()
+        self.save_hyperparameters("val_size")
+        self.mnist = MNISTDataModule(data_dir)
+
+    def setup(self, stage: str) -> None:
+        self.mnist.setup(stage)
+
+    def train_dataloader(self) -> Any:
+        return self.mnist.train_dataloader()
+
+
+class ConvClassifier(MNISTClassifier):
+    """Has another network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))  # type: ignore[assignment]
+
+
+def train(model: MNISTClassifier, data: LightningDataModule) -> None:
+    make_trainer(max_epochs=1, limit_train_batches=5, limit_val_batches=0).fit(model, data)
+
+
+def test_a_network_of_other_data_is_not_tested_on_mnist(cli: CLI, data_dir: Path) -> None:
+    train(MNISTClassifier(), FashionMNISTDataModule(data_dir))
+    for command in ("test",), ("predict",), ("report",), ("export", "--format=pt2", "--output=x.pt2"):
+        assert_one_sentence(cli(*command), "FashionMNISTDataModule", "last.ckpt", "test it in Python")
+    assert not Path("x.pt2").exists()
+    MNISTClassifier.load_from_checkpoint(find_checkpoint("last", Path()), weights_only=True)
+
+
+def test_hyperparameters_of_a_datamodule_of_ones_own_are_left_alone(cli: CLI, data_dir: Path) -> None:
+    train(MNISTClassifier(), OwnDataModule(data_dir))
+    for command in "test", "validate":
+        assert_one_sentence(cli(command), "OwnDataModule", "test it in Python")
+    checkpoint = torch.load(RUN / "checkpoints/last.ckpt", weights_only=False)
+    del checkpoint["classes"]  # as in older checkpoints
+    torch.save({**checkpoint, "datamodule_hyper_parameters": {"val_size": 0.1}}, "older.ckpt")
+    assert cli("test", "--ckpt_path=older.ckpt").status == 0
+
+
+def test_a_checkpoint_of_a_subclass_names_it(cli: CLI, data_dir: Path) -> None:
+    train(ConvClassifier(), MNISTDataModule(data_dir))
+    for command in "test", "read":
+        assert_one_sentence(cli(command, *(["x.png"] if command == "read" else [])), "ConvClassifier", "Python")
+
+
+def test_a_compiled_network_is_tested(cli: CLI, data_dir: Path) -> None:
+    model = MNISTClassifier()
+    train(model, MNISTDataModule(data_dir))
+    checkpoint = torch.load(RUN / "checkpoints/last.ckpt")
+    tested = cli("test").out.splitlines()[-1]
+    # The names that torch.compile gives, without the minute that compiling takes.
+    compiled = {f"network._orig_mod.{name.removeprefix('network.')}": value
+                for name, value in checkpoint["state_dict"].items()}  # fmt: skip
+    wrapped = nn.ModuleDict({"network": torch.compile(model.network)})
+    assert wrapped.state_dict().keys() == compiled.keys()
+    torch.save({**checkpoint, "state_dict": compiled}, RUN / "checkpoints/last.ckpt")
+    assert cli("test").out.splitlines()[-1] == tested
+    assert_one_sentence(cli("fit", "--ckpt_path=last"), "compiled network", "continue it in Python")
+
+
+def test_a_read_only_folder_is_no_obstacle_to_a_test(cli: CLI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    access = os.access
+    # Permissions do not bind the user root, under whom tests may run.
+    monkeypatch.setattr(os, "access", lambda path, mode: not (mode & os.W_OK) and access(path, mode))
+    tested = cli("test", "--ckpt_path=pretrained")
+    assert (tested.status, list(tmp_path.iterdir())) == (0, [])
+    assert tested.out.splitlines()[-1].startswith("Accuracy of the network on the 10000 test images: ")
+
+
+def test_options_are_taken_from_the_environment(cli: CLI, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PL_FIT__TRAINER__MAX_EPOCHS", "1")
+    monkeypatch.setenv("PL_FIT__TRAINER__LIMIT_TRAIN_BATCHES", "5")
+    assert cli("fit").out.splitlines()[0].startswith("Epoch 1: [5/5]")
+    assert torch.load(RUN / "checkpoints/last.ckpt")["global_step"] == 5
+
+
+def test_a_batch_size_is_found_with_distorted_images_too(cli: CLI) -> None:
+    finder = ("--trainer.callbacks+=BatchSizeFinder", "--trainer.callbacks.steps_per_trial=1")
+    options = ("--model.schedule=constant", "--data.augment.rotation=10", "--trainer.max_steps=20")
+    assert cli("fit", *options, *finder).status == 0
+    assert cli("fit", f"--config={RUN}/config.yaml").status == 0
+    one, two = (torch.load(RUN.with_name(f"version_{n}") / "checkpoints/last.ckpt")["state_dict"] for n in (0, 1))
+    assert all(torch.equal(one[name], two[name]) for name in one)
