@@ -163,9 +163,9 @@ def mnist_lit(run: Run) -> float:
         def setup(self, stage: str) -> None:
             super().setup(stage)
             if run.size and stage == "fit":
-                images, labels = self._train
+                images, labels = self.train_data
                 repeats = math.ceil(run.size / len(images))
-                self._train = images.repeat(repeats, 1, 1)[: run.size], labels.repeat(repeats)[: run.size]
+                self.train_data = images.repeat(repeats, 1, 1)[: run.size], labels.repeat(repeats)[: run.size]
 
     seed_everything(run.seed)
     model, data, trainer = MNISTClassifier(**run.model), Resized(**run.data), bare_trainer(run)

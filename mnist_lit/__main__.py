@@ -71,7 +71,7 @@ def _print_help() -> None:
 
 
 def _run_read() -> None:
-    from mnist_lit.read import read  # without Lightning, whose import takes longer than reading a picture
+    from mnist_lit.pictures.read import read  # without Lightning, whose import takes longer than reading a picture
 
     _set_up()
     try:
@@ -99,15 +99,16 @@ def _run(command: str) -> None:
 
     from mnist_lit import cli
     from mnist_lit.run.folder import is_first_process
-    from mnist_lit.run.interruption import TrainingInterruptedError
+    from mnist_lit.run.interruption import TrainingInterruptedError, continue_command
     from mnist_lit.run.trainer import make_quiet
+    from mnist_lit.tools.command import run_tool
 
     _set_up()
     make_quiet()  # before the options are read, which seeds
     threading.excepthook = _report_thread_error
     try:
         if command in _TOOLS:
-            cli.run_tool(command, _TOOLS[command])
+            run_tool(command, _TOOLS[command])
         else:
             cli.run_lightning(_WITH_TRAINER)
     except TrainingInterruptedError as stop:
@@ -115,7 +116,7 @@ def _run(command: str) -> None:
             sys.exit(0)  # the first process, when it started this one, would be killed for another status
         print(stop, file=sys.stderr)
         if stop.path:
-            print(f"Continue: {cli.continue_command(Path(stop.path))}", file=sys.stderr)
+            print(f"Continue: {continue_command(Path(stop.path))}", file=sys.stderr)
         sys.exit(128 + stop.signum)
     except SIGTERMException:
         sys.exit(128 + signal.SIGTERM)

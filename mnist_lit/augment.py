@@ -20,13 +20,9 @@ class RandomDistortion:
     Simard, Steinkraus and Platt, "Best practices for convolutional neural networks applied to visual document analysis"
     (2003): affine distortions, and elastic ones, displacements of each pixel that are smooth random fields.
 
-    The distorted pixel (y, x) is sampled at coordinate c of the image, c = 0 across and c = 1 down::
-
-        grid[n, c, y, x] = sum over k, l of  F[y, k] * coefficients[n, c, k, l] * F[x, l]       grid = F @ C @ F.T
-
-    The columns of F (28, K) are functions of a pixel's coordinate along one axis: the coordinate itself and 1, which
-    make a rotation, a scale, a shear and a shift; for elastic distortions also K - 2 Gaussians around the points of a
-    coarse grid, whose random heights make a field as smooth as one random number a pixel blurred with a Gaussian.
+    Where each pixel is sampled is one product: ``grid (N, 2, 28, 28) = F (28, K) @ coefficients (N, 2, K, K) @ F.T``.
+    The columns of F are functions of a pixel's coordinate along one axis: the coordinate and 1 make a
+    rotation, scale, shear and shift; K - 2 Gaussians with random heights make a field as smooth as blurred noise.
 
     Args:
         rotation: Largest angle in degrees, either way, from 0 to 180.
@@ -78,12 +74,7 @@ class RandomDistortion:
         return functions
 
     def draw(self, count: int, generator: Generator | None = None) -> Tensor:
-        """Return the coefficients of ``count`` random distortions, float ``(count, 2, K, K)``.
-
-        Args:
-            count: Number of distortions.
-            generator: Of the random numbers, on the CPU; by default torch's global one.
-        """
+        """Return the coefficients of random distortions, float ``(count, 2, K, K)``, from a generator on the CPU."""
         draws = torch.empty(6, count).uniform_(-1, 1, generator=generator)
         angle = draws[0] * math.radians(self.rotation)
         scale_x, scale_y = 1 + draws[1:3] * self.scale

@@ -40,7 +40,7 @@ class TensorBatches:
         images: uint8 ``(size, 28, 28)``.
         labels: int64 ``(size,)``.
         batch_size: Images in a batch; the last batch may have fewer.
-        share: Which images of each batch to give: ``slice(r, None, n)`` to process r of n.
+        share: Of each batch: ``slice(r, None, n)`` for process r of n.
         seed: Of the orders and the distortions, 0 to 2**32 - 1.
         shuffle: Whether each epoch has an order of its own.
         distortion: Of the images; with zero strengths they stay as they are.
@@ -67,8 +67,7 @@ class TensorBatches:
         self.distortion = distortion
         self.device = device
         self.epoch = 0
-        # The Trainer calls loader.batch_sampler.sampler.set_epoch before each epoch. It does so for loader.sampler, too,
-        # and with overfit_batches would replace that.
+        # The Trainer calls its set_epoch before each epoch. A loader.sampler it would replace with overfit_batches.
         self.batch_sampler = SimpleNamespace(sampler=self)
 
     def __len__(self) -> int:

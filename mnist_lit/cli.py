@@ -3,14 +3,12 @@
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
-from importlib import import_module
-from inspect import signature
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, TQDMProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -20,19 +18,17 @@ from torch import Tensor
 from mnist_lit.batches import TensorBatches
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import UserError
-from mnist_lit.files import Checkpoint, damaged, find_checkpoint, read_checkpoint, require_local
+from mnist_lit.files import Checkpoint, find_checkpoint, read_checkpoint, require_local
 from mnist_lit.module import MNISTClassifier
 from mnist_lit.run.checkpoint import RunCheckpoint
 from mnist_lit.run.folder import SaveConfigAtFirstStep, is_first_process, run_dir_of
-from mnist_lit.run.interruption import TrainingInterruptedError, find_requeued
+from mnist_lit.run.interruption import TrainingInterruptedError, continue_command, find_requeued
 from mnist_lit.run.options import as_list, check_config, check_options, why_nothing
 from mnist_lit.run.trainer import make_trainer
+from mnist_lit.tools.command import OF_NETWORK, make_datamodule, make_model
 from mnist_lit.tools.predict import write_predictions
 from mnist_lit.tools.tensorboard import TensorBoardSummary
 
-_OF_NETWORK = (
-    "Checkpoint of the network: a file, a run's folder, best (the default) or last of the newest run, or pretrained"
-)
 _TO_CONTINUE = "Checkpoint to continue from: a file, a run's folder, or best or last of the newest run"
 
 
@@ -46,7 +42,7 @@ class MNISTCLI(LightningCLI):
         super().setup_parser(*args, **kwargs)
         for name in self.subcommands():  # Lightning's text is about the trainer's methods
             action = self._parser(name)._option_string_actions["--ckpt_path"]
-            action.help = _TO_CONTINUE if name == "fit" else _OF_NETWORK
+            action.help = _TO_CONTINUE if name == "fit" else OF_NETWORK
         predict = self._parser("predict")
         predict.add_argument(
             "--output", type=Path | None, help="CSV file for the predictions and all ten probabilities."
@@ -74,16 +70,16 @@ class MNISTCLI(LightningCLI):
         path = find_checkpoint(str(name), root, "last" if is_fit else "best")
         self._checkpoint = checkpoint = read_checkpoint(path)
         checkpoint.require_mnist()
-        _make_model(checkpoint)
-        _make_datamodule(checkpoint)
+        make_model(checkpoint)
+        make_datamodule(checkpoint)
         if is_fit and "optimizer_states" not in checkpoint.content:
             raise UserError(f"{path} cannot be continued: it has only the weights, not the state of the training")
         if is_fit and checkpoint.weights.keys() != checkpoint.content["state_dict"].keys():
             raise UserError(f"{path} was trained with a compiled network: continue it in Python")
         self._take_hparams(parser, args, checkpoint)
         config.ckpt_path = str(path)
-        if not is_fit:
-            _print_checkpoint(path)
+        if not is_fit and is_first_process():
+            print(f"Checkpoint: {path}", file=sys.stderr)
 
     def _take_hparams(self, parser: LightningArgumentParser, args: ArgsType, checkpoint: Checkpoint) -> None:
         subcommand = self.config.subcommand
@@ -249,22 +245,6 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _make_model(checkpoint: Checkpoint) -> MNISTClassifier:
-    try:
-        model = MNISTClassifier(**checkpoint.hparams).eval()
-        model.load_state_dict(checkpoint.weights)
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise UserError(damaged(checkpoint.path)) from error
-    return model
-
-
-def _make_datamodule(checkpoint: Checkpoint, data_dir: Path = Path("data")) -> MNISTDataModule:
-    try:
-        return MNISTDataModule(data_dir, **checkpoint.data_hparams)
-    except (TypeError, ValueError) as error:
-        raise UserError(damaged(checkpoint.path)) from error
-
-
 def run_lightning(descriptions: dict[str, str]) -> None:
     """Run ``fit``, ``validate``, ``test`` or ``predict``, as ``sys.argv`` says.
 
@@ -287,49 +267,3 @@ def run_lightning(descriptions: dict[str, str]) -> None:
         auto_configure_optimizers=False,  # the module does
         load_from_checkpoint_support=False,  # the hyperparameters are plain values, which need no instantiator
     )
-
-
-def run_tool(command: str, description: str) -> None:
-    """Run a function of ``tools/`` with the options in ``sys.argv``.
-
-    Args:
-        command: The function's name, and its file's. Its parameters become options, except for these, which it is given
-            if it has them: ``model`` (MNISTClassifier with the checkpoint's weights), ``datamodule`` (MNISTDataModule
-            with the checkpoint's hyperparameters), ``checkpoint`` (its path) and ``epoch`` (its epoch, from 1).
-        description: What it does, in one sentence.
-    """
-    # Imported here: most of what a tool needs comes with an extra, and takes its time.
-    tool: Callable[..., None] = getattr(import_module(f"mnist_lit.tools.{command}"), command)
-    parser = ArgumentParser(prog=f"python -m mnist_lit {command}", description=description, exit_on_error=False)
-    parser.add_argument("--ckpt_path", default="best", help=_OF_NETWORK)
-    parser.add_argument("--data.data_dir", default="data", help="Folder of the data, if they are needed.")
-    parser.add_argument("--trainer.default_root_dir", default=".", help="Where lightning_logs is.")
-    given: set[str | int] = {"model", "datamodule", "checkpoint", "epoch"}
-    parser.add_function_arguments(tool, as_group=False, skip=given)
-    options = parser.parse_args(sys.argv[2:])
-    data_dir = require_local(Path(options.data.data_dir), "--data.data_dir")
-    checkpoint = read_checkpoint(find_checkpoint(options.ckpt_path, Path(options.trainer.default_root_dir)))
-    names = signature(tool).parameters
-    if "datamodule" in names:
-        checkpoint.require_mnist()
-    _print_checkpoint(checkpoint.path)
-    values = {
-        **vars(options),
-        "model": _make_model(checkpoint),
-        "datamodule": _make_datamodule(checkpoint, data_dir),
-        "checkpoint": checkpoint.path,
-        "epoch": checkpoint.content["epoch"] + 1 if "epoch" in checkpoint.content else None,  # the package's has none
-    }
-    tool(**{name: values[name] for name in names})
-
-
-def continue_command(checkpoint: Path) -> str:
-    """Return the command that continues the run of this process from a checkpoint."""
-    config = checkpoint.parent.parent / "config.yaml"
-    options = ["--config", os.path.relpath(config)] if config.is_file() else sys.argv[2:]
-    return shlex.join(["python", "-m", "mnist_lit", "fit", *options, "--ckpt_path", os.path.relpath(checkpoint)])
-
-
-def _print_checkpoint(path: Path) -> None:
-    if is_first_process():
-        print(f"Checkpoint: {path}", file=sys.stderr)

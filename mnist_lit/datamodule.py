@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch import Tensor
 
 from mnist_lit import mnist
 from mnist_lit.augment import RandomDistortion
@@ -32,6 +31,9 @@ class MNISTDataModule(LightningDataModule):
         seed: Seed of the order of the training images and of their distortions, 0 to 4294967295; by default that of
             ``seed_everything``, else 0.
         augment: Random distortion of the training images: a RandomDistortion, or its arguments.
+
+    Attributes:
+        train_data: After ``setup("fit")``, training images, uint8 ``(N, 28, 28)``, and labels, int64 ``(N,)``.
 
     Raises:
         UserError: If an argument is out of range.
@@ -83,12 +85,7 @@ class MNISTDataModule(LightningDataModule):
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(_SPLIT_SEED))
         val, train = order[: self.val_size], order[self.val_size :].sort().values
         self._val = images[val], labels[val]
-        self._train = images[train], labels[train]
-
-    @property
-    def train_data(self) -> tuple[Tensor, Tensor]:
-        """The training images, uint8 ``(N, 28, 28)``, and their labels, int64 ``(N,)``, in their order."""
-        return self._train
+        self.train_data = images[train], labels[train]
 
     def train_dataloader(self) -> TensorBatches:
         """Return the training batches, shuffled and distorted differently in each epoch; this process's share of each.
@@ -97,7 +94,7 @@ class MNISTDataModule(LightningDataModule):
         """
         shuffle = not getattr(self.trainer, "overfit_batches", 0)
         device = self.trainer.strategy.root_device if self.trainer else "cpu"
-        return TensorBatches(*self._train, self.batch_size, self._share, self.seed, shuffle, self.augment, device)
+        return TensorBatches(*self.train_data, self.batch_size, self._share, self.seed, shuffle, self.augment, device)
 
     def val_dataloader(self) -> TensorBatches:
         """Return the batches of the validation images, in a fixed order; none if ``val_size`` is 0."""

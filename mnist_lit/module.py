@@ -8,7 +8,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn import functional as F
-from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import ConstantLR, OneCycleLR
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -26,7 +26,6 @@ class MNISTClassifier(LightningModule):
     Logs ``train_loss``, ``train_acc``, ``val_loss``, ``val_acc``, ``test_loss`` and ``test_acc`` once an epoch:
     cross-entropy in nats, ``train_loss`` the mean over the batches and the others over the images, and plain accuracy
     in [0, 1]. The training metrics are those of the steps as they were made, while the network changed.
-    ``tools/tensorboard.py`` logs the scores that are only looked at in TensorBoard.
 
     Args:
         hidden_sizes: Number of units of each hidden layer, each at least 1.
@@ -67,11 +66,6 @@ class MNISTClassifier(LightningModule):
             raise UserError(f"schedule must be one of {', '.join(get_args(Schedule))}, got {schedule!r}")
         hidden_sizes = tuple(hidden_sizes)  # save_hyperparameters keeps what it finds here, from YAML a list
         self.save_hyperparameters()
-        self.lr = lr
-        self.momentum = momentum
-        self.nesterov = nesterov
-        self.weight_decay = weight_decay
-        self.schedule = schedule
         self.network = MLP(hidden_sizes, activation)
         self.train_metrics = TrainMetrics()
         self.val_loss = MeanMetric(nan_strategy=math.nan)  # NaN stays NaN: a network that diverged must not look well
@@ -129,10 +123,8 @@ class MNISTClassifier(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the names of the classes whose hyperparameters the checkpoint has."""
         datamodule = getattr(self.trainer, "datamodule", None)
-        checkpoint["classes"] = {
-            "model": type(self).__qualname__,
-            "datamodule": type(datamodule).__qualname__ if datamodule else None,
-        }
+        data = type(datamodule).__qualname__ if datamodule else None
+        checkpoint["classes"] = {"model": type(self).__qualname__, "datamodule": data}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Log ``val_loss`` and ``val_acc``, and return the logits."""
@@ -159,23 +151,12 @@ class MNISTClassifier(LightningModule):
         return torch.softmax(self(images), dim=1)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return SGD and the schedule of its learning rate.
-
-        Raises:
-            UserError: If ``one_cycle`` is asked of a run whose number of steps is not known beforehand.
-        """
-        optimizer = torch.optim.SGD(
-            self.parameters(),
-            lr=self.lr,
-            momentum=self.momentum,
-            nesterov=self.nesterov,
-            weight_decay=self.weight_decay,
-            # Lightning cannot clip gradients of a fused optimizer in mixed precision. Fused, SGD takes half the time,
-            # and without momentum gives the same weights to the last bit.
-            fused=not self.trainer.gradient_clip_val,
-        )
-        scheduler: LRScheduler
-        if self.schedule == "one_cycle":
+        """Return SGD and its schedule; a UserError if one_cycle cannot know the number of steps beforehand."""
+        # Fused, SGD takes half the time. Lightning cannot clip gradients of a fused optimizer in mixed precision.
+        names = "lr", "momentum", "nesterov", "weight_decay"
+        options = {name: self.hparams[name] for name in names}
+        optimizer = torch.optim.SGD(self.parameters(), **options, fused=not self.trainer.gradient_clip_val)
+        if self.hparams["schedule"] == "one_cycle":
             steps = self.trainer.estimated_stepping_batches
             if not 0 < steps < math.inf:
                 raise UserError(
@@ -183,12 +164,7 @@ class MNISTClassifier(LightningModule):
                     "it follows from max_epochs, max_steps and limit_train_batches; or set schedule constant"
                 )
             # cycle_momentum would move the momentum too, away from what the user set
-            scheduler = OneCycleLR(optimizer, max_lr=self.lr, total_steps=int(steps), cycle_momentum=False)
-            interval = "step"
-        else:
-            scheduler = ConstantLR(optimizer, factor=1.0)  # changes nothing; gives the curve of the learning rate
-            interval = "epoch"
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": interval, "name": "lr"},
-        }
+            one_cycle = OneCycleLR(optimizer, max_lr=options["lr"], total_steps=int(steps), cycle_momentum=False)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": one_cycle, "interval": "step", "name": "lr"}}
+        constant = ConstantLR(optimizer, factor=1.0)  # changes nothing; gives the curve of the learning rate
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": constant, "name": "lr"}}

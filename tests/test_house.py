@@ -24,7 +24,7 @@ def part(module: str) -> str:
     first = module.split(".")[0]
     if first in CORE:
         return "core"
-    if first in ("cli", "read", "__main__"):
+    if first in ("cli", "__main__"):
         return "commands"
     return first if first in MAY_IMPORT else "names"
 

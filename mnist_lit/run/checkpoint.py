@@ -1,13 +1,10 @@
 """The checkpoints of a run."""
 
-import os
-import re
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
 
 from mnist_lit.errors import UserError, check_range
@@ -15,7 +12,7 @@ from mnist_lit.run.checkpoint_io import use_whole_files
 from mnist_lit.run.connector import RunConnector
 from mnist_lit.run.folder import RunFolder, RunLogger, run_dir_of
 from mnist_lit.run.interruption import Interruption, TrainingInterruptedError, forget_requeued
-from mnist_lit.run.state import RunState
+from mnist_lit.run.state import RunState, more_follows
 
 
 class RunCheckpoint(Checkpoint):
@@ -139,16 +136,8 @@ class RunCheckpoint(Checkpoint):
         if not self._keeps:
             return
         assert self.folder is not None
-        if self.folder.path is None and isinstance(trainer.logger, CSVLogger | TensorBoardLogger):
-            run_dir = run_dir_of(Path(trainer.logger.log_dir, "checkpoints", "any"))
-            is_named = run_dir and re.fullmatch(r"version_\d+", run_dir.name)  # so that the commands find it
-            if run_dir and is_named and run_dir.parent.parent == Path(trainer.default_root_dir).resolve():
-                self.folder.path = run_dir
-                if any(run_dir.glob("checkpoints/*.ckpt")):
-                    raise UserError(
-                        f"{os.path.relpath(run_dir)} holds the checkpoints of another run: continue it with "
-                        "--ckpt_path, or give the logger another version"
-                    )
+        if self.folder.path is None:
+            self.folder.adopt(trainer)
         path = self.folder.lock()
         self.folder.path = Path(trainer.strategy.broadcast(path))
 
@@ -174,7 +163,7 @@ class RunCheckpoint(Checkpoint):
         self._due |= self._step % self.every_n_train_steps == 0 and not self._accumulating
         self._due |= self._step == trainer.max_steps or self._signum > 0
         self._note_stop(trainer)
-        if not _more_follows(trainer):
+        if not more_follows(trainer):
             self._save_within_epoch(trainer, outputs.get("loss"))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -197,7 +186,7 @@ class RunCheckpoint(Checkpoint):
         if not _is_finite(loss):
             raise UserError(
                 f"the training diverged in epoch {trainer.current_epoch + 1}: its loss is {loss} with --model.lr "
-                f"{getattr(pl_module, 'lr', None)}; try a lower learning rate"
+                f"{pl_module.hparams.get('lr')}; try a lower learning rate"
             )
         if not trainer.is_last_batch:
             return  # the epoch was cut short: from the checkpoint of its last step it can be finished
@@ -267,13 +256,6 @@ class RunCheckpoint(Checkpoint):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add what a run within an epoch goes on from."""
         self._state.save(trainer, pl_module, checkpoint)
-
-
-def _more_follows(trainer: Trainer) -> bool:
-    # A validation or the end of the epoch that follows belongs to the step: the run cannot go on from before it.
-    fit_loop = trainer.fit_loop
-    assert fit_loop._data_fetcher is not None
-    return trainer.is_last_batch or fit_loop.epoch_loop._should_check_val_fx(fit_loop._data_fetcher)
 
 
 def _is_finite(loss: Tensor | None) -> bool:

@@ -1,6 +1,8 @@
 """The folder of a run, and what is written into it beside the checkpoints."""
 
 import errno
+import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from filelock import FileLock, Timeout
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.core.saving import save_hparams_to_yaml
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from mnist_lit.errors import UserError
@@ -55,6 +57,25 @@ class RunFolder:
             run_dir = None
         self.release()
         self.path, self.is_new = run_dir, False
+
+    def adopt(self, trainer: Trainer) -> None:
+        """Take the folder in which a logger of the user's writes, if it is one of a run of ``root``.
+
+        Raises:
+            UserError: If there are checkpoints in it: they are of another run.
+        """
+        if not isinstance(trainer.logger, CSVLogger | TensorBoardLogger):
+            return
+        run_dir = Path(trainer.logger.log_dir).resolve()
+        is_ours = run_dir.parent == Path(trainer.default_root_dir).resolve() / "lightning_logs"
+        if not is_ours or not re.fullmatch(r"version_\d+", run_dir.name):  # the commands would not find it
+            return
+        if any(run_dir.glob("checkpoints/*.ckpt")):
+            raise UserError(
+                f"{os.path.relpath(run_dir)} holds the checkpoints of another run: continue it with --ckpt_path, or "
+                "give the logger another version"
+            )
+        self.path = run_dir
 
     def open(self) -> Path:
         """Return the folder, made where needed."""

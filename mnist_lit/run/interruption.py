@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -29,6 +30,13 @@ class TrainingInterruptedError(Exception):
         super().__init__(f"stopped by {signal.Signals(signum).name}; {saved}")
         self.signum = signum
         self.path = path
+
+
+def continue_command(checkpoint: Path) -> str:
+    """Return the command that continues the run of this process from a checkpoint."""
+    config = checkpoint.parent.parent / "config.yaml"
+    options = ["--config", os.path.relpath(config)] if config.is_file() else sys.argv[2:]
+    return shlex.join(["python", "-m", "mnist_lit", "fit", *options, "--ckpt_path", os.path.relpath(checkpoint)])
 
 
 class Interruption:

@@ -40,7 +40,7 @@ def check_options(config: Namespace, model: MNISTClassifier, datamodule: MNISTDa
             )
         if isinstance(callback, BackboneFinetuning):
             raise UserError("BackboneFinetuning needs a pretrained backbone, which this network does not have")
-        if isinstance(callback, BatchSizeFinder) and model.schedule == "one_cycle":
+        if isinstance(callback, BatchSizeFinder) and model.hparams["schedule"] == "one_cycle":
             raise UserError("BatchSizeFinder tries steps that a one_cycle does not have: set --model.schedule constant")
         monitor = getattr(callback, "monitor", None)
         if fits and monitor is not None and monitor not in metrics:

@@ -93,7 +93,7 @@ class RunState:
             if not isinstance(schedule, OneCycleLR):
                 continue
             before, self._cycle = schedule.total_steps if is_continued else self._cycle, int(steps)
-            group, lr = schedule.optimizer.param_groups[0], getattr(trainer.lightning_module, "lr", None)
+            group, lr = schedule.optimizer.param_groups[0], trainer.lightning_module.hparams.get("lr")
             if group["max_lr"] != lr or group["lr"] != schedule.get_last_lr()[0]:
                 trainer.strategy.setup_optimizers(trainer)  # LearningRateFinder has found another rate
                 continue
@@ -104,6 +104,13 @@ class RunState:
                     "from a checkpoint, and keep max_epochs and the number of batches as they were (only a constant "
                     "schedule can go on for longer)"
                 )
+
+
+def more_follows(trainer: Trainer) -> bool:
+    """Return whether a validation or the end of the epoch belongs to the last step: no run goes on from before it."""
+    fit_loop = trainer.fit_loop
+    assert fit_loop._data_fetcher is not None
+    return trainer.is_last_batch or fit_loop.epoch_loop._should_check_val_fx(fit_loop._data_fetcher)
 
 
 def _put_between_epochs(checkpoint: dict[str, Any]) -> bool:

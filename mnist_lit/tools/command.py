@@ -1,0 +1,71 @@
+"""The functions of ``tools/`` as commands, with a checkpoint's model and data."""
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from inspect import signature
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+
+from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.errors import UserError
+from mnist_lit.files import Checkpoint, damaged, find_checkpoint, read_checkpoint, require_local
+from mnist_lit.module import MNISTClassifier
+
+OF_NETWORK = (
+    "Checkpoint of the network: a file, a run's folder, best (the default) or last of the newest run, or pretrained"
+)
+"""Help for ``--ckpt_path``."""
+
+
+def make_model(checkpoint: Checkpoint) -> MNISTClassifier:
+    """Return the model of a checkpoint, in evaluation mode; a UserError if it is damaged."""
+    try:
+        model = MNISTClassifier(**checkpoint.hparams).eval()
+        model.load_state_dict(checkpoint.weights)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise UserError(damaged(checkpoint.path)) from error
+    return model
+
+
+def make_datamodule(checkpoint: Checkpoint, data_dir: Path = Path("data")) -> MNISTDataModule:
+    """Return the datamodule of a checkpoint; a UserError if it is damaged."""
+    try:
+        return MNISTDataModule(data_dir, **checkpoint.data_hparams)
+    except (TypeError, ValueError) as error:
+        raise UserError(damaged(checkpoint.path)) from error
+
+
+def run_tool(command: str, description: str) -> None:
+    """Run a function of ``tools/`` with the options in ``sys.argv``.
+
+    Args:
+        command: The function's name, and its file's. Its parameters become options, except for these, which it is given
+            if it has them: ``model`` (MNISTClassifier with the checkpoint's weights), ``datamodule`` (MNISTDataModule
+            with the checkpoint's hyperparameters), ``checkpoint`` (its path) and ``epoch`` (its epoch, from 1).
+        description: What it does, in one sentence.
+    """
+    # Imported here: most of what a tool needs comes with an extra, and takes its time.
+    tool: Callable[..., None] = getattr(import_module(f"mnist_lit.tools.{command}"), command)
+    parser = ArgumentParser(prog=f"python -m mnist_lit {command}", description=description, exit_on_error=False)
+    parser.add_argument("--ckpt_path", default="best", help=OF_NETWORK)
+    parser.add_argument("--data.data_dir", default="data", help="Folder of the data, if they are needed.")
+    parser.add_argument("--trainer.default_root_dir", default=".", help="Where lightning_logs is.")
+    given: set[str | int] = {"model", "datamodule", "checkpoint", "epoch"}
+    parser.add_function_arguments(tool, as_group=False, skip=given)
+    options = parser.parse_args(sys.argv[2:])
+    data_dir = require_local(Path(options.data.data_dir), "--data.data_dir")
+    checkpoint = read_checkpoint(find_checkpoint(options.ckpt_path, Path(options.trainer.default_root_dir)))
+    names = signature(tool).parameters
+    if "datamodule" in names:
+        checkpoint.require_mnist()
+    print(f"Checkpoint: {checkpoint.path}", file=sys.stderr)
+    values = {
+        **vars(options),
+        "model": make_model(checkpoint),
+        "datamodule": make_datamodule(checkpoint, data_dir),
+        "checkpoint": checkpoint.path,
+        "epoch": checkpoint.content["epoch"] + 1 if "epoch" in checkpoint.content else None,  # the package's has none
+    }
+    tool(**{name: values[name] for name in names})
