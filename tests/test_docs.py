@@ -1,4 +1,4 @@
-"""The README and the pages of docs/: their examples run, and what they point at is there."""
+"""The README and the pages of docs/: their examples run, and their links lead somewhere."""
 
 import re
 import shutil
@@ -14,7 +14,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "conf
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_examples_of_a_page_run(cli: CLI, data_dir: Path, tmp_path: Path, page: Path) -> None:
+def test_each_example_of_a_page_runs_by_itself(
+    cli: CLI, data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], page: Path
+) -> None:
     examples = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     if page.name == "library.md":
         pytest.importorskip("onnxruntime", reason="onnxruntime comes with the extra 'export'")
@@ -24,37 +26,43 @@ def test_the_examples_of_a_page_run(cli: CLI, data_dir: Path, tmp_path: Path, pa
         assert cli("fit", "--trainer.max_steps=60").status == 0
         for kind in "onnx", "pt2":
             assert cli("export", "--ckpt_path=pretrained", f"--format={kind}", f"--output=digits.{kind}").status == 0
-        assert len(examples) == 8
+        assert len(examples) == 10
     if examples:
         shutil.copytree(data_dir / "MNIST", tmp_path / "data" / "MNIST")
         for folder in "docs", "configs":
             shutil.copytree(ROOT / folder, tmp_path / folder)
-    names: dict[str, Any] = {}
+    capsys.readouterr()
+    ends: list[dict[str, Any]] = []  # the names of each example at its end
     for example in examples:
         shorter = re.sub(r"max_epochs=\d+", "max_epochs=1, limit_train_batches=20, enable_progress_bar=False", example)
+        ends.append({})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Lightning's, of runs so short
-            exec(shorter, names)
+            exec(shorter, ends[-1])
+    printed = capsys.readouterr().out.splitlines()
+    for line in re.findall(r"^ *print\(.*\)  # (\S+)$", "".join(examples), re.MULTILINE):
+        assert line in printed
+    for trainer in (names["trainer"] for names in ends if "trainer" in names):
+        assert trainer.global_step == 20
     if page.name == "README.md":
-        assert names["digit"] == 4
-        assert names["probabilities"].shape == (1, 10)
+        assert ends[0]["probabilities"].shape == (1, 10)
     if page.name == "library.md":
-        assert names["trainer"].datamodule.raw_dir.parent.name == "FashionMNIST"
-        assert names["trainer"].global_step == 20
-        assert names["logits"].shape == (5, 10)
+        assert ends[0]["probabilities"].shape == (5, 10)
+        assert ends[6]["trainer"].datamodule.raw_dir.parent.name == "FashionMNIST"
+        assert ends[8]["logits"].shape == ends[9]["logits"].shape == (5, 10)
         assert Path("curves.png").stat().st_size > 10_000
         assert Path("distortions.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_what_a_page_points_at_is_there(page: Path) -> None:
+def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
     for place in re.findall(r"\]\((?!http|#)([^)#]+)", page.read_text(encoding="utf-8")):
         assert (page.parent / place).exists(), place
 
 
 def test_the_readme_names_each_file_and_folder_of_the_package() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    rooms = [ROOT / "mnist_lit" / room for room in ("run", "pictures", "tools")]
+    rooms = [ROOT / "mnist_lit" / room for room in ("mnist", "run", "pictures", "tools")]
     for path in [*(ROOT / "mnist_lit").glob("[a-z]*.py"), *rooms]:
         assert f"(mnist_lit/{path.name})" in readme
     for page in PAGES[1:]:
