@@ -4,14 +4,17 @@
 
 Each run has the one-cycle learning rate and is of one of several kinds, with distorted images and averaged weights for
 one, or with validation within the epoch. It is killed with SIGKILL, from which no process can save itself, and is
-continued from the newer one of its best and last checkpoints, until it is through. Afterwards its weights, both
+continued from the newer one of its best and last checkpoints, until it is through. One kind is tested each time before
+it is continued, and one is stopped by SLURM's signal and started again by the same command. Afterwards its weights, both
 checkpoints and all curves are compared with those of a run of its kind that was left alone.
 """
 
 import argparse
 import logging
 import multiprocessing
+import os
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -52,6 +55,11 @@ KINDS = [
     ("--data.val_size=0", "--trainer.max_steps=85", "--trainer.max_epochs=-1"),
 ]
 """Options of the kinds of run that are continued."""
+TESTED = ("--data.augment.rotation=10", "--trainer.log_every_n_steps=15")
+"""The kind that is tested each time before it is continued."""
+REQUEUED = ("--data.augment.rotation=10", "--trainer.log_every_n_steps=25")
+"""The kind whose job SLURM starts again."""
+SLURM = {"NTASKS": "1", "JOB_ID": "77", "NNODES": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0", "NODELIST": "vm"}
 
 
 def fit(root: Path, data_dir: Path, options: Sequence[str], step: "Synchronized[int]", checkpoint: Path | None) -> None:
@@ -69,11 +77,18 @@ def fit(root: Path, data_dir: Path, options: Sequence[str], step: "Synchronized[
         return training_step(self, batch, batch_idx)
 
     command = ["fit", *OPTIONS, *options, f"--trainer.default_root_dir={root}", f"--data.data_dir={data_dir}"]
-    sys.argv = ["mnist_lit", *command, *([f"--ckpt_path={checkpoint}"] if checkpoint else [])]
+    if tuple(options) == REQUEUED:
+        os.environ |= {f"SLURM_{name}": value for name, value in SLURM.items()}
+        os.environ["PATH"] = f"{root}:{os.environ['PATH']}"  # a scontrol is there
+        checkpoint = None
     # A subclass would not do, for the command makes the model itself.
     replaced = patch.object(MNISTClassifier, "training_step", tell)
     with Path(root, "output.txt").open("a") as output, replaced:
         sys.stdout = sys.stderr = output
+        if tuple(options) == TESTED and checkpoint:
+            sys.argv = ["mnist_lit", "test", f"--ckpt_path={checkpoint}", f"--data.data_dir={data_dir}"]
+            mnist_lit()
+        sys.argv = ["mnist_lit", *command, *([f"--ckpt_path={checkpoint}"] if checkpoint else [])]
         mnist_lit()
 
 
@@ -114,6 +129,8 @@ class Killer:
         """Train in ``root``, killed up to ``kills`` times, each within ``longest`` seconds of a start."""
         result = Result()
         root.mkdir(parents=True)
+        (root / "scontrol").write_text("#!/bin/sh\n")
+        (root / "scontrol").chmod(0o755)
         step = self.context.Value("i", 0)
         while True:
             checkpoints = sorted(root.glob("lightning_logs/*/checkpoints/*.ckpt"))
@@ -124,7 +141,10 @@ class Killer:
             process.join(random_.uniform(0, longest) if result.kills < kills else None)
             if process.exitcode is not None:
                 break
-            process.kill()
+            if tuple(options) == REQUEUED:
+                os.kill(process.pid or 0, signal.SIGUSR1)
+            else:
+                process.kill()
             process.join()
             result.kills += 1
             # TensorBoard reads a run's files in the order of their names: of the second, then of the process's id, as
@@ -164,12 +184,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         number = 0
         while total.kills < arguments.kills:
-            root, options = Path(folder, f"run_{number}"), KINDS[number % len(KINDS)]
-            reference = Path(folder, f"reference_{number % len(KINDS)}")
+            kinds = [*KINDS, TESTED, REQUEUED]
+            root, options = Path(folder, f"run_{number}"), kinds[number % len(kinds)]
+            reference = Path(folder, f"reference_{number % len(kinds)}")
             if not reference.exists():
                 killer.run(reference, options, 0, random.Random())
             result = killer.run(root, options, arguments.kills_per_run, random.Random(number))
-            run = max(root.glob("lightning_logs/*/checkpoints/last.ckpt")).parent.parent
+            last = root.glob("lightning_logs/version_*/checkpoints/last.ckpt")  # a job may have begun several runs
+            run = max(last, key=lambda path: path.stat().st_mtime).parent.parent
             result.different = differences(run, reference / "lightning_logs" / "version_0")
             print(f"| {number} | {_row(result)}", flush=True)
             total.kills += result.kills
