@@ -3,6 +3,7 @@
 import argparse
 import gc
 import os
+import re
 import signal
 import sys
 import threading
@@ -32,8 +33,8 @@ def main() -> None:
     """Run the command that ``sys.argv`` names.
 
     Raises:
-        SystemExit: With status 1 and one sentence on an error that the user can mend, 2 on one in the arguments, and
-            128 plus its number after a signal, as the shell has it.
+        SystemExit: With status 1 and one sentence on an error that the user can correct, 2 on one in the arguments, and
+            128 plus its number after a signal, as in the shell.
     """
     command = sys.argv[1] if len(sys.argv) > 1 else ""
     if command in ("-h", "--help"):
@@ -125,7 +126,9 @@ def _run(command: str) -> None:
             sys.exit(128 + signal.SIGINT)
         raise
     except argparse.ArgumentError as error:  # jsonargparse's, too
-        _fail(str(error).replace("arguments are required: ", "arguments are required: --"), 2)
+        message = str(error).replace("arguments are required: ", "arguments are required: --")
+        is_no_list = r'Parser key "(\S+)":\s+Expected a <class .tuple.>. Got value: (\S+)'
+        _fail(re.sub(is_no_list, r"--\1 is a list: write --\1 '[\2]'", message), 2)
     except (ImportError, MisconfigurationException, RuntimeError, ValueError) as error:
         cause: BaseException | None = error
         while cause and not isinstance(cause, UserError | MisconfigurationException):

@@ -5,8 +5,8 @@
 Each run has the one-cycle learning rate and is of one of several kinds, with distorted images and averaged weights for
 one, or with validation within the epoch. It is killed with SIGKILL, from which no process can save itself, and is
 continued from the newer one of its best and last checkpoints, until it is through. One kind is tested each time before
-it is continued, and one is stopped by SLURM's signal and started again by the same command. Afterwards its weights, both
-checkpoints and all curves are compared with those of a run of its kind that was left alone.
+it is continued, and one is stopped by SLURM's signal and started again by the same command. Afterwards its weights,
+both checkpoints and all curves are compared with those of a run of its kind that was left alone.
 """
 
 import argparse

@@ -77,7 +77,7 @@ def find_digit(image: Image.Image) -> tuple[Tensor, tuple[int, int, int, int]]:
 
 
 def place(digit: Tensor) -> Tensor:
-    """Return ink as MNIST has it: in a box of 20x20 pixels, its centre of mass in the middle of 28x28.
+    """Return ink in the form of MNIST: in a box of 20x20 pixels, its centre of mass in the middle of 28x28.
 
     Args:
         digit: Float ``(H, W)``, 0 outside of the ink, which reaches to its edges.

@@ -17,9 +17,9 @@ from mnist_lit.module import MNISTClassifier
 from mnist_lit.network import Batch
 from mnist_lit.run.checkpoint import RunCheckpoint
 from mnist_lit.run.folder import SaveConfigAtFirstStep
-from mnist_lit.run.progress import EpochLines
+from mnist_lit.run.progress import EpochBar, EpochLines
 
-# What hears of a batch, or has a part in its step.
+# Hooks that are called for each batch, and methods that are part of a step.
 _HOOKS = (
     "on_train_batch_start",
     "on_train_batch_end",
@@ -43,11 +43,11 @@ _TRANSFER = "on_before_batch_transfer", "transfer_batch_to_device", "on_after_ba
 class StepsPerExecution(Callback):
     """Makes many steps in one round of Lightning's loop, whose hooks take as long as the step of a small network.
 
-    As Keras has it in ``Model.compile(steps_per_execution=...)``. All that a run writes is equal to the last bit to one
-    step a round: weights, metrics, curves, checkpoints. Callbacks hear of the last step of each round. A round is
-    shorter where something is due: validation, a point of a curve, a checkpoint, the end of the epoch or of the run.
+    As Keras's ``Model.compile(steps_per_execution=...)`` does. All that a run writes is equal to the last bit to one
+    step a round: weights, metrics, curves, checkpoints. Callbacks are called for the last step of each round. A round
+    is shorter where something is due: validation, a point of a curve, a checkpoint, the end of the epoch or of the run.
 
-    It has no effect where a step is more than a plain loop's, or where something wants to hear of each: several
+    It has no effect where a step is more than a plain loop's, or where something is called for each: several
     processes, another precision than 32 bits, gradients that are accumulated or clipped, a profiler, a callback of
     one's own with hooks for each batch, a subclass of MNISTClassifier with other steps, other data, data without a
     length.
@@ -102,7 +102,7 @@ class _Rounds(_TrainingEpochLoop):
         trainer, batches, steps = self.trainer, self.batch_progress.current.ready, self.global_step
         validated = self.batch_progress.total.ready if trainer.check_val_every_n_epoch is None else batches
         counts = [
-            (batches, self._most),  # counted anew in each epoch: so the bar of the command line moves evenly
+            (batches, self._most),  # counted again in each epoch: so the bar of the command line moves evenly
             (batches, trainer.num_training_batches),
             (validated, trainer.val_check_batch),
             (self._batches_that_stepped, trainer.log_every_n_steps),
@@ -147,10 +147,11 @@ class _Rounds(_TrainingEpochLoop):
 
 
 def _can_be_plain(trainer: Trainer) -> bool:
-    """Return whether a step is that of a plain loop, and nothing wants to hear of each."""
-    # These have nothing to do but where a round ends.
+    """Return whether a step is that of a plain loop, and nothing is called for each."""
+    # These have nothing to do except where a round ends.
     known = (
         Callback,
+        EpochBar,
         EpochLines,
         LearningRateMonitor,
         ModelCheckpoint,

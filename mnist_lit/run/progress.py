@@ -1,9 +1,25 @@
-"""The line for each epoch."""
+"""The line for each epoch, and the bar on a terminal."""
 
 from typing import Any
 
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
+
+
+class EpochBar(TQDMProgressBar):
+    """The bar of an epoch within 80 columns, the validation accuracy first."""
+
+    BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=50, leave=True)
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """Return the metrics in the order in which they are shown."""
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        first = {name: metrics[name] for name in ("val_acc", "train_loss") if name in metrics}
+        return first | metrics
 
 
 class EpochLines(ProgressBar):
@@ -27,7 +43,7 @@ class EpochLines(ProgressBar):
         """Print again."""
         self._enabled = True
 
-    # Callbacks hear of an epoch's end before the module, which then logs train_loss. So each line is printed when the
+    # The module logs train_loss after this callback's hook at the end of an epoch. So each line is printed when the
     # next epoch or the end comes.
 
     def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:

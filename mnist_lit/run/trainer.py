@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import ProgressBar
 
 from mnist_lit.errors import UserError
 from mnist_lit.run.checkpoint import RunCheckpoint
@@ -18,11 +18,11 @@ from mnist_lit.run.connector import RunConnector
 from mnist_lit.run.execution import StepsPerExecution
 from mnist_lit.run.folder import RunFolder, RunLogger, SaveConfigAtFirstStep
 from mnist_lit.run.options import as_list
-from mnist_lit.run.progress import EpochLines
+from mnist_lit.run.progress import EpochBar, EpochLines
 
 
 def make_trainer(**options: Any) -> Trainer:
-    """Return a Trainer as the command line has it.
+    """Return a Trainer with the callbacks, the logger and the folder of the command line.
 
     It has the folder of a run and its lock, whole checkpoint files, exact continuation, many steps in one round of
     Lightning's loop, and a line for each epoch where there is no terminal. ``ckpt_path`` of its methods also takes
@@ -77,7 +77,7 @@ def _own_callbacks(options: dict[str, Any], users: list[Any]) -> list[Callback]:
     if options.get("enable_progress_bar") is not False and not has_bar:
         # The default bar, rich's, reads every metric whenever a step ends.
         is_terminal = sys.stdout.isatty()
-        callbacks.append(TQDMProgressBar(refresh_rate=50, leave=True) if is_terminal else EpochLines())
+        callbacks.append(EpochBar() if is_terminal else EpochLines())
     return callbacks
 
 

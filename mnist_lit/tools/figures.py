@@ -77,7 +77,7 @@ def draw_mistakes(images: Tensor, probabilities: Tensor, labels: Tensor, count: 
 
 
 def draw_distortions(datamodule: MNISTDataModule, rows: int = 7) -> Tensor:
-    """Return a training digit of each kind, and below it as the network sees it in training: each time anew.
+    """Return a training digit of each kind, and below it as the network sees it in training, differently each time.
 
     Args:
         datamodule: Set up for ``fit``, with a distortion.

@@ -92,7 +92,7 @@ def report(
         sections.append(_section("How it learned", _image(draw_curves(run_dir))))
     if datamodule.augment:
         datamodule.setup("fit")
-        text = "Digits as they are, and below each as they are distorted in training, anew each time."
+        text = "Digits as they are, and below each as they are distorted in training, differently each time."
         sections.append(_section("What it learned from", _image(draw_distortions(datamodule)), text))
     if isinstance(network, MLP):
         text = "The weights of each unit of the first layer: red where it looks for ink, blue where for none."

@@ -104,7 +104,7 @@ class TensorBoardSummary(LearningRateMonitor):
     def _log_best(self, trainer: Trainer, pl_module: LightningModule) -> None:
         step = trainer.global_step - 1  # where Lightning logs val_acc
         scores = [float(trainer.callback_metrics["val_acc"])]
-        for callback in trainer.checkpoint_callbacks:  # they have the best score so far, and hear of this one later
+        for callback in trainer.checkpoint_callbacks:  # they have the best score so far, without this one
             if getattr(callback, "monitor", "val_acc") == "val_acc":
                 scores.append(float(getattr(callback, "best_model_score", None) or 0.0))
         metric = {"best_val_acc": max(scores)}
