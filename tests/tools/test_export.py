@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import resource
 import shutil
@@ -195,7 +196,11 @@ def test_an_onnx_files_input_and_output_have_names_and_shapes(file: Path) -> Non
     (taken,), (given,) = session.get_inputs(), session.get_outputs()
     assert (taken.name, taken.type, taken.shape) == ("images", "tensor(float)", ["batch", 1, 28, 28])
     assert (given.name, given.type, given.shape) == ("logits", "tensor(float)", ["batch", 10])
-    pytest.importorskip("onnx").checker.check_model(file, full_check=True)
+    onnx = pytest.importorskip("onnx")
+    onnx.checker.check_model(file, full_check=True)
+    model = onnx.load(file)
+    assert (model.ir_version, [each.version for each in model.opset_import]) == (8, [18])  # which older readers have
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"  # nothing is written into the home folder
 
 
 def test_a_file_does_not_tell_where_it_was_made(file: Path) -> None:
