@@ -41,6 +41,11 @@ CLI = Callable[..., Result]
 Images = tuple[Tensor, Tensor]
 
 
+def slow(*parameters: Any) -> Any:
+    """Return parameters of a test that takes long with them: ``python -m pytest -m slow`` runs it."""
+    return pytest.param(*parameters, marks=pytest.mark.slow)
+
+
 def assert_one_sentence(result: Result, *words: str) -> None:
     assert result.status != 0
     assert result.out == ""
@@ -54,6 +59,18 @@ def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
     """Return step and value of every point that TensorBoard shows."""
     events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def peak_memory() -> int:
+    """Return the highest memory of this process, in kilobytes."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1])
+
+
+def forget_peak_memory() -> int:
+    """Let the highest memory be what is in use now, after all the tests before in this process, and return it."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak_memory()
 
 
 @pytest.fixture(scope="session")
