@@ -168,6 +168,7 @@ def test_an_option_out_of_range_is_refused(options: dict[str, Any], message: str
         MNISTDataModule(**options)
 
 
+@pytest.mark.slow
 def test_the_wheel_brings_the_images_their_notice_and_the_pretrained_network(tmp_path: Path) -> None:
     root = Path(__file__).parent.parent
     source = tmp_path / "source"  # a copy, in which nothing lies about from an earlier build
