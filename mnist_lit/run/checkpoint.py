@@ -125,11 +125,7 @@ class RunCheckpoint(Checkpoint):
         self._state.load(checkpoint)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open the folder of the run.
-
-        Raises:
-            UserError: If it holds another run, or another process is at work in it.
-        """
+        """Open the folder of the run."""
         if not self._is_continued:
             self._state.drop_unfinished_epoch(trainer)
         self._interrupted = None

@@ -3,10 +3,11 @@
 import math
 import re
 import warnings
+from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import BackboneFinetuning, BatchSizeFinder, StochasticWeightAveraging, Timer
+from lightning.pytorch.callbacks import BatchSizeFinder, StochasticWeightAveraging, Timer
 
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import UserError
@@ -16,6 +17,14 @@ from mnist_lit.module import MNISTClassifier
 def as_list(value: object) -> list[object]:
     """Return an option's value that may be none, one or several as a list."""
     return value if isinstance(value, list) else [value] if value else []
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested options by their whole names, such as ``data.augment.rotation``."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
 
 
 def check_options(config: Namespace, model: MNISTClassifier, datamodule: MNISTDataModule, fits: bool) -> None:
@@ -38,8 +47,6 @@ def check_options(config: Namespace, model: MNISTClassifier, datamodule: MNISTDa
                 "StochasticWeightAveraging puts its average into no checkpoint: use WeightAveraging or "
                 "EMAWeightAveraging"
             )
-        if isinstance(callback, BackboneFinetuning):
-            raise UserError("BackboneFinetuning needs a pretrained backbone, which this network does not have")
         if isinstance(callback, BatchSizeFinder) and model.hparams["schedule"] == "one_cycle":
             raise UserError("BatchSizeFinder tries steps that a one_cycle does not have: set --model.schedule constant")
         monitor = getattr(callback, "monitor", None)
