@@ -23,9 +23,9 @@ from mnist_lit.module import MNISTClassifier
 from mnist_lit.run.checkpoint import RunCheckpoint
 from mnist_lit.run.folder import SaveConfigAtFirstStep, is_first_process, run_dir_of
 from mnist_lit.run.interruption import continue_command, find_requeued
-from mnist_lit.run.options import as_list, check_config, check_options, flatten, why_nothing
+from mnist_lit.run.options import as_list, check_config, check_options, why_nothing
 from mnist_lit.run.trainer import make_trainer
-from mnist_lit.tools.command import OF_NETWORK, make_datamodule, make_model
+from mnist_lit.tools.command import OF_NETWORK, flatten, make_datamodule, make_model
 from mnist_lit.tools.predict import write_predictions
 from mnist_lit.tools.tensorboard import TensorBoardSummary
 

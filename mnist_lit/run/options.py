@@ -3,7 +3,6 @@
 import math
 import re
 import warnings
-from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch import Trainer
@@ -17,14 +16,6 @@ from mnist_lit.module import MNISTClassifier
 def as_list(value: object) -> list[object]:
     """Return an option's value that may be none, one or several as a list."""
     return value if isinstance(value, list) else [value] if value else []
-
-
-def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested options by their whole names, such as ``data.augment.rotation``."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat
 
 
 def check_options(config: Namespace, model: MNISTClassifier, datamodule: MNISTDataModule, fits: bool) -> None:
