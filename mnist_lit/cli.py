@@ -62,7 +62,7 @@ class MNISTCLI(LightningCLI):
         except UnicodeDecodeError as error:
             raise UserError(f"a --config file is not UTF-8 text: {error}") from error
         config, is_fit = self.config[self.config.subcommand], self.config.subcommand == "fit"
-        root = require_local(Path(config.trainer.default_root_dir or "."), "--trainer.default_root_dir")
+        root = require_local(Path(config.trainer.default_root_dir or ".").expanduser(), "--trainer.default_root_dir")
         require_local(Path(config.data.data_dir), "--data.data_dir")
         name = config.ckpt_path or (find_requeued(root) if is_fit else "best")
         if name is None:
@@ -147,7 +147,7 @@ class MNISTCLI(LightningCLI):
         assert self._checkpoint is not None
         folder = run_dir_of(self._checkpoint.path)
         if folder is None or not os.access(folder, os.W_OK):
-            folder = Path(config.default_root_dir or ".").absolute() / "lightning_logs"
+            folder = Path(config.default_root_dir or ".").expanduser().absolute() / "lightning_logs"
         existing = next(each for each in (folder, *folder.parents) if each.exists())
         if self.subcommand == "predict" or config.barebones or not os.access(existing, os.W_OK):
             return False

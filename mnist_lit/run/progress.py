@@ -74,7 +74,7 @@ class EpochLines(ProgressBar):
         if self._batches and "train_loss" in metrics and self._enabled:
             line = f"Epoch {trainer.current_epoch}: [{self._batches}/{trainer.num_training_batches}]"
             line += f", Loss: {metrics['train_loss']:.4f}"
-            if self._validated:
+            if self._validated and "val_acc" in metrics:
                 line += f", Validation accuracy: {100 * metrics['val_acc']:.2f} %"
             print(line, flush=True)
         self._batches, self._validated = 0, False
