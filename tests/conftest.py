@@ -1,8 +1,12 @@
-"""What the tests share: the data, laid out once, and the command line, run in this process."""
+"""What the tests share: the data, unpacked once, a run, trained once, and the command line, run in this process."""
 
+import gc
+import shutil
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +17,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.summary.writer import event_file_writer
 from torch import Tensor
 
+import mnist_lit.cli  # noqa: F401 - imported before gc.freeze(), else for the first command
 from mnist_lit import MNISTDataModule
 from mnist_lit.__main__ import main
 
+gc.freeze()  # 700,000 objects of the imports that no collection needs to visit: a twelfth of the tests' time
 torch.set_num_threads(1)  # as the command line does
 # TensorBoard reads its files in the order of their names. Those of one second differ in a number that a process counts:
 # as many digits each, else the tenth would come before the ninth.
@@ -35,6 +41,11 @@ CLI = Callable[..., Result]
 Images = tuple[Tensor, Tensor]
 
 
+def slow(*parameters: Any) -> Any:
+    """Return parameters of a test that takes long with them: ``python -m pytest -m slow`` runs it."""
+    return pytest.param(*parameters, marks=pytest.mark.slow)
+
+
 def assert_one_sentence(result: Result, *words: str) -> None:
     assert result.status != 0
     assert result.out == ""
@@ -50,11 +61,48 @@ def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
+def peak_memory() -> int:
+    """Return the highest memory of this process, in kilobytes."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1])
+
+
+def forget_peak_memory() -> int:
+    """Let the highest memory be what is in use now, after all the tests before in this process, and return it."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak_memory()
+
+
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data")
     MNISTDataModule(path).prepare_data()
     return path
+
+
+RUN = (
+    *("fit", "--trainer.max_epochs=2", "--trainer.limit_train_batches=60"),
+    *("--model.activation=gelu", "--data.augment.rotation=7.5"),
+)
+"""The command of the run that tests share."""
+
+
+@pytest.fixture(scope="session")
+def trained(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train once, and return the run's folder, which no test may change."""
+    root = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()):
+        _forget_seed(patch)
+        patch.chdir(root)
+        patch.setattr(sys, "argv", ["mnist_lit", *RUN, f"--data.data_dir={data_dir}"])
+        main()
+    return root / "lightning_logs" / "version_0"
+
+
+@pytest.fixture
+def run(trained: Path, cli: CLI, tmp_path: Path) -> Path:
+    """Return a copy of the shared run, the only one in the current directory."""
+    return Path(shutil.copytree(trained, tmp_path / "lightning_logs" / "version_0"))
 
 
 @pytest.fixture(scope="session")
@@ -82,6 +130,10 @@ class SeenBatches(Callback):
 
 @pytest.fixture(autouse=True)
 def _no_seed_from_another_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    _forget_seed(monkeypatch)
+
+
+def _forget_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PL_GLOBAL_SEED", "0")
     monkeypatch.delenv("PL_GLOBAL_SEED")
 

@@ -124,9 +124,15 @@ class Killer:
         self.data_dir = data_dir
 
     def run(
-        self, root: Path, options: Sequence[str], kills: int, random_: random.Random, longest: float = 1.5
+        self,
+        root: Path,
+        options: Sequence[str],
+        kills: int,
+        random_: random.Random,
+        longest: float = 1.5,
+        steps: int = 0,
     ) -> Result:
-        """Train in ``root``, killed up to ``kills`` times, each within ``longest`` seconds of a start."""
+        """Train in ``root``, killed up to ``kills`` times, each within ``longest`` seconds after ``steps`` steps."""
         result = Result()
         root.mkdir(parents=True)
         (root / "scontrol").write_text("#!/bin/sh\n")
@@ -137,7 +143,12 @@ class Killer:
             checkpoint = max(checkpoints, key=_steps, default=None)
             result.continuations += checkpoint is not None
             process = self.context.Process(target=fit, args=(root, self.data_dir, options, step, checkpoint))
+            step.value = 0
             process.start()
+            if steps and result.kills < kills:
+                target = steps + (_steps(checkpoint) if checkpoint else 0)
+                while process.is_alive() and step.value < target:
+                    time.sleep(0.001)
             process.join(random_.uniform(0, longest) if result.kills < kills else None)
             if process.exitcode is not None:
                 break

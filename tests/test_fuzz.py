@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import CLI, Images
+from conftest import CLI, Images, forget_peak_memory, peak_memory
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -59,18 +59,6 @@ def cases(request: pytest.FixtureRequest) -> int:
 def others(files: Path) -> set[Path]:
     """Return the files that no run should touch; without a logger Lightning keeps checkpoints beside lightning_logs."""
     return {path for path in files.rglob("*") if not {"lightning_logs", "checkpoints"} & set(path.parts)}
-
-
-def peak_memory() -> int:
-    """Return the highest memory of this process, in kilobytes."""
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1])
-
-
-def forget_peak_memory() -> int:
-    """Let the highest memory be what is in use now, after all the tests before in this process, and return it."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return peak_memory()
 
 
 def ends_well(cli: CLI, *command: str, files: Path) -> None:
