@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, TQDMProgressBar
+from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
@@ -22,10 +22,10 @@ from mnist_lit.files import Checkpoint, find_checkpoint, read_checkpoint, requir
 from mnist_lit.module import MNISTClassifier
 from mnist_lit.run.checkpoint import RunCheckpoint
 from mnist_lit.run.folder import SaveConfigAtFirstStep, is_first_process, run_dir_of
-from mnist_lit.run.interruption import TrainingInterruptedError, continue_command, find_requeued
+from mnist_lit.run.interruption import continue_command, find_requeued
 from mnist_lit.run.options import as_list, check_config, check_options, why_nothing
 from mnist_lit.run.trainer import make_trainer
-from mnist_lit.tools.command import OF_NETWORK, make_datamodule, make_model
+from mnist_lit.tools.command import OF_NETWORK, flatten, make_datamodule, make_model
 from mnist_lit.tools.predict import write_predictions
 from mnist_lit.tools.tensorboard import TensorBoardSummary
 
@@ -62,7 +62,7 @@ class MNISTCLI(LightningCLI):
         except UnicodeDecodeError as error:
             raise UserError(f"a --config file is not UTF-8 text: {error}") from error
         config, is_fit = self.config[self.config.subcommand], self.config.subcommand == "fit"
-        root = require_local(Path(config.trainer.default_root_dir or "."), "--trainer.default_root_dir")
+        root = require_local(Path(config.trainer.default_root_dir or ".").expanduser(), "--trainer.default_root_dir")
         require_local(Path(config.data.data_dir), "--data.data_dir")
         name = config.ckpt_path or (find_requeued(root) if is_fit else "best")
         if name is None:
@@ -91,7 +91,7 @@ class MNISTCLI(LightningCLI):
             given = parser.parse_object(args, defaults=False)[subcommand]
         else:
             given = parser.parse_args(args, defaults=False)[subcommand]
-        for name, value in _flat({"model": checkpoint.hparams, "data": data}).items():
+        for name, value in flatten({"model": checkpoint.hparams, "data": data}).items():
             is_unset = name == "data.seed" and config[name] is None  # in a config.yaml: it was left out
             if name in given and config[name] != value and not is_unset:
                 raise UserError(
@@ -147,7 +147,7 @@ class MNISTCLI(LightningCLI):
         assert self._checkpoint is not None
         folder = run_dir_of(self._checkpoint.path)
         if folder is None or not os.access(folder, os.W_OK):
-            folder = Path(config.default_root_dir or ".").absolute() / "lightning_logs"
+            folder = Path(config.default_root_dir or ".").expanduser().absolute() / "lightning_logs"
         existing = next(each for each in (folder, *folder.parents) if each.exists())
         if self.subcommand == "predict" or config.barebones or not os.access(existing, os.W_OK):
             return False
@@ -168,9 +168,6 @@ class MNISTCLI(LightningCLI):
         try:
             self.trainer.fit(model, **kwargs)
         except BaseException as error:
-            bar = self.trainer.progress_bar_callback
-            if isinstance(error, TrainingInterruptedError) and isinstance(bar, TQDMProgressBar):
-                bar.train_progress_bar.close()  # else it is drawn once more, behind the message
             # torch has a class for the errors of one of its backends, and none for those of gloo.
             lost = isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
             if lost and isinstance(error, RuntimeError) and self.trainer.world_size > 1:
@@ -236,13 +233,6 @@ class MNISTCLI(LightningCLI):
             raise UserError("there is nothing to predict with --trainer.limit_predict_batches 0")
         if predictions and self.trainer.is_global_zero:  # with --return_predictions false there are none
             write_predictions(torch.cat(predictions), options.output)
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat
 
 
 def run_lightning(descriptions: dict[str, str]) -> None:

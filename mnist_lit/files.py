@@ -115,7 +115,7 @@ def find_checkpoint(name: str, root: Path, of_folder: Literal["best", "last"] = 
     if name not in ("best", "last"):
         path = Path(name)
         if path.is_dir():  # of a run
-            candidates = [path / "checkpoints" / f"{kind}.ckpt" for kind in (of_folder, "last")]
+            candidates = [path / "checkpoints" / f"{kind}.ckpt" for kind in (of_folder, "last", "best")]
             path = next((candidate for candidate in candidates if candidate.is_file()), path)
         if not path.is_file():
             what = "this folder is not that of a run with checkpoints" if path.is_dir() else "there is no such file"
@@ -126,7 +126,7 @@ def find_checkpoint(name: str, root: Path, of_folder: Literal["best", "last"] = 
         return path
     runs = {run.name.removeprefix("version_"): run for run in (root / "lightning_logs").glob("version_*")}
     for version in sorted((version for version in runs if version.isdecimal()), key=int, reverse=True):
-        for candidate in name, "last":  # a run without validation has no best one but its last
+        for candidate in name, "last", "best":  # a run may have only one of them
             path = runs[version] / "checkpoints" / f"{candidate}.ckpt"
             if path.is_file():
                 return path
@@ -136,7 +136,7 @@ def find_checkpoint(name: str, root: Path, of_folder: Literal["best", "last"] = 
     )
 
 
-_STRUCK = "teacher", "teacher_weight", "temperature"  # options of networks that were trained before they were struck
+_REMOVED = "teacher", "teacher_weight", "temperature"  # options that older checkpoints have
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,7 +192,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         model, data = classes.get("model", _MODEL), classes.get("datamodule") or _DATA
         if model != _MODEL:
             raise UserError(f"{path} was written by {model!a}: load it in Python, with its load_from_checkpoint")
-        hparams = {name: value for name, value in content["hyper_parameters"].items() if name not in _STRUCK}
+        hparams = {name: value for name, value in content["hyper_parameters"].items() if name not in _REMOVED}
         data_hparams = dict(content.get("datamodule_hyper_parameters", {})) if data == _DATA else {}
         data_hparams.pop("data_dir", None)  # the user says where the data are
         if not isinstance(data_hparams.get("val_size", 0), int):  # of a datamodule of the user's, not named in the file

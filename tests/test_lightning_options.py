@@ -77,7 +77,6 @@ def test_a_run_with_any_callback_is_repeated_from_its_config(cli: CLI, name: str
     ("options", "words"),
     [
         (["callbacks+=StochasticWeightAveraging", "callbacks.swa_lrs=0.01"], ["EMAWeightAveraging"]),
-        (["callbacks+=BackboneFinetuning"], ["BackboneFinetuning", "backbone"]),
         (["callbacks+=BatchSizeFinder"], ["BatchSizeFinder", "--model.schedule constant"]),
         (["callbacks+=ModelPruning", "callbacks.pruning_fn=l1_unstructured"], ["l1_unstructured", "config.yaml"]),
         (["callbacks+=Timer", "callbacks.duration=00:00:00:09"], ["Interval.step", "--trainer.max_time"]),

@@ -60,9 +60,9 @@ class RunCheckpoint(Checkpoint):
         self.best_model_score: Tensor | None = None
         self._state = RunState()
         self._interruption = Interruption()
-        self._interrupted: LightningModule | None = None  # in an earlier fit
+        self._module: LightningModule | None = None  # of the last fit
+        self._is_interrupted = False  # whether a signal stopped it
         self._keeps = self._is_continued = False
-        self._first_step = 0
         self._step = self._signum = 0
         self._accumulating = self._due = self._stop_is_due = self._validated = False
 
@@ -89,18 +89,20 @@ class RunCheckpoint(Checkpoint):
 
     def unfinished(self, module: LightningModule | None) -> str:
         """Return the checkpoint that was saved when a signal stopped the training of ``module``; empty if none."""
-        return self.last_model_path if module is not None and module is self._interrupted else ""
+        return self.last_model_path if self._is_interrupted and module is self._module else ""
+
+    def is_of_another(self, module: LightningModule | None) -> bool:
+        """Return whether the last fit trained another model than ``module``."""
+        return self._module is not None and module is not self._module
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Get ready for a training."""
-        self._keeps = stage == "fit" and not getattr(trainer, "fast_dev_run", False)
         if stage != "fit":
             return
+        self._keeps = not getattr(trainer, "fast_dev_run", False)
         use_whole_files(trainer)
-        self._is_continued, self._first_step = False, 0
-        if self.folder is None:
-            self.folder = RunFolder(Path(trainer.default_root_dir))
-        RunConnector.install(trainer, self.folder)
+        self._is_continued = False
+        self.folder = RunConnector.of(trainer).folder
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Note where a training is continued; a test or validation of a checkpoint changes nothing.
@@ -116,7 +118,7 @@ class RunCheckpoint(Checkpoint):
                 f"{trainer.ckpt_path} was saved by a validation between two optimizer steps, and the gradients "
                 "accumulated so far are not in it: continue from last.ckpt"
             )
-        self._is_continued, self._first_step = True, checkpoint["global_step"]
+        self._is_continued = True
         assert self.folder is not None
         continued = Path(trainer.ckpt_path or ".")
         if not any(isinstance(logger, RunLogger) for logger in trainer.loggers) and run_dir_of(continued):
@@ -125,28 +127,25 @@ class RunCheckpoint(Checkpoint):
         self._state.load(checkpoint)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open the folder of the run.
-
-        Raises:
-            UserError: If it holds another run, or another process is at work in it.
-        """
+        """Open the folder of the run."""
         if not self._is_continued:
             self._state.drop_unfinished_epoch(trainer)
-        self._interrupted = None
+        if not self._path("best.ckpt"):
+            self.best_model_score = None
+        self._module, self._is_interrupted = pl_module, False
         if not self._keeps:
             return
-        assert self.folder is not None
+        assert self.folder
         if self.folder.path is None:
-            self.folder.adopt(trainer)
-        path = self.folder.lock()
-        self.folder.path = Path(trainer.strategy.broadcast(path))
+            self.folder.adopt(trainer, self._is_continued)
+        self.folder.path = Path(trainer.strategy.broadcast(self.folder.lock()))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Go on where the run is, and watch for signals."""
         self._state.resume(trainer, pl_module, self._is_continued)
         self._step, self._signum = trainer.global_step, 0
         self._accumulating = self._due = self._stop_is_due = self._validated = False
-        self._interruption.watch(trainer)
+        self._interruption.watch(trainer, is_requeued=RunConnector.of(trainer).is_early)
         if self._keeps and self.folder and self.folder.path and trainer.is_global_zero:
             forget_requeued(self.folder.path)
 
@@ -158,6 +157,8 @@ class RunCheckpoint(Checkpoint):
         Raises:
             TrainingInterruptedError: If a signal came.
         """
+        if self.folder:
+            self.folder.has_stepped = True
         self._accumulating, self._step = trainer.global_step == self._step, trainer.global_step
         self._signum = self._interruption.signum(trainer, batch_idx)
         self._due |= self._step % self.every_n_train_steps == 0 and not self._accumulating
@@ -195,9 +196,8 @@ class RunCheckpoint(Checkpoint):
         self._save(trainer, "last.ckpt")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Remember the model of a training that a signal stopped, and leave no folder of a run without a step."""
-        if isinstance(exception, TrainingInterruptedError):
-            self._interrupted = pl_module
+        """Remember whether a signal stopped the training."""
+        self._is_interrupted = isinstance(exception, TrainingInterruptedError)
         self._close(trainer)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -206,9 +206,7 @@ class RunCheckpoint(Checkpoint):
 
     def _close(self, trainer: Trainer) -> None:
         if self.folder and trainer.state.fn == "fit":
-            if trainer.global_step <= self._first_step and not self.best_model_path:
-                self.folder.discard()
-            self.folder.release()
+            self.folder.end_fit()
 
     def _note_stop(self, trainer: Trainer) -> None:
         # Accumulated gradients are in no checkpoint: a callback that stops the training has to wait for their step.
@@ -228,7 +226,7 @@ class RunCheckpoint(Checkpoint):
             self._due = False
             self._save(trainer, "last.ckpt")
         if self._signum:
-            if self._keeps and self.folder and self.folder.path:
+            if is_finite and self._keeps and self.folder and self.folder.path:
                 self._interruption.requeue(trainer, self.folder.path, self._signum)
             raise TrainingInterruptedError(self._signum, self.last_model_path if is_finite else "")
 

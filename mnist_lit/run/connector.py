@@ -7,6 +7,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.trainer.connectors.checkpoint_connector import _CheckpointConnector
 from lightning.pytorch.trainer.states import TrainerFn
 
+from mnist_lit.errors import UserError
 from mnist_lit.files import find_checkpoint, load_whole
 from mnist_lit.run.folder import RunFolder, RunLogger
 from mnist_lit.run.interruption import find_requeued
@@ -19,34 +20,48 @@ class RunConnector(_CheckpointConnector):
     SLURM starts from any ``hpc_ckpt_N.ckpt`` in the current folder.
     """
 
-    _folder: RunFolder
+    folder: RunFolder
+    is_early: bool  # whether it was there before the first call, as for make_trainer
 
     @classmethod
-    def install(cls, trainer: Trainer, folder: RunFolder) -> None:
-        """Put one into ``trainer``, unless it has one."""
-        if not isinstance(trainer._checkpoint_connector, cls):
-            connector = cls(trainer)
-            connector.__dict__.update(trainer._checkpoint_connector.__dict__)  # it may have been given a path
-            connector._folder = folder
-            trainer._checkpoint_connector = connector
+    def of(cls, trainer: Trainer, folder: RunFolder | None = None, is_early: bool = False) -> "RunConnector":
+        """Return that of ``trainer``, which is given one if it has none."""
+        if isinstance(trainer._checkpoint_connector, cls):
+            return trainer._checkpoint_connector
+        connector = cls(trainer)
+        connector.__dict__.update(trainer._checkpoint_connector.__dict__)  # it may have been given a path
+        connector.folder = folder or RunFolder(Path(trainer.default_root_dir))
+        connector.is_early = is_early
+        trainer._checkpoint_connector = connector
+        return connector
 
     def _select_ckpt_path(
         self, state_fn: TrainerFn, ckpt_path: Any, model_provided: bool, model_connected: bool
     ) -> str | None:
-        run = next((each for each in self.trainer.checkpoint_callbacks if hasattr(each, "unfinished")), None)
-        root, is_fit = self._folder.root or Path(), state_fn == TrainerFn.FITTING
+        trainer, folder, is_fit = self.trainer, self.folder, state_fn == TrainerFn.FITTING
+        run: Any = next((each for each in trainer.checkpoint_callbacks if hasattr(each, "unfinished")), None)
+        self._loaded_checkpoint = {}  # of a call that failed
+        if is_fit:
+            folder.begin_fit()
         if ckpt_path in ("best", "last"):
-            ckpt_path = getattr(run, f"{ckpt_path}_model_path", "") or str(find_checkpoint(ckpt_path, root))
+            own = getattr(run, f"{ckpt_path}_model_path", "")
+            if not own and trainer.global_step:
+                raise UserError(f"ckpt_path {ckpt_path!r}: this Trainer has kept no checkpoint")
+            ckpt_path = own or str(find_checkpoint(ckpt_path, folder.root or Path()))
         elif ckpt_path is None and is_fit and not self._user_managed:
             # The training that a signal stopped, of this model in this Trainer, or of this job of SLURM.
-            ckpt_path = (run.unfinished(self.trainer.lightning_module) if run else "") or find_requeued(root)
-        if ckpt_path is not None or self._user_managed or not model_provided:
-            ckpt_path = super()._select_ckpt_path(state_fn, ckpt_path, model_provided, model_connected)
+            ckpt_path = (run.unfinished(trainer.lightning_module) if run else "") or find_requeued(
+                folder.root or Path(), trainer
+            )
+            if not ckpt_path and run and run.is_of_another(trainer.lightning_module):
+                folder.begin_run()
+        if ckpt_path or self._user_managed or not model_provided:
+            ckpt_path = super()._select_ckpt_path(state_fn, ckpt_path or None, model_provided, model_connected)
         step = None
         if is_fit and ckpt_path:
-            self._folder.choose(Path(ckpt_path))
-            step = load_whole(Path(ckpt_path)).get("global_step") if self._folder.path else None
-        for logger in self.trainer.loggers:
+            folder.choose(Path(ckpt_path))
+            step = load_whole(Path(ckpt_path)).get("global_step") if folder.path else None
+        for logger in trainer.loggers:
             if is_fit and isinstance(logger, RunLogger):
                 logger.begin(step)
         return str(ckpt_path) if ckpt_path else None

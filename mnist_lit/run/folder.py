@@ -26,7 +26,7 @@ def is_first_process() -> bool:
 
 
 def run_dir_of(checkpoint: Path) -> Path | None:
-    """Return the folder of a run's checkpoint, in ``lightning_logs``; none for a file elsewhere."""
+    """Return the folder of a run's checkpoint, in ``lightning_logs``; None for a file elsewhere."""
     folder, run_dir = checkpoint.resolve().parent, checkpoint.resolve().parent.parent
     return run_dir if folder.name == "checkpoints" and run_dir.parent.name == "lightning_logs" else None
 
@@ -42,13 +42,25 @@ class RunFolder:
     Attributes:
         path: The folder; none before it is opened.
         is_new: Whether this run has made it.
+        has_stepped: Whether the training of this fit has made a step.
     """
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root
         self.path: Path | None = None
-        self.is_new = False
+        self.is_new = self.has_stepped = False
         self._lock: FileLock | None = None
+        self._previous: Path | None = None  # before a fit that has made no step yet
+        self._is_made_by_fit = False
+
+    def begin_fit(self) -> None:
+        """Note the folder, for a fit that fails before its first step."""
+        self._previous, self._is_made_by_fit, self.has_stepped = self.path, False, False
+
+    def begin_run(self) -> None:
+        """Let the next fit be a run of its own, in a new folder."""
+        self.release()
+        self.path = None
 
     def choose(self, checkpoint: Path) -> None:
         """Continue in the folder of a checkpoint, or in a new one if it lies elsewhere than the runs of ``root``."""
@@ -58,7 +70,7 @@ class RunFolder:
         self.release()
         self.path, self.is_new = run_dir, False
 
-    def adopt(self, trainer: Trainer) -> None:
+    def adopt(self, trainer: Trainer, is_continued: bool) -> None:
         """Take the folder in which a logger of the user's writes, if it is one of a run of ``root``.
 
         Raises:
@@ -70,7 +82,7 @@ class RunFolder:
         is_ours = run_dir.parent == Path(trainer.default_root_dir).resolve() / "lightning_logs"
         if not is_ours or not re.fullmatch(r"version_\d+", run_dir.name):  # the commands would not find it
             return
-        if any(run_dir.glob("checkpoints/*.ckpt")):
+        if any(run_dir.glob("checkpoints/*.ckpt")) and not is_continued:
             raise UserError(
                 f"{os.path.relpath(run_dir)} holds the checkpoints of another run: continue it with --ckpt_path, or "
                 "give the logger another version"
@@ -98,8 +110,9 @@ class RunFolder:
         """Open the folder for a training, lock it, and return it.
 
         Raises:
-            UserError: If another run is at work in it.
+            UserError: If another training writes into it.
         """
+        self._is_made_by_fit |= self.path is None
         run_dir = self.open()
         if self._lock or not is_first_process():
             return run_dir
@@ -108,7 +121,7 @@ class RunFolder:
             self._lock.acquire(timeout=0)
         except Timeout as error:
             self._lock = None
-            raise UserError(f"another process is training in {run_dir}: wait until it has ended") from error
+            raise UserError(f"another training is writing into {run_dir}: wait until it has ended") from error
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
@@ -123,12 +136,13 @@ class RunFolder:
             self._lock.release()
             self._lock = None
 
-    def discard(self) -> None:
-        """Unlock the folder, and remove it if this run has made it."""
+    def end_fit(self) -> None:
+        """Unlock the folder; after a fit without a step go back to the one before, and remove one that the fit made."""
         self.release()
-        if self.path and self.is_new:
-            shutil.rmtree(self.path, ignore_errors=True)
-            self.path, self.is_new = None, False
+        if not self.has_stepped:
+            if self.path and self._is_made_by_fit:
+                shutil.rmtree(self.path, ignore_errors=True)
+            self.path = self._previous
 
 
 class RunLogger(TensorBoardLogger):
@@ -144,6 +158,7 @@ class RunLogger(TensorBoardLogger):
     def __init__(self, folder: RunFolder) -> None:
         super().__init__(folder.root or "", default_hp_metric=False)
         self.folder = folder
+        self._writes_into: Path | None = None
 
     @property
     def log_dir(self) -> str:
@@ -171,9 +186,9 @@ class RunLogger(TensorBoardLogger):
         Args:
             step: At which a run is continued; TensorBoard forgets the points from there on.
         """
-        self.folder.lock()
-        if step is not None:
-            self._experiment = None
+        run_dir = self.folder.lock()
+        if step is not None or self._writes_into != run_dir:
+            self._experiment, self._writes_into = None, run_dir
             self._kwargs["purge_step"] = step
 
     @rank_zero_only

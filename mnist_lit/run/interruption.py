@@ -13,6 +13,7 @@ from types import FrameType
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 
 _REQUEUED = ".requeued"  # in the folder of a run whose job is started again: the job and its command
 
@@ -49,12 +50,13 @@ class Interruption:
     def __init__(self) -> None:
         self._noted = self._agreed = self._requeue_signal = 0
 
-    def watch(self, trainer: Trainer) -> None:
-        """Take over the signals; at the end of the training Lightning gives them back."""
+    def watch(self, trainer: Trainer, is_requeued: bool) -> None:
+        """Take over the signals, SLURM's if its job can go on; at the training's end Lightning gives them back."""
         self._noted = self._agreed = 0
         environment = trainer._accelerator_connector.cluster_environment
         self._requeue_signal = 0
-        if isinstance(environment, SLURMEnvironment) and environment.auto_requeue and environment.requeue_signal:
+        is_requeued &= isinstance(environment, SLURMEnvironment) and environment.auto_requeue
+        if is_requeued and isinstance(environment, SLURMEnvironment) and environment.requeue_signal:
             self._requeue_signal = int(environment.requeue_signal)
         if threading.current_thread() is threading.main_thread():
             for signum in {signal.SIGINT, signal.SIGTERM, self._requeue_signal or signal.SIGINT}:
@@ -80,19 +82,25 @@ class Interruption:
     def requeue(self, trainer: Trainer, run_dir: Path, signum: int) -> None:
         """After SLURM's signal, ask it to start the job again, and note that in the run's folder."""
         if signum == self._requeue_signal and trainer.is_global_zero:
-            (run_dir / _REQUEUED).write_text(_job())
-            subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=False)
+            (run_dir / _REQUEUED).write_text(json.dumps({"job": _job(), "hparams": _hparams(trainer)}))
+            try:
+                subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=True)
+            except (OSError, subprocess.CalledProcessError) as error:
+                rank_zero_warn(f"SLURM was not asked to start the job again: {error}")
+                forget_requeued(run_dir)
 
 
-def find_requeued(root: Path) -> Path | None:
-    """Return the last checkpoint of the run that SLURM has started again with this job and command; none of others.
+def find_requeued(root: Path, trainer: Trainer | None = None) -> Path | None:
+    """Return the last checkpoint of the run that SLURM starts again with this job and command; None if there is none.
 
     Args:
         root: Where ``lightning_logs`` is.
+        trainer: With a model and data, whose hyperparameters must be those of the run: a program may train several.
     """
     if "SLURM_JOB_ID" in os.environ:
         for note in (root / "lightning_logs").glob(f"version_*/{_REQUEUED}"):
-            if note.read_text() == _job():
+            run = json.loads(note.read_text())
+            if run["job"] == _job() and (trainer is None or run["hparams"] == _hparams(trainer)):
                 return note.with_name("checkpoints") / "last.ckpt"
     return None
 
@@ -102,5 +110,10 @@ def forget_requeued(run_dir: Path) -> None:
     (run_dir / _REQUEUED).unlink(missing_ok=True)
 
 
-def _job() -> str:
-    return json.dumps([os.environ["SLURM_JOB_ID"], *sys.argv])
+def _job() -> list[str]:
+    return [os.environ["SLURM_JOB_ID"], *sys.argv]
+
+
+def _hparams(trainer: Trainer) -> str:
+    parts = trainer.lightning_module, getattr(trainer, "datamodule", None)
+    return json.dumps([dict(part.hparams) if part else {} for part in parts], default=str)

@@ -6,7 +6,7 @@ import warnings
 
 from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import BackboneFinetuning, BatchSizeFinder, StochasticWeightAveraging, Timer
+from lightning.pytorch.callbacks import BatchSizeFinder, StochasticWeightAveraging, Timer
 
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import UserError
@@ -38,8 +38,6 @@ def check_options(config: Namespace, model: MNISTClassifier, datamodule: MNISTDa
                 "StochasticWeightAveraging puts its average into no checkpoint: use WeightAveraging or "
                 "EMAWeightAveraging"
             )
-        if isinstance(callback, BackboneFinetuning):
-            raise UserError("BackboneFinetuning needs a pretrained backbone, which this network does not have")
         if isinstance(callback, BatchSizeFinder) and model.hparams["schedule"] == "one_cycle":
             raise UserError("BatchSizeFinder tries steps that a one_cycle does not have: set --model.schedule constant")
         monitor = getattr(callback, "monitor", None)

@@ -5,6 +5,8 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
 
+from mnist_lit.run.interruption import TrainingInterruptedError
+
 
 class EpochBar(TQDMProgressBar):
     """The bar of an epoch within 80 columns, the validation accuracy first."""
@@ -13,6 +15,11 @@ class EpochBar(TQDMProgressBar):
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=50, leave=True)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Close the bar, which else is drawn once more, behind the message."""
+        if isinstance(exception, TrainingInterruptedError):
+            self.train_progress_bar.close()
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """Return the metrics in the order in which they are shown."""
@@ -67,7 +74,7 @@ class EpochLines(ProgressBar):
         if self._batches and "train_loss" in metrics and self._enabled:
             line = f"Epoch {trainer.current_epoch}: [{self._batches}/{trainer.num_training_batches}]"
             line += f", Loss: {metrics['train_loss']:.4f}"
-            if self._validated:
+            if self._validated and "val_acc" in metrics:
                 line += f", Validation accuracy: {100 * metrics['val_acc']:.2f} %"
             print(line, flush=True)
         self._batches, self._validated = 0, False

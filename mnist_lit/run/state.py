@@ -5,7 +5,7 @@ from typing import Any
 
 from lightning.fabric.utilities.data import _set_sampler_epoch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, LearningRateFinder
 from lightning.pytorch.loops.progress import _ProcessedTracker
 from torch.optim.lr_scheduler import OneCycleLR
 
@@ -94,7 +94,8 @@ class RunState:
                 continue
             before, self._cycle = schedule.total_steps if is_continued else self._cycle, int(steps)
             group, lr = schedule.optimizer.param_groups[0], trainer.lightning_module.hparams.get("lr")
-            if group["max_lr"] != lr or group["lr"] != schedule.get_last_lr()[0]:
+            has_finder = any(isinstance(each, LearningRateFinder) for each in getattr(trainer, "callbacks", []))
+            if has_finder and (group["max_lr"] != lr or group["lr"] != schedule.get_last_lr()[0]):
                 trainer.strategy.setup_optimizers(trainer)  # LearningRateFinder has found another rate
                 continue
             is_begun = is_continued or trainer.current_epoch > 0

@@ -51,7 +51,7 @@ def make_trainer(**options: Any) -> Trainer:
     if options.get("barebones"):
         return Trainer(**options)
     root = options.get("default_root_dir")
-    folder = RunFolder(Path(root) if root else None)
+    folder = RunFolder(Path(root).expanduser() if root else None)
     callbacks = as_list(options.get("callbacks"))
     if options.get("logger") in (None, True):
         options["logger"] = RunLogger(folder)
@@ -62,7 +62,7 @@ def make_trainer(**options: Any) -> Trainer:
     if options.get("enable_model_summary") is None:
         options["enable_model_summary"] = sys.stdout.isatty()
     trainer = Trainer(**options)
-    RunConnector.install(trainer, folder)
+    RunConnector.of(trainer, folder, is_early=True)
     return trainer
 
 

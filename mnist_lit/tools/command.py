@@ -5,6 +5,7 @@ from collections.abc import Callable
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 from jsonargparse import ArgumentParser
 
@@ -17,6 +18,14 @@ OF_NETWORK = (
     "Checkpoint of the network: a file, a run's folder, best (the default) or last of the newest run, or pretrained"
 )
 """Help for ``--ckpt_path``."""
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested options by their whole names, such as ``data.augment.rotation``."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
 
 
 def make_model(checkpoint: Checkpoint) -> MNISTClassifier:

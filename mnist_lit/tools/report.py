@@ -21,6 +21,7 @@ from mnist_lit.errors import UserError
 from mnist_lit.files import replacing
 from mnist_lit.module import MNISTClassifier
 from mnist_lit.network import MLP
+from mnist_lit.tools.command import flatten
 from mnist_lit.tools.evaluation import evaluate
 from mnist_lit.tools.figures import (
     draw_confusion_matrix,
@@ -81,7 +82,7 @@ def report(
         raise UserError("the report needs matplotlib, which is not installed: pip install -e '.[plots]'")
     network, images, labels, logits = evaluation = evaluate(model.network, datamodule)
     wrong = evaluation.is_wrong
-    recipe = {**model.hparams, **datamodule.hparams} | ({"epoch of the checkpoint": epoch} if epoch else {})
+    recipe = flatten({**model.hparams, **datamodule.hparams}) | ({"epoch of the checkpoint": epoch} if epoch else {})
     sections = [
         f'<p><span class="figure">{100 * evaluation.accuracy:.2f} %</span> of the {len(labels):,} test images of MNIST '
         f"are read right; the cross-entropy is {float(F.cross_entropy(logits, labels)):.4f}.</p>",

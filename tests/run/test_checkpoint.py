@@ -266,7 +266,7 @@ def test_a_run_that_is_at_work_is_not_continued_by_another_process(cli: CLI, run
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     with FileLock(run / ".lock"):
         continued = cli(*RUN, "--trainer.max_epochs=3", "--ckpt_path=last")
-        assert_one_sentence(continued, "another process is training in", "version_0")
+        assert_one_sentence(continued, "another training is writing into", "version_0")
         assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
         assert cli(*SHORT, "--trainer.max_epochs=1").status == 0  # a new one has a folder of its own
     assert folder(tmp_path).name == "version_1"

@@ -3,11 +3,14 @@
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from conftest import CLI, assert_one_sentence
 from test_checkpoint import SHORT, Stop, _stop, assert_same_run  # noqa: F401 - _stop is a fixture
+
+from mnist_lit import MNISTClassifier, MNISTDataModule, make_trainer
 
 JOB = {"NTASKS": "1", "JOB_ID": "77", "NNODES": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0", "NODELIST": "vm",
        "JOB_NAME": "train"}  # fmt: skip
@@ -62,3 +65,29 @@ def test_no_run_starts_from_a_checkpoint_that_nobody_named(cli: CLI, tmp_path: P
 def test_tasks_that_do_not_fit_one_process_are_named(cli: CLI, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_NTASKS", "4")
     assert_one_sentence(cli(*SHORT), "SLURM_NTASKS is 4", "one process", "srun --ntasks 1")
+
+
+def test_a_requeue_that_is_not_possible_leaves_the_message_of_a_stop(cli: CLI, tmp_path: Path) -> None:
+    (tmp_path / "bin" / "scontrol").write_text("#!/bin/sh\nexit 1\n")
+    Stop.at, Stop.by = 42, signal.SIGUSR1
+    with pytest.warns(UserWarning, match="SLURM was not asked to start the job again"):
+        stopped = cli(*SHORT)
+    assert "\nContinue: python -m mnist_lit fit " in stopped.err
+    assert not list(tmp_path.rglob(".requeued"))
+
+
+def test_of_several_trainings_of_a_job_the_right_one_is_continued(data_dir: Path, tmp_path: Path) -> None:
+    os.chdir(tmp_path)
+    data = MNISTDataModule(data_dir, seed=1)
+    options: dict[str, Any] = {"max_epochs": 1, "limit_train_batches": 100, "limit_val_batches": 2}
+    Stop.at, Stop.by = 20, signal.SIGUSR1
+    with pytest.raises(Exception, match="stopped by SIGUSR1"):
+        make_trainer(**options).fit(MNISTClassifier(), data)
+    Stop.at = 0
+    steps = []
+    for seed in 0, 1:
+        trainer, begun = make_trainer(**options), Stop.begun
+        trainer.fit(MNISTClassifier(), MNISTDataModule(data_dir, seed=seed))
+        steps.append(Stop.begun - begun)
+    assert steps[0] == 100
+    assert steps[1] < 100

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import curves
+from filelock import FileLock
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import LearningRateFinder
 from lightning.pytorch.loggers import CSVLogger
@@ -264,3 +265,63 @@ def test_without_a_lock_service_a_run_trains_and_says_so_once(
         trainer.fit(trained, data)
     assert len([each for each in warned if "not locked" in str(each.message)]) == 1
     assert (run_dir() / "checkpoints/last.ckpt").exists()
+
+
+def test_a_fit_that_is_refused_leaves_the_trainer_no_folder_of_another_run(data: MNISTDataModule) -> None:
+    make_trainer(max_epochs=1, **SHORT).fit(model(), data)
+    before = (run_dir() / "checkpoints/last.ckpt").read_bytes()
+    trainer = make_trainer(max_epochs=2, **SHORT)
+    with FileLock(run_dir() / ".lock"), pytest.raises(ValueError, match="another training is writing"):
+        trainer.fit(model(), data, ckpt_path="last")
+    with pytest.raises(ValueError, match="one_cycle"):
+        trainer.fit(model(), data, ckpt_path="last")
+    trainer.fit(model(seed=1, schedule="constant"), data)
+    assert (run_dir() / "checkpoints/last.ckpt").read_bytes() == before
+    assert load_whole(run_dir(1) / "checkpoints/last.ckpt")["global_step"] == 60
+    assert [step for step, _ in curves(run_dir(1))["train_loss"]] == [59]  # and its curves are there, too
+
+
+def test_the_checkpoints_of_one_model_are_not_replaced_by_those_of_another(data: MNISTDataModule) -> None:
+    shared = RunCheckpoint()
+    trainer = make_trainer(max_epochs=1, callbacks=[shared], **SHORT)
+    trainer.fit(model(), data)
+    before = (run_dir() / "checkpoints/best.ckpt").read_bytes()
+    trainer.fit_loop.max_epochs = 2
+    trainer.fit(model(seed=1, schedule="constant"), data)
+    make_trainer(max_epochs=1, callbacks=[shared], **SHORT).fit(model(seed=2, lr=1e-4), data)
+    assert (run_dir() / "checkpoints/best.ckpt").read_bytes() == before
+    for number in 1, 2:
+        accuracies = [value for _, value in curves(run_dir(number))["val_acc"]]
+        score = load_whole(run_dir(number) / "checkpoints/best.ckpt")["callbacks"]["RunCheckpoint"]["best_model_score"]
+        assert float(score) == pytest.approx(max(accuracies))
+
+
+def test_a_trainer_that_kept_nothing_does_not_test_the_network_of_another_run(data: MNISTDataModule) -> None:
+    make_trainer(max_epochs=1, **SHORT).fit(model(), data)
+    trainer, trained = make_trainer(max_epochs=1, enable_checkpointing=False, **SHORT), model(seed=1)
+    trainer.fit(trained, data)
+    with pytest.raises(ValueError, match="this Trainer has kept no checkpoint"):
+        trainer.test(trained, data, ckpt_path="best")
+
+
+class OwnCycle(MNISTClassifier):
+    """Has a one-cycle whose rate is not the hyperparameter."""
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
+        steps = int(self.trainer.estimated_stepping_batches)
+        cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+
+
+def test_a_schedule_of_ones_own_is_continued(data: MNISTDataModule) -> None:
+    for callbacks in [Sends("on_train_batch_end", 15)], []:
+        trainer = make_trainer(max_epochs=2, callbacks=callbacks, **SHORT)
+        seed_everything(0, verbose=False)
+        trained = OwnCycle()
+        if callbacks:
+            with pytest.raises(Exception, match="stopped by SIGINT"):
+                trainer.fit(trained, data)
+        trainer.fit(trained, data)
+    one, two = (load_whole(run_dir(number) / "checkpoints/last.ckpt")["state_dict"] for number in (0, 1))
+    assert same(one, two)

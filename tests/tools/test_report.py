@@ -22,7 +22,7 @@ def test_a_report_holds_the_figures_and_pictures_of_a_run(cli: CLI, run: Path) -
     assert f": {accuracy[1]} %" in cli("test").out
     page = Path("report.html").read_text(encoding="utf-8")
     assert f"{accuracy[1]} %</span> of the 10,000 test images" in page
-    for name, value in ("activation", "gelu"), ("augment_rotation", "7.5"), ("epoch of the checkpoint", "2"):
+    for name, value in ("activation", "gelu"), ("augment.rotation", "7.5"), ("epoch of the checkpoint", "2"):
         assert f"<th>{name}</th><td>{value}</td>" in page
     mistakes = re.search(r"Of ([\d,]+) in all", page)
     assert mistakes
