@@ -12,7 +12,7 @@ from typing import Any
 import kill_and_continue
 import pytest
 import torch
-from conftest import CLI, RUN, assert_one_sentence, curves, forget_peak_memory, peak_memory, slow
+from conftest import CLI, assert_one_sentence, curves, forget_peak_memory, peak_memory
 from filelock import FileLock
 from torch import Tensor
 
@@ -129,7 +129,7 @@ def test_a_run_that_was_at_its_end_goes_on(cli: CLI, tmp_path: Path, first: str,
             assert curves(run) == curves(whole)
 
 
-def test_a_checkpoint_amid_accumulated_gradients_is_tested_but_not_continued(cli: CLI) -> None:
+def test_a_checkpoint_between_accumulated_gradients_is_tested_but_not_continued(cli: CLI) -> None:
     command = (
         *SHORT,
         "--trainer.accumulate_grad_batches=4",
