@@ -1,4 +1,5 @@
 import gzip
+import multiprocessing
 import shutil
 import socket
 import subprocess
@@ -135,17 +136,21 @@ def test_images_in_torchvisions_old_format_are_not_trusted(data_dir: Path, tmp_p
 
 
 def test_two_first_runs_at_once_both_succeed(tmp_path: Path) -> None:
-    script = (
-        "import sys, pathlib, time; from mnist_lit import MNISTDataModule\n"
-        "while not pathlib.Path(sys.argv[1], 'go').exists(): print(flush=True); time.sleep(0.001)\n"
-        "datamodule = MNISTDataModule(sys.argv[1] + '/data'); datamodule.prepare_data(); datamodule.setup('fit')\n"
-    )
-    runs = [subprocess.Popen([sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE) for _ in range(2)]
-    for run in runs:
-        assert run.stdout is not None
-        run.stdout.readline()  # it is waiting
-    (tmp_path / "go").touch()
-    assert [run.communicate() and run.returncode for run in runs] == [0, 0]
+    processes = multiprocessing.get_context("fork")  # which have imported all
+    both_start = processes.Barrier(2)
+
+    def run() -> None:
+        datamodule = MNISTDataModule(tmp_path / "data")
+        both_start.wait()
+        datamodule.prepare_data()
+        datamodule.setup("fit")
+
+    runs = [processes.Process(target=run, daemon=True) for _ in range(2)]
+    for each in runs:
+        each.start()
+    for each in runs:
+        each.join(60)
+    assert [each.exitcode for each in runs] == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -163,6 +168,7 @@ def test_an_option_out_of_range_is_refused(options: dict[str, Any], message: str
         MNISTDataModule(**options)
 
 
+@pytest.mark.slow
 def test_the_wheel_brings_the_images_their_notice_and_the_pretrained_network(tmp_path: Path) -> None:
     root = Path(__file__).parent.parent
     source = tmp_path / "source"  # a copy, in which nothing lies about from an earlier build

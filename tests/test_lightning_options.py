@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CLI, assert_one_sentence
+from conftest import CLI, assert_one_sentence, slow
 from lightning.pytorch import Callback, Trainer
 
 QUICK = ("fit", "--trainer.max_epochs=2", "--trainer.limit_train_batches=20", "--trainer.limit_val_batches=5")
@@ -24,7 +24,7 @@ def messages(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) 
     return caplog
 
 
-@pytest.mark.parametrize("precision", ["64-true", "32-true", "bf16-true", "16-true", "bf16-mixed"])
+@pytest.mark.parametrize("precision", ["bf16-true", *map(slow, ("64-true", "32-true", "16-true", "bf16-mixed"))])
 def test_every_precision_is_trained_tested_predicted_and_exported(cli: CLI, precision: str) -> None:
     option = f"--trainer.precision={precision}"
     assert cli(*QUICK, option).status == 0
@@ -61,7 +61,11 @@ CALLBACKS = {
 }
 
 
-@pytest.mark.parametrize("name", CALLBACKS)
+# Those that change the training most are tried each time.
+QUICK_CALLBACKS = "EMAWeightAveraging", "EarlyStopping", "GradientAccumulationScheduler", "LearningRateFinder"
+
+
+@pytest.mark.parametrize("name", [name if name in QUICK_CALLBACKS else slow(name) for name in CALLBACKS])
 def test_a_run_with_any_callback_is_repeated_from_its_config(cli: CLI, name: str) -> None:
     assert cli(*QUICK, f"--trainer.callbacks+={name}", *CALLBACKS[name]).status == 0
     assert cli("fit", f"--config={RUN}/config.yaml").status == 0
@@ -143,7 +147,8 @@ def test_whichever_logger_a_run_has_it_has_a_folder_that_test_finds(cli: CLI) ->
         run = RUN.with_name(f"version_{number}")
         assert f"Run: {run}\n" in cli(*QUICK, CONSTANT, *logger).out
         assert (run / "config.yaml").exists()
-        assert cli("test").err == f"Checkpoint: {run}/checkpoints/best.ckpt\n"
+        tested = cli("test", "--trainer.limit_test_batches=1")
+        assert tested.err == f"Checkpoint: {run}/checkpoints/best.ckpt\n"
         continued = cli("fit", "--config", run / "config.yaml", "--ckpt_path=last", "--trainer.max_epochs=3")
         assert f"Run: {run}\n" in continued.out
         assert torch.load(run / "checkpoints/last.ckpt")["epoch"] == 2

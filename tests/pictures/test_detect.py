@@ -5,7 +5,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
-from conftest import Images
+from conftest import Images, slow
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -45,18 +45,21 @@ def read(picture: Image.Image, network: MLP) -> list[str]:
     return numbers(read_digits(picture, network, reject=0))
 
 
+@pytest.mark.parametrize("starts", [(3, 4), slow(range(8))], ids=["two", "eight"])
 @pytest.mark.parametrize("kind", sorted({*scenes.NUMBERS, *scenes.SCENES} - {"touching"}))
-def test_numbers_are_read_whatever_is_around_them(test_images: Images, network: MLP, kind: str) -> None:
+def test_numbers_are_read_whatever_is_around_them(
+    test_images: Images, network: MLP, kind: str, starts: Sequence[int]
+) -> None:
     scene = (scenes.NUMBERS | scenes.SCENES)[kind]
     random = np.random.default_rng(0)
     right = 0
-    for start in range(8):
+    for start in starts:
         indices = range(10 * start, 10 * start + (1, 2, 3, 5)[start % 4])
         picture = scenes.make_picture(scene, choose(test_images, *indices), random)
         if start >= 4:  # light on dark
             picture = Image.eval(picture, lambda value: 255 - value)
         right += read(picture, network) == ["".join(str(int(test_images[1][index])) for index in indices)]
-    assert right >= 7
+    assert right >= 7 / 8 * len(starts)
 
 
 def test_the_edge_of_a_sheet_is_no_digit(test_images: Images, network: MLP) -> None:
@@ -241,19 +244,20 @@ def test_noise_is_no_digit_or_refused(size: tuple[int, int]) -> None:
         assert 0 <= top < bottom <= size[1]
 
 
-def test_digits_that_touch_are_parted(test_images: Images, network: MLP) -> None:
+@pytest.mark.parametrize("pairs", [5, slow(20)])
+def test_digits_that_touch_are_parted(test_images: Images, network: MLP, pairs: int) -> None:
     random = np.random.default_rng(0)
     right = 0
-    for start in range(0, 40, 2):
+    for start in range(0, 2 * pairs, 2):
         picture = photos.to_picture(scenes.touching(choose(test_images, start, start + 1), random))
         right += read(picture, network) == ["".join(map(str, test_images[1][start : start + 2].tolist()))]
-    assert right >= 12
+    assert right >= 0.6 * pairs
 
 
 @pytest.mark.parametrize("colours", [("black", "white"), ("white", "#222222"), ("yellow", "#206020")])
 def test_the_box_is_that_of_the_ink(test_images: Images, colours: tuple[str, str]) -> None:
     for scale in 1, 4:
-        for digit in choose(test_images, *range(20)):
+        for digit in choose(test_images, *range(20 // scale)):
             mask = Image.fromarray(digit.numpy()).resize((28 * scale, 28 * scale))
             picture = Image.new("RGB", (60 * scale, 70 * scale), colours[1])
             picture.paste(colours[0], (16 * scale, 21 * scale), mask)

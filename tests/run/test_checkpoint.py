@@ -12,7 +12,7 @@ from typing import Any
 import kill_and_continue
 import pytest
 import torch
-from conftest import CLI, assert_one_sentence, curves, forget_peak_memory, peak_memory
+from conftest import CLI, assert_one_sentence, curves, forget_peak_memory, peak_memory, slow
 from filelock import FileLock
 from torch import Tensor
 
@@ -74,7 +74,13 @@ def assert_same_run(run: Path, other: Path) -> None:
             assert same(one[key], two[key]), (name, key)
 
 
-@pytest.mark.parametrize("options", kill_and_continue.KINDS, ids=" ".join)
+# The kinds that differ most are tried each time: averaged weights, accumulated gradients, an end within an epoch, no
+# validation.
+QUICK_KINDS = [kill_and_continue.KINDS[number] for number in (0, 1, 6, 9)]
+SLOW_KINDS = [slow(kind) for kind in kill_and_continue.KINDS if kind not in QUICK_KINDS]
+
+
+@pytest.mark.parametrize("options", [*QUICK_KINDS, *SLOW_KINDS], ids=" ".join)
 def test_a_continued_run_is_the_run_that_never_stopped(cli: CLI, tmp_path: Path, options: tuple[str, ...]) -> None:
     often = ("--trainer.callbacks+=mnist_lit.callbacks.RunCheckpoint", "--trainer.callbacks.every_n_train_steps=4")
     command = (*SHORT, *options, *often)
@@ -101,7 +107,7 @@ def test_a_continued_run_is_the_run_that_never_stopped(cli: CLI, tmp_path: Path,
     ("first", "then", "validation"),
     [
         ("max_epochs=2", "max_epochs=4", "check_val_every_n_epoch=2"),
-        ("max_steps=60", "max_steps=120", "check_val_every_n_epoch=2"),
+        slow("max_steps=60", "max_steps=120", "check_val_every_n_epoch=2"),
         ("max_steps=60", "max_steps=120", "val_check_interval=0.5"),
     ],
 )
@@ -163,13 +169,11 @@ def test_a_signal_saves_and_says_how_to_continue(cli: CLI, tmp_path: Path, signu
     assert "Run: ../elsewhere/lightning_logs/version_0\n" in continued.out
 
 
-def test_a_continuation_that_is_refused_changes_nothing(cli: CLI, tmp_path: Path) -> None:
-    cli(*SHORT, "--trainer.max_epochs=1")
-    run = tmp_path / "lightning_logs" / "version_0"
+def test_a_continuation_that_is_refused_changes_nothing(cli: CLI, run: Path) -> None:
     kept = [path for path in sorted(run.rglob("*")) if path.is_file() and "tfevents" not in path.name]
     before, points = [path.read_bytes() for path in kept], curves(run)
-    assert_one_sentence(cli(*SHORT, "--ckpt_path=last"), "one_cycle", "30 steps", "90")
-    assert_one_sentence(cli(*SHORT, "--trainer.max_epochs=1", "--ckpt_path=last"), "nothing to train")
+    assert_one_sentence(cli(*RUN, "--trainer.max_epochs=3", "--ckpt_path=last"), "one_cycle", "120 steps", "180")
+    assert_one_sentence(cli(*RUN, "--ckpt_path=last"), "nothing to train")
     assert before == [path.read_bytes() for path in kept]
     assert points == curves(run)
 
@@ -223,6 +227,7 @@ def test_the_end_of_a_run_is_saved_whatever_ends_it(cli: CLI, tmp_path: Path) ->
         assert load_whole(folder(tmp_path) / "checkpoints" / "last.ckpt")["global_step"] == steps
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_a_run_ends_as_if_never_stopped(tmp_path: Path, data_dir: Path) -> None:
     killer = kill_and_continue.Killer(data_dir)
     continuations = 0
@@ -257,12 +262,11 @@ def test_a_run_continues_where_its_folder_was_moved_to(cli: CLI, tmp_path: Path)
     assert load_whole(run.parent / "version_7" / "checkpoints" / "best.ckpt")["epoch"] == 0
 
 
-def test_a_run_that_is_at_work_is_not_continued_by_another_process(cli: CLI, tmp_path: Path) -> None:
-    cli(*SHORT, "--trainer.max_epochs=1")
-    run = tmp_path / "lightning_logs" / "version_0"
+def test_a_run_that_is_at_work_is_not_continued_by_another_process(cli: CLI, run: Path, tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     with FileLock(run / ".lock"):
-        assert_one_sentence(cli(*SHORT, "--ckpt_path=last"), "another training is writing into", "version_0")
+        continued = cli(*RUN, "--trainer.max_epochs=3", "--ckpt_path=last")
+        assert_one_sentence(continued, "another training is writing into", "version_0")
         assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
         assert cli(*SHORT, "--trainer.max_epochs=1").status == 0  # a new one has a folder of its own
     assert folder(tmp_path).name == "version_1"

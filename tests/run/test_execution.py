@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import CLI, assert_one_sentence, curves
+from conftest import CLI, assert_one_sentence, curves, slow
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LambdaCallback, ModelCheckpoint
 from test_checkpoint import folder, same
@@ -43,14 +43,14 @@ def rounds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     "options",
     [
         (),
-        ("--config", str(CONFIGS / "best.yaml"), "--trainer.max_epochs=3"),
-        ("--config", str(CONFIGS / "fast.yaml"), "--data.val_size=56000", "--trainer.max_epochs=3"),
+        ("--config", str(CONFIGS / "best.yaml"), "--trainer.max_epochs=3", "--trainer.limit_train_batches=23"),
+        slow(("--config", str(CONFIGS / "fast.yaml"), "--data.val_size=56000", "--trainer.max_epochs=3")),
         ("--config", str(CONFIGS / "article.yaml"), "--trainer.limit_train_batches=23"),
         ("--trainer.log_every_n_steps=7", *OFTEN),
         ("--trainer.val_check_interval=5", "--trainer.log_every_n_steps=1"),
-        ("--trainer.val_check_interval=8", "--trainer.check_val_every_n_epoch=null"),
+        slow(("--trainer.val_check_interval=8", "--trainer.check_val_every_n_epoch=null")),
         ("--trainer.max_steps=17", "--trainer.limit_train_batches=0.7", "--model.schedule=constant"),
-        ("--trainer.overfit_batches=3", "--trainer.check_val_every_n_epoch=2"),
+        slow(("--trainer.overfit_batches=3", "--trainer.check_val_every_n_epoch=2")),
         ("--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val_acc", "--trainer.callbacks.mode=max",
          "--trainer.callbacks.stopping_threshold=0.2", "--trainer.min_steps=20", "--trainer.val_check_interval=3"),
     ],
@@ -176,6 +176,7 @@ def test_in_python_it_is_a_callback(data_dir: Path, tmp_path: Path, rounds: list
         trainer = Trainer(
             default_root_dir=tmp_path / str(len(list(tmp_path.iterdir()))),
             max_epochs=1,
+            limit_val_batches=2,
             accelerator="cpu",
             logger=False,
             enable_progress_bar=False,

@@ -26,6 +26,9 @@ from mnist_lit.tools.demo import input_x_gradient, launch
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
+# One worker has them all: there is one browser, and the last test sees which hosts those before it have asked.
+pytestmark = pytest.mark.xdist_group("page")
+
 Stroke = list[tuple[float, float]]  # points in a canvas that reaches from 0 to 1, y downwards
 
 

@@ -14,9 +14,7 @@ from mnist_lit.tools.report import report
 pytest.importorskip("matplotlib", reason="the report's charts come with the extra 'plots'")
 
 
-def test_a_report_holds_the_figures_and_pictures_of_a_run(cli: CLI, tmp_path: Path) -> None:
-    options = ("--trainer.max_epochs=2", "--trainer.limit_train_batches=60", "--data.augment.rotation=7.5")
-    cli("fit", *options, "--model.activation=gelu")
+def test_a_report_holds_the_figures_and_pictures_of_a_run(cli: CLI, run: Path) -> None:
     said = cli("report")
     assert said.status == 0
     accuracy = re.search(r"Wrote report.html: \d+ KB, test accuracy ([\d.]+) %", said.out)
