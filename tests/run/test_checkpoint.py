@@ -12,7 +12,7 @@ from typing import Any
 import kill_and_continue
 import pytest
 import torch
-from conftest import CLI, assert_one_sentence, curves, forget_peak_memory, peak_memory, slow
+from conftest import CLI, RUN, assert_one_sentence, curves, forget_peak_memory, peak_memory, slow
 from filelock import FileLock
 from torch import Tensor
 
