@@ -20,7 +20,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from console import ROOT, parser, print_head, print_row
+from console import ROOT, make_parser, print_head, print_row
 
 COLUMNS = "validation accuracy, %", "test accuracy, %", "seconds"
 ABLATION = {
@@ -34,20 +34,16 @@ ABLATION = {
 }
 
 
-def mnist_lit(command: str, *options: str) -> str:
-    """Run ``python -m mnist_lit`` and return what it prints."""
-    return subprocess.check_output([sys.executable, "-m", "mnist_lit", command, *options], text=True)
-
-
 def measure(name: str, recipe: Sequence[str], seed: int) -> dict[str, str]:
     """Train and test a seed of the recipe that these options of ``fit`` are, unless its figures are there."""
     folder = ROOT / "lightning_logs" / f"accuracy_{name}" / f"seed_{seed}"
     file = folder / "figures.json"
     if not file.exists():
+        command, root = (sys.executable, "-m", "mnist_lit"), f"--trainer.default_root_dir={folder}"
         start = time.perf_counter()
-        output = mnist_lit("fit", *recipe, f"--seed_everything={seed}", f"--trainer.default_root_dir={folder}")
+        output = subprocess.check_output([*command, "fit", *recipe, f"--seed_everything={seed}", root], text=True)
         seconds = time.perf_counter() - start
-        output += mnist_lit("test", f"--trainer.default_root_dir={folder}")
+        output += subprocess.check_output([*command, "test", root], text=True)
         # A recipe without validation has no validation accuracy.
         matches = [re.search(rf"{what}: ([\d.]+) %", output) for what in ("Best validation accuracy", "test images")]
         figures = [*(match[1] if match else "" for match in matches), f"{seconds:.1f}"]
@@ -62,32 +58,27 @@ def summary(values: Sequence[str]) -> str:
     return f"{statistics.mean(numbers):.2f} ± {deviation:.2f}" if numbers else ""
 
 
-def seed_range(text: str) -> list[int]:
-    """Return the seeds of ``0-4`` or ``7``."""
-    first, _, last = text.partition("-")
-    return list(range(int(first), int(last or first) + 1))
-
-
 def main() -> None:
     """Measure the seeds that have no figures yet and print the table."""
-    arguments = parser(__doc__)
-    arguments.add_argument("config", nargs="?", type=Path, help="the recipe; without one, the default recipe")
-    arguments.add_argument("--ablation", action="store_true", help="from the default recipe to the best in its place")
-    arguments.add_argument("--seeds", type=seed_range, default="0-4", help="a seed, or the first and last of several")
-    options = arguments.parse_args()
+    parser = make_parser(__doc__, seeds=("0-4", "a seed, or the first and last of several"))
+    parser.add_argument("config", nargs="?", type=Path, help="the recipe; without one, the default recipe")
+    parser.add_argument("--ablation", action="store_true", help="from the default recipe to the best in its place")
+    options = parser.parse_args()
+    first, _, last = options.seeds.partition("-")
+    seeds = range(int(first), int(last or first) + 1)
     recipe: list[str] = []
     if options.ablation:
         print_head("recipe", COLUMNS[0], "each seed")
         for number, (change, more) in enumerate(ABLATION.items()):
             recipe += more.split()
-            accuracies = [measure(f"ablation_{number}", recipe, seed)[COLUMNS[0]] for seed in options.seeds]
+            accuracies = [measure(f"ablation_{number}", recipe, seed)[COLUMNS[0]] for seed in seeds]
             print_row(change, summary(accuracies), " ".join(accuracies))
         return
     name = options.config.stem if options.config else "default"
     recipe += ["--config", str(options.config)] if options.config else []
     print_head("seed", *COLUMNS)
     rows = []
-    for seed in options.seeds:
+    for seed in seeds:
         rows.append(measure(name, recipe, seed))
         print_row(str(seed), *rows[-1].values())
     print_row("mean ± s.d.", *(summary([row[column] for row in rows]) for column in COLUMNS))

@@ -1,15 +1,24 @@
-"""How the programs that measure are called, and how they print their tables, in Markdown."""
+"""How the programs that measure read their options, and how they print their tables, in Markdown."""
 
-import argparse
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "data"  # MNIST's files
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
-    """Return a parser whose help is a program's docstring, as it stands."""
-    return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+def make_parser(description: str | None, **options: tuple[Any, str]) -> ArgumentParser:
+    """Return a parser whose help is a program's docstring, with options given as (default, help).
+
+    The default's type is the option's; a list is one of integers.
+    """
+    parser = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
+    for name, (default, text) in options.items():
+        is_list = isinstance(default, list)
+        kind = int if is_list else type(default)
+        parser.add_argument(f"--{name}", type=kind, nargs="+" if is_list else None, default=default, help=text)
+    return parser
 
 
 def print_head(*columns: str) -> None:

@@ -6,21 +6,17 @@ so that the processes of JAX and scikit-learn carry no torch.
 
 import json
 import math
-import resource
 import sys
 import time
-from collections import UserList, defaultdict
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lightning.pytorch import Trainer
-    from torch import Tensor, nn
-    from torch.optim import SGD
-    from torch.utils.data import DataLoader
+    from torch import nn
 
     from mnist_lit.network import Batch
 
@@ -37,7 +33,6 @@ class Run:
     data: dict[str, Any]  # arguments of MNISTDataModule
     epochs: int
     seed: int  # of the weights and of the order of the images
-    size: int | None  # train on so many images, MNIST's first ones or MNIST repeated; only mnist_lit can
     laps: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     start: float = field(default_factory=time.perf_counter)  # of this lap
 
@@ -59,8 +54,7 @@ class Run:
         return arrays
 
 
-def plain_network(run: Run) -> "nn.Module":
-    """Return the network in plain torch."""
+def _plain_network(run: Run) -> "nn.Module":
     from torch import nn
 
     activation = {"identity": nn.Identity, "relu": nn.ReLU, "silu": nn.SiLU}[run.model["activation"]]
@@ -70,38 +64,32 @@ def plain_network(run: Run) -> "nn.Module":
     return nn.Sequential(*layers[:-1])
 
 
-def train(network: "nn.Module", batches: "Iterable[Batch]", optimizer: "SGD", scheduler: Any = None) -> None:
-    """Train for an epoch in a plain loop."""
+def _train(
+    run: Run, network: "nn.Module", epoch: "Callable[[], Iterable[Batch]]", optimizer: Any, scheduler: Any
+) -> None:
     from torch.nn.functional import cross_entropy
 
-    for images, labels in batches:
-        loss = cross_entropy(network(images), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        if scheduler:
-            scheduler.step()
-
-
-def one_by_one(run: Run, *more: Any) -> "DataLoader[Batch]":
-    """Return batches of images that are opened one by one, through ToTensor and more transforms."""
-    from torch.utils.data import DataLoader
-    from torchvision.datasets import MNIST
-    from torchvision.transforms import Compose, ToTensor
-
-    dataset = MNIST(run.data["data_dir"], transform=Compose([ToTensor(), *more]))
-    return DataLoader(dataset, run.data["batch_size"], shuffle=True)
+    for _ in range(run.epochs):
+        for images, labels in epoch():
+            loss = cross_entropy(network(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if scheduler:
+                scheduler.step()
+        run.lap("training")
 
 
 def article(run: Run) -> None:
     """Train as the article does: images opened one by one, a plain loop."""
     from torch.optim import SGD
+    from torch.utils.data import DataLoader
+    from torchvision.datasets import MNIST
+    from torchvision.transforms import ToTensor
 
-    network, loader = plain_network(run), one_by_one(run)
-    optimizer = SGD(network.parameters(), run.model["lr"])
-    for _ in range(run.epochs):
-        train(network, loader, optimizer)
-        run.lap("training")
+    dataset = MNIST(run.data["data_dir"], transform=ToTensor())
+    network, loader = _plain_network(run), DataLoader(dataset, run.data["batch_size"], shuffle=True)
+    _train(run, network, lambda: loader, SGD(network.parameters(), run.model["lr"]), None)
 
 
 def pytorch(run: Run) -> float:
@@ -119,128 +107,40 @@ def pytorch(run: Run) -> float:
         for indices in torch.randperm(len(labels)).split(run.data["batch_size"]):
             yield images.index_select(0, indices).div(255), labels.index_select(0, indices)
 
-    network = plain_network(run)
+    network = _plain_network(run)
     options = {name: run.model[name] for name in ("lr", "momentum", "nesterov", "weight_decay")}
     optimizer = torch.optim.SGD(network.parameters(), **options, fused=True)
     scheduler = None
     if run.model["schedule"] == "one_cycle":
         steps = run.epochs * math.ceil(len(labels) / run.data["batch_size"])
         scheduler = OneCycleLR(optimizer, run.model["lr"], steps, cycle_momentum=False)
-    for _ in range(run.epochs):
-        train(network, batches(), optimizer, scheduler)
-        run.lap("training")
+    _train(run, network, batches, optimizer, scheduler)
     with torch.no_grad():
         return float((network(test_images.div(255)).argmax(dim=1) == test_labels).float().mean())
 
 
-def bare_trainer(run: Run) -> "Trainer":
-    """Return a Trainer that shows nothing and keeps only the seconds."""
-    from lightning.pytorch import Trainer
+def mnist_lit(run: Run) -> float:
+    """Train and test with this package as one does from Python: nothing shown, nothing kept."""
+    from lightning.pytorch import Trainer, seed_everything
 
-    from epoch_timer import EpochTimer
-    from mnist_lit import StepsPerExecution
+    from mnist_lit import MNISTClassifier, MNISTDataModule, StepsPerExecution
 
-    return Trainer(
+    run.lap("imports")
+    seed_everything(run.seed)
+    model, data = MNISTClassifier(**run.model), MNISTDataModule(**run.data)
+    trainer = Trainer(
         max_epochs=run.epochs,
-        callbacks=[EpochTimer(RESULT), StepsPerExecution()],
+        callbacks=StepsPerExecution(),
         limit_val_batches=0,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-
-
-def mnist_lit(run: Run) -> float:
-    """Train and test with this package as one does from Python: nothing shown, nothing kept."""
-    from lightning.pytorch import seed_everything
-
-    from mnist_lit import MNISTClassifier, MNISTDataModule
-
-    run.lap("imports")
-
-    class Resized(MNISTDataModule):
-        def setup(self, stage: str) -> None:
-            super().setup(stage)
-            if run.size and stage == "fit":
-                images, labels = self.train_data
-                repeats = math.ceil(run.size / len(images))
-                self.train_data = images.repeat(repeats, 1, 1)[: run.size], labels.repeat(repeats)[: run.size]
-
-    seed_everything(run.seed)
-    model, data, trainer = MNISTClassifier(**run.model), Resized(**run.data), bare_trainer(run)
     trainer.fit(model, data)
     run.lap("training")
     (metrics,) = trainer.test(model, data, verbose=False)
     return metrics["test_acc"]
-
-
-def floor(run: Run) -> None:
-    """Take Lightning's steps one by one: no metrics, logger, bar, checkpoint or validation, batches cut beforehand."""
-    from torch.nn.functional import cross_entropy
-
-    from mnist_lit import MNISTClassifier, MNISTDataModule
-
-    class Floor(MNISTClassifier):
-        def training_step(self, batch: "Batch", batch_idx: int) -> "Tensor":
-            images, labels = batch
-            return cross_entropy(self.network(images), labels)
-
-        def on_train_epoch_end(self) -> None:
-            pass
-
-    data = MNISTDataModule(**run.data)
-    data.setup("fit")
-    # Lightning takes a list for several loaders.
-    bare_trainer(run).fit(Floor(**run.model), UserList(data.train_dataloader()))
-
-
-def template(run: Run) -> None:
-    """Train as templates do: images one by one through transforms, metrics and the progress bar at every step."""
-    import torch
-    from lightning.pytorch import LightningModule, Trainer
-    from lightning.pytorch.callbacks import TQDMProgressBar
-    from torchmetrics.classification import MulticlassAccuracy
-    from torchvision.transforms import Normalize
-
-    from epoch_timer import EpochTimer
-
-    class Template(LightningModule):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = plain_network(run)
-            self.accuracy = MulticlassAccuracy(num_classes=10)
-
-        def training_step(self, batch: "Batch", batch_idx: int) -> "Tensor":
-            images, labels = batch
-            logits = self.network(images)
-            loss = torch.nn.functional.cross_entropy(logits, labels)
-            self.accuracy(logits, labels)
-            self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True)
-            self.log("train/acc", self.accuracy, on_step=True, on_epoch=True, prog_bar=True)
-            return loss
-
-        def configure_optimizers(self) -> torch.optim.Optimizer:
-            return torch.optim.SGD(self.parameters(), run.model["lr"])
-
-    trainer = Trainer(max_epochs=run.epochs, callbacks=[EpochTimer(RESULT), TQDMProgressBar()])
-    trainer.fit(Template(), one_by_one(run, Normalize((0.1307,), (0.3081,))))
-
-
-def products(run: Run) -> None:
-    """Do only the step's eight matrix products: three forward, and backward three for weights and two for inputs."""
-    import torch
-
-    inputs = [torch.rand(run.data["batch_size"], size) for size in LAYERS]
-    weights = [torch.rand(outputs, inputs) for inputs, outputs in pairwise(LAYERS)]
-    for _ in range(run.epochs):
-        for _ in range(60_000 // run.data["batch_size"]):
-            for layer, weight in enumerate(weights):
-                torch.mm(inputs[layer], weight.t())
-                torch.mm(inputs[layer + 1].t(), inputs[layer])
-                if layer > 0:
-                    torch.mm(inputs[layer + 1], weight)
-        run.lap("training")
 
 
 def sklearn(run: Run) -> float:
@@ -274,8 +174,8 @@ def sklearn(run: Run) -> float:
     return float(classifier.score(test_images, test_labels))
 
 
-def learning_rates(run: Run, steps: int) -> Any:
-    """Return the learning rate of each step, float32: as in torch's OneCycleLR, or the constant one."""
+def _learning_rates(run: Run, steps: int) -> Any:
+    # Of each step, as in torch's OneCycleLR, or constant.
     import numpy as np
 
     highest = run.model["lr"]
@@ -295,7 +195,8 @@ def jax(run: Run) -> float:
 
     run.lap("imports")
     random = np.random.default_rng(run.seed)
-    momentum = run.model["momentum"]
+    momentum, batch_size = run.model["momentum"], run.data["batch_size"]
+    activate = getattr(jax.nn, run.model["activation"], lambda images: images)  # no identity in older releases
 
     def draw(inputs: int, *shape: int) -> Any:
         return jnp.asarray(random.uniform(-1, 1, shape) / inputs**0.5, jnp.float32)  # as torch draws them
@@ -303,15 +204,14 @@ def jax(run: Run) -> float:
     def logits(parameters: Any, images: Any) -> Any:
         *hidden, (last_weight, last_bias) = parameters
         for weight, bias in hidden:
-            images = images @ weight + bias
-            if run.model["activation"] != "identity":
-                images = getattr(jax.nn, run.model["activation"])(images)
+            images = activate(images @ weight + bias)
         return images @ last_weight + last_bias
 
     def loss(parameters: Any, images: Any, labels: Any) -> Any:
         return -jax.nn.log_softmax(logits(parameters, images))[jnp.arange(len(labels)), labels].mean()
 
     # Closed over, the images would be compiled in, which takes a second.
+    @jax.jit
     def train_epoch(state: Any, images: Any, labels: Any, batches: Any) -> Any:
         def step(state: Any, batch: Any) -> Any:
             parameters, momenta = state
@@ -327,30 +227,28 @@ def jax(run: Run) -> float:
 
     images, labels, test_images, test_labels = map(jnp.asarray, run.read_mnist())
     run.lap("data")
-    compiled = jax.jit(train_epoch)
     parameters = [(draw(inputs, inputs, outputs), draw(inputs, outputs)) for inputs, outputs in pairwise(LAYERS)]
     state = parameters, jax.tree.map(jnp.zeros_like, parameters)
-    steps = len(labels) // run.data["batch_size"]
-    for rates in learning_rates(run, run.epochs * steps).reshape(run.epochs, steps):
-        order = random.permutation(len(labels))[: steps * run.data["batch_size"]].reshape(steps, -1)
-        state = compiled(state, images, labels, (order, rates))
+    steps = len(labels) // batch_size
+    for rates in _learning_rates(run, run.epochs * steps).reshape(run.epochs, steps):
+        order = random.permutation(len(labels))[: steps * batch_size].reshape(steps, -1)
+        state = train_epoch(state, images, labels, (order, rates))
         state[0][0][0].block_until_ready()
         run.lap("training")
     return float((logits(state[0], test_images / 255).argmax(axis=1) == test_labels).mean())
+
+
+CONTESTANTS = {each.__name__: each for each in (article, pytorch, mnist_lit, sklearn, jax)}
 
 
 def main() -> None:
     """Be the contestant that is named, with the run that is given."""
     name, given = sys.argv[1:]
     run = Run(**json.loads(given))
-    accuracy = globals()[name](run)
+    accuracy = CONTESTANTS[name](run)
     run.lap("test")
-    result = {phase: sum(run.laps[phase]) for phase in PHASES} | {"epochs": run.laps["training"], "accuracy": accuracy}
-    result["peak"] = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    file = Path(RESULT)
-    if file.exists():  # of EpochTimer
-        result |= json.loads(file.read_text())
-    file.write_text(json.dumps(result))
+    seconds = {phase: sum(run.laps[phase]) for phase in PHASES}
+    Path(RESULT).write_text(json.dumps({**seconds, "epochs": run.laps["training"], "accuracy": accuracy}))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ Prints for each kind of picture how many digits the network of the package reads
 test images. None is refused. A picture in which not exactly one digit is found is not right.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import cache
 
 import numpy as np
 import torch
@@ -14,11 +15,17 @@ from numpy.random import Generator
 from PIL import Image, ImageFilter
 from torch import Tensor
 from torch.nn import functional as F
+from torchmetrics.functional.text import char_error_rate
+from torchvision.datasets import MNIST
 
-from console import parser, print_head, print_row
+from console import DATA, make_parser, print_head, print_row
 from drawing import Floats, gradient, photograph, to_jpeg
 from drawing import to_picture as to_picture  # tests take it from here
-from reading import load_test_digits, pretrained, print_right
+from mnist_lit import MNISTClassifier, MNISTDataModule
+from mnist_lit.pictures import NoDigitError, numbers, read_digits
+from mnist_lit.pictures.rejection import REJECT
+
+pretrained = cache(MNISTClassifier.from_pretrained)
 
 
 def clean(digit: Tensor, random: Generator) -> Image.Image:
@@ -59,18 +66,41 @@ def thin_pen(digit: Tensor, random: Generator) -> Image.Image:
     for _ in range(12):
         eroded = -F.max_pool2d(-solid, 3, 1, 1)
         solid = torch.maximum(eroded, solid - F.max_pool2d(eroded, 3, 1, 1))  # keeps lines that would vanish
-    return _black_on_white(F.max_pool2d(solid, 3, 1, 1))
+    return _widen(solid, 1)
 
 
 def thick_pen(digit: Tensor, random: Generator) -> Image.Image:
     """Write it with a pen that is wider than MNIST's by 1 to 2 pixels, which closes some loops."""
-    reach = int(random.integers(4, 9))
-    return _black_on_white(F.max_pool2d(_enlarge(digit), 2 * reach + 1, 1, reach))
+    return _widen(_enlarge(digit), int(random.integers(4, 9)))
 
 
 KINDS: dict[str, Callable[[Tensor, Generator], Image.Image]] = {
     kind.__name__.replace("_", " "): kind for kind in (clean, rough, harsh, low_resolution, thin_pen, thick_pen)
 }
+
+
+def load_test_digits() -> tuple[Tensor, Tensor]:
+    """Return the test images, uint8 ``(10000, 28, 28)``, and their labels, int64 ``(10000,)``."""
+    torch.set_num_threads(1)  # more do not make such a small network faster
+    MNISTDataModule(DATA).prepare_data()
+    mnist = MNIST(DATA, train=False)
+    return mnist.data, mnist.targets
+
+
+def read(picture: Image.Image, reject: float = REJECT) -> str:
+    """Return the digits of a picture, ``?`` for each that is refused, and an empty text if none is found."""
+    try:
+        return "".join(numbers(read_digits(picture, pretrained(), reject)))
+    except NoDigitError:
+        return ""
+
+
+def print_right(name: str, pictures: Iterable[tuple[Image.Image, str]], reject: float = REJECT) -> None:
+    """Print a row of a table: percentages of the digits and of the numbers in pictures that are read right."""
+    numbers_read = [(read(picture, reject), number) for picture, number in pictures]
+    errors = float(char_error_rate(*map(list, zip(*numbers_read, strict=True))))  # one for each digit too many, too
+    right = np.mean([answer == number for answer, number in numbers_read])
+    print_row(name, f"{100 * (1 - errors):.2f}", f"{100 * right:.2f}")
 
 
 def _clean(digit: Tensor, random: Generator) -> Floats:
@@ -95,15 +125,15 @@ def _enlarge(digit: Tensor) -> Tensor:
     return (F.pad(large, (40,) * 4) > 0.5).float()
 
 
-def _black_on_white(solid: Tensor) -> Image.Image:
-    return Image.fromarray(((1 - solid[0, 0]) * 255).byte().numpy())
+def _widen(solid: Tensor, reach: int) -> Image.Image:
+    wider = F.max_pool2d(solid, 2 * reach + 1, 1, reach)
+    return Image.fromarray(((1 - wider[0, 0]) * 255).byte().numpy())
 
 
 def main() -> None:
     """Print the table."""
-    arguments = parser(__doc__)
-    arguments.add_argument("--images", type=int, default=10_000, help="how many test images to turn into pictures")
-    count = arguments.parse_args().images
+    parser = make_parser(__doc__, images=(10_000, "how many test images to turn into pictures"))
+    count = parser.parse_args().images
     images, labels = (part[:count] for part in load_test_digits())
     print_head("pictures", "digits right, %", "pictures right, %")
     with torch.inference_mode():

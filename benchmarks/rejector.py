@@ -10,7 +10,6 @@ training digits are held out: the limit for a refusal is taken from their scores
 
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -20,7 +19,7 @@ from numpy.random import Generator
 from torch import Tensor
 from torch.nn import functional as F
 
-from console import DATA, parser
+from console import DATA, make_parser
 from drawing import INK, Floats, crop, overlay, polyline
 from mnist_lit import MNISTDataModule
 from mnist_lit.augment import RandomDistortion
@@ -113,14 +112,13 @@ def draw(strokes: Strokes, random: Generator) -> Tensor:
     return _place(canvas)
 
 
-def turned(digit: Tensor, label: int, random: Generator) -> Tensor | None:
-    """Return a digit turned or mirrored, in one of the ways that leave a non-digit; there is none for a 0."""
+def _turned(digit: Tensor, label: int, random: Generator) -> Tensor | None:
     turns = [turn for turn, digits in _TURNS if str(label) in digits]
     return turns[random.integers(len(turns))](digit) if turns else None
 
 
-def pair(left: Tensor, right: Tensor, random: Generator) -> Tensor:
-    """Return two digits as one, which touch, or nearly so, or overlap."""
+def _pair(left: Tensor, right: Tensor, random: Generator) -> Tensor:
+    # They touch, or nearly so, or overlap.
     digits = [crop(left.numpy()), crop(right.numpy())]
     height = max(map(len, digits))
     first, second = (int(random.integers(height - len(digit) + 1)) for digit in digits)  # pixels above each
@@ -129,8 +127,7 @@ def pair(left: Tensor, right: Tensor, random: Generator) -> Tensor:
     return _place(overlay(canvas, digits[1], second, canvas.shape[1] - overlap))
 
 
-def part(digit: Tensor, random: Generator) -> Tensor | None:
-    """Return the upper, lower, left or right part of a digit, about half of it, unless hardly anything is left."""
+def _part(digit: Tensor, random: Generator) -> Tensor | None:
     turns = int(random.integers(4))
     pixels = np.rot90(crop(digit.numpy()), turns)
     half = np.rot90(pixels[: round(len(pixels) * random.uniform(0.35, 0.65))], -turns)
@@ -139,8 +136,8 @@ def part(digit: Tensor, random: Generator) -> Tensor | None:
     return _place(crop(half))
 
 
-def stain(random: Generator) -> Tensor:
-    """Return the largest spot, or all spots, of a random field."""
+def _stain(random: Generator) -> Tensor:
+    # The largest spot, or all spots, of a random field.
     field = cv2.GaussianBlur(random.normal(size=(64, 64)), (0, 0), random.uniform(2, 12))
     spots = (field > np.quantile(field, random.uniform(0.5, 0.9))).astype(np.uint8)
     if random.random() < 0.6:
@@ -155,10 +152,10 @@ def outlier(images: Tensor, labels: Tensor, signs: Sequence[Strokes], random: Ge
     kinds: dict[Callable[[], Tensor | None], float] = {
         lambda: draw(curve(random), random): 0.42,
         lambda: draw(signs[int(random.integers(len(signs)))], random): 0.32,
-        lambda: turned(images[one], int(labels[one]), random): 0.09,
-        lambda: pair(images[one], images[other], random): 0.09,
-        lambda: part(images[one], random): 0.04,
-        lambda: stain(random): 0.04,
+        lambda: _turned(images[one], int(labels[one]), random): 0.09,
+        lambda: _pair(images[one], images[other], random): 0.09,
+        lambda: _part(images[one], random): 0.04,
+        lambda: _stain(random): 0.04,
     }
     made = list(kinds)[random.choice(len(kinds), p=list(kinds.values()))]()
     return outlier(images, labels, signs, random) if made is None else made
@@ -177,11 +174,12 @@ def _place(pixels: Floats) -> Tensor:
 
 def main() -> None:
     """Draw, train, and write the file."""
-    arguments = parser(__doc__)
-    arguments.add_argument("--outliers", type=int, default=300_000, help="how many to draw")
-    arguments.add_argument("--epochs", type=int, default=100, help="of the digits; each with twice as many outliers")
-    arguments.add_argument("--output", type=Path, default=REJECTOR, help="the file")
-    options = arguments.parse_args()
+    options = make_parser(
+        __doc__,
+        outliers=(300_000, "how many to draw"),
+        epochs=(100, "of the digits; each with twice as many outliers"),
+        output=(REJECTOR, "the file"),
+    ).parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     random = np.random.default_rng(0)

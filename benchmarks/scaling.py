@@ -9,8 +9,8 @@ in turn, several times. Efficiency is the speed of N processes over N times that
 import math
 import statistics
 
-from console import parser, print_head, print_row
-from timing import MACHINE, TRAIN_SIZE, Task, epoch_seconds, measure
+from console import make_parser, print_head, print_row
+from throughput import MACHINE, TRAIN_SIZE, Task, epoch_seconds, measure
 
 BARE = (
     *("--data.val_size=0", "--trainer.accelerator=cpu", "--trainer.logger=false"),
@@ -18,23 +18,22 @@ BARE = (
 )
 
 
-def make_task(batch_size: int, processes: int) -> Task:
-    """Return the training in batches of that size on so many processes."""
-    options = f"--data.batch_size={batch_size}", f"--trainer.devices={processes}"
-    strategy = ("--trainer.strategy=ddp",) if processes > 1 else ()
-    return Task(f"{batch_size:,}", "fit", options=(*BARE, *options, *strategy))
-
-
 def main() -> None:
     """Measure and print the table."""
-    arguments = parser(__doc__)
-    arguments.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4])
-    arguments.add_argument("--batch_sizes", type=int, nargs="+", default=[100, 10000])
-    arguments.add_argument("--repeats", type=int, default=2)
-    arguments.add_argument("--epochs", type=int, default=3)
-    options = arguments.parse_args()
+    options = make_parser(
+        __doc__,
+        processes=([1, 2, 4], "numbers of processes"),
+        batch_sizes=([100, 10_000], "images in a batch, of all processes together"),
+        repeats=(2, "runs of each"),
+        epochs=(3, "epochs of each run, at least 2"),
+    ).parse_args()
     rows = [(batch_size, processes) for batch_size in options.batch_sizes for processes in options.processes]
-    results = measure({str(row): make_task(*row) for row in rows}, options.repeats, options.epochs)
+    tasks = {}
+    for batch_size, processes in rows:
+        more = f"--data.batch_size={batch_size}", f"--trainer.devices={processes}"
+        strategy = ("--trainer.strategy=ddp",) if processes > 1 else ()
+        tasks[str((batch_size, processes))] = Task("", "fit", options=(*BARE, *more, *strategy))
+    results = measure(tasks, options.repeats, options.epochs)
     seconds = {row: statistics.median(map(epoch_seconds, results[str(row)])) for row in rows}
     print_head("batch", "processes", "steps a second", "images a second", "efficiency")
     for (batch_size, processes), epoch in seconds.items():

@@ -11,49 +11,37 @@ import string
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
-import torch
 from numpy.random import Generator
 from PIL import Image, ImageDraw, ImageFont
 from PIL.Image import Transpose
 from torch import Tensor
 
-from console import parser, print_head, print_row
+from console import make_parser, print_head, print_row
 from drawing import Floats, Range, crop, grain, overlay, paint, photograph, polyline, to_jpeg, to_picture
 from mnist_lit.pictures.rejection import REJECT, refuse
-from reading import load_test_digits, print_right, read
+from photos import load_test_digits, print_right, read
 
-Scene = Callable[[Sequence[Tensor], Generator], Floats]
+Digits = Sequence[Tensor]  # each uint8 (28, 28)
 
-_GAPS = 0.15, 0.5  # least and most between two digits, in digits' heights
+GAPS = 0.15, 0.5  # least and most between two digits, in digits' heights
 
 
 class Sheet(NamedTuple):
-    """Paper and a number to write on it."""
+    """A number on paper; lengths in pixels."""
 
-    paper: Floats  # colours (H, W, 3)
     mask: Floats  # where the ink is, (H, W) in [0, 1]
-    ink: Floats  # its colour
-    height: float  # of the digits, in pixels
+    height: float  # of the digits
     box: tuple[int, int, int, int]  # left, top, right and bottom edge of the number
+    paper: Floats  # colour
+    ink: Floats  # colour
 
 
-def sheet(digits: Sequence[Tensor], random: Generator, margin: Range = (0.3, 2), gaps: Range = _GAPS) -> Sheet:
-    """Return light paper for uint8 ``digits`` (28, 28), 60 to 240 pixels high, with margins in digits' heights."""
-    height = random.uniform(60, 240)
-    ink = write(digits, height, random, gaps)
-    left, right, top, bottom = (round(height * random.uniform(*margin)) for _ in range(4))
-    mask = np.pad(ink, ((top, bottom), (left, right)))
-    paper = np.tile(random.uniform(0.75, 1, 3), (*mask.shape, 1))
-    box = (left, top, left + ink.shape[1], top + ink.shape[0])
-    return Sheet(paper, mask, random.uniform(0, 0.35, 3), height, box)
-
-
-def write(digits: Sequence[Tensor], height: float, random: Generator, gaps: Range = _GAPS) -> Floats:
-    """Return the ink ``(H, W)`` in [0, 1] of digits about so high, side by side."""
+def _write(digits: Digits, height: float, random: Generator, gaps: Range = GAPS) -> Floats:
+    # Ink (H, W) in [0, 1], side by side.
     canvas: Floats = np.zeros((round(1.3 * height), 0))
     gap = 0
     for digit in digits:
@@ -67,61 +55,87 @@ def write(digits: Sequence[Tensor], height: float, random: Generator, gaps: Rang
     return canvas[: np.flatnonzero(canvas.any(axis=1))[-1] + 1]
 
 
-def plain(digits: Sequence[Tensor], random: Generator, gaps: Range = _GAPS) -> Floats:
-    """Write them side by side, on paper of a light colour."""
-    paper, mask, ink, _, _ = sheet(digits, random, gaps=gaps)
-    return paint(paper, mask, ink)
+def _colours(random: Generator, lightest: float = 0.35, darkest: float = 0.75) -> tuple[Floats, Floats]:
+    return random.uniform(darkest, 1, 3), random.uniform(0, lightest, 3)  # of paper and ink
 
 
-def ruled(digits: Sequence[Tensor], random: Generator, is_squared: bool) -> Floats:
-    """Write them on paper with lines, or with squares about half as high as a digit, which are lighter than the ink."""
-    paper, mask, ink, height, _ = sheet(digits, random)
-    period = height * (random.uniform(0.35, 0.7) if is_squared else random.uniform(0.9, 1.6))
-    width = random.uniform(1, max(1.5, 0.02 * height))
+def _note(digits: Digits, random: Generator, margin: Range = (0.3, 2), gaps: Range = GAPS) -> Sheet:
+    # 60 to 240 pixels high, with margins in digits' heights.
+    height = random.uniform(60, 240)
+    ink = _write(digits, height, random, gaps)
+    left, right, top, bottom = (round(height * random.uniform(*margin)) for _ in range(4))
+    mask = np.pad(ink, ((top, bottom), (left, right)))
+    return Sheet(mask, height, (left, top, left + ink.shape[1], top + ink.shape[0]), *_colours(random))
+
+
+def _cutting(digits: Digits, random: Generator) -> Sheet:
+    # Cropped to the ink, or nearly so.
+    height = random.uniform(40, 300)
+    ink = crop(_write(digits, height, random), least=0.2)
+    mask = np.pad(ink, round(random.choice([0, 1, 0.03 * height])))
+    return Sheet(mask, height, (0, 0, *mask.shape[::-1]), *_colours(random))
+
+
+def _page(digits: Digits, random: Generator) -> Sheet:
+    # A4 with 150 to 300 dots an inch, on which the digits are 40 to 90 pixels high.
+    dots = random.choice([150, 200, 300])
+    height, width = round(11.69 * dots), round(8.27 * dots)
+    size = random.uniform(40, 90)
+    ink = _write(digits, size, random)[:, : width - dots]
+    top, left = random.integers(dots // 2, height - dots), random.integers(dots // 2, width - dots // 2 - ink.shape[1])
+    box = left, top, left + ink.shape[1], top + ink.shape[0]
+    mask = np.pad(ink, ((top, height - box[3]), (left, width - box[2])))
+    return Sheet(mask, size, box, *_colours(random, 0.3, 0.93))
+
+
+def _rule(sheet: Sheet, random: Generator, is_squared: bool) -> tuple[Floats, Floats]:
+    # Squares are about half as high as a digit; lines are lighter than the ink.
+    period = sheet.height * (random.uniform(0.35, 0.7) if is_squared else random.uniform(0.9, 1.6))
+    width = random.uniform(1, max(1.5, 0.02 * sheet.height))
     slope = np.tan(np.radians(random.uniform(-1.5, 1.5)))
-    y, x = np.mgrid[: mask.shape[0], : mask.shape[1]]
-    rulings = np.zeros(mask.shape)
+    y, x = np.indices(sheet.mask.shape)
+    rulings = np.zeros(sheet.mask.shape)
     for along in (y + slope * x, x - slope * y)[: 1 + is_squared]:
         distance = np.abs((along + random.uniform(0, period)) % period - period / 2)
         rulings = np.maximum(rulings, (width / 2 - distance + 0.5).clip(0, 1))
-    colour = paper[0, 0] * random.uniform(0.5, 0.85) * np.array([random.uniform(0.8, 1), random.uniform(0.9, 1), 1])
-    return paint(paint(paper, rulings, colour), mask, ink)
+    shade = random.uniform(0.5, 0.85) * np.array([random.uniform(0.8, 1), random.uniform(0.9, 1), 1])
+    return rulings, sheet.paper * shade
 
 
-def boxed(digits: Sequence[Tensor], random: Generator) -> Floats:
-    """Write them into a box of a form."""
-    paper, mask, ink, height, (left, top, right, bottom) = sheet(digits, random, margin=(0.4, 1.2))
-    gaps = [round(height * random.uniform(0.08, 0.28)) for _ in range(4)]
-    width = max(1, round(height * random.uniform(0.01, 0.04)))
-    box = Image.new("L", mask.shape[::-1])
-    edges = (left - gaps[0], top - gaps[1], right + gaps[2], bottom + gaps[3])
-    ImageDraw.Draw(box).rectangle(edges, outline=255, width=width)
-    return paint(paint(paper, np.asarray(box) / 255, random.uniform(0, 0.6, 3)), mask, ink)
+def _outline(shape: Sequence[int], box: Iterable[int], width: int) -> Floats:
+    left, top, right, bottom = box
+    mask = np.zeros(shape)
+    mask[top:bottom, left:right] = 1
+    mask[top + width : bottom - width, left + width : right - width] = 0
+    return mask
 
 
-def underlined(digits: Sequence[Tensor], random: Generator) -> Floats:
-    """Draw a line below the number, of the same ink."""
-    paper, mask, ink, height, (left, _, right, bottom) = sheet(digits, random)
-    y = bottom + round(height * random.uniform(0.08, 0.25))
+def _box(sheet: Sheet, random: Generator) -> tuple[Floats, Floats]:
+    gaps = [round(sheet.height * random.uniform(0.08, 0.28)) for _ in range(4)]
+    width = max(1, round(sheet.height * random.uniform(0.01, 0.04)))
+    edges = np.array(sheet.box) + np.multiply(gaps, (-1, -1, 1, 1)) + (0, 0, 1, 1)
+    return _outline(sheet.mask.shape, edges, width), random.uniform(0, 0.6, 3)
+
+
+def _underline(sheet: Sheet, random: Generator) -> tuple[Floats, Floats]:
+    left, _, right, bottom = sheet.box
+    y = bottom + round(sheet.height * random.uniform(0.08, 0.25))
     slope = round((right - left) * random.uniform(-0.05, 0.05))
-    line = Image.new("L", mask.shape[::-1])
-    width = round(height * random.uniform(0.03, 0.1))
-    ImageDraw.Draw(line).line([(left, y), (right, y + slope)], fill=255, width=width)
-    return paint(paper, np.maximum(mask, np.asarray(line) / 255), ink)
+    line = Image.new("L", sheet.mask.shape[::-1])
+    width = round(sheet.height * random.uniform(0.03, 0.1))
+    ImageDraw.Draw(line).line([left, y, right, y + slope], fill=255, width=width)
+    return np.asarray(line) / 255, sheet.ink
 
 
-def framed(digits: Sequence[Tensor], random: Generator) -> Floats:
-    """Let a frame run along the picture's border."""
-    picture = plain(digits, random)
-    width = max(2, round(random.uniform(0.008, 0.04) * min(picture.shape[:2])))
-    frame = np.ones(picture.shape[:2])
-    frame[width:-width, width:-width] = 0
-    return paint(picture, frame, random.uniform(0, 0.5, 3))
+def _frame(picture: Floats, random: Generator) -> Floats:
+    height, width, _ = picture.shape
+    thickness = max(2, round(random.uniform(0.008, 0.04) * min(height, width)))
+    return paint(picture, _outline((height, width), (0, 0, width, height), thickness), random.uniform(0, 0.5, 3))
 
 
-def on_desk(digits: Sequence[Tensor], random: Generator) -> Floats:
-    """Put the sheet, turned by up to 8 degrees, on a dark desk with grain."""
-    paper = to_picture(plain(digits, random)).convert("RGBA")
+def _desk(picture: Floats, random: Generator) -> Floats:
+    # Dark, with grain; the sheet is turned by up to 8 degrees.
+    paper = to_picture(picture).convert("RGBA")
     turned = paper.rotate(random.uniform(-8, 8), Image.Resampling.BICUBIC, expand=True)
     left, right, top, bottom = (round(max(paper.size) * random.uniform(0.1, 0.6)) for _ in range(4))
     width, height = turned.width + left + right, turned.height + top + bottom
@@ -132,11 +146,10 @@ def on_desk(digits: Sequence[Tensor], random: Generator) -> Floats:
     return np.asarray(desk) / 255
 
 
-def at_the_edge(digits: Sequence[Tensor], random: Generator) -> Floats:
-    """Let the desk be seen at one side of the sheet or two."""
-    picture, margin = _with_margin(plain(digits, random), 0.35)
+def _edge(picture: Floats, random: Generator) -> Floats:
+    # The desk, at one side of the sheet or two.
+    picture, margin, (y, x) = _widen(picture, 0.35)
     height, width, _ = picture.shape
-    y, x = np.mgrid[:height, :width]
     down, right = y - height / 2, x - width / 2  # from the middle
     sides = (x, down), (width - x, down), (y, right), (height - y, right)
     colour = random.uniform(0.1, 0.45, 3)
@@ -148,59 +161,59 @@ def at_the_edge(digits: Sequence[Tensor], random: Generator) -> Floats:
     return picture
 
 
-def with_thumb(digits: Sequence[Tensor], random: Generator) -> Floats:
-    """Hold the sheet with a thumb, in one corner of the picture."""
-    picture, margin = _with_margin(plain(digits, random), 0.3)
-    height, width, _ = picture.shape
-    y, x = np.mgrid[:height, :width]
-    y, x = y - random.choice([0, height]), x - random.choice([0, width])
+def _thumb(picture: Floats, random: Generator) -> Floats:
+    # In one corner.
+    picture, margin, (y, x) = _widen(picture, 0.3)
+    y, x = (axis - random.choice([0, side]) for axis, side in zip((y, x), picture.shape, strict=False))
     angle, radius = random.uniform(0, np.pi), margin * random.uniform(0.7, 1.1)
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
     thumb = (radius * (1 - np.hypot(along / (1.25 * radius), across / (0.8 * radius)))).clip(0, 1)
     return paint(picture, thumb, np.array([0.85, 0.62, 0.5]) * random.uniform(0.5, 1))
 
 
-def scanned(digits: Sequence[Tensor], random: Generator) -> Floats:
-    """Scan them, 40 to 90 pixels high, on a sheet of A4 with 150 to 300 dots an inch."""
-    dots = random.choice([150, 200, 300])
-    height, width = round(11.69 * dots), round(8.27 * dots)
-    ink = write(digits, random.uniform(40, 90), random)[:, : width - dots]
-    mask = np.zeros((height, width))
-    top, left = random.integers(dots // 2, height - dots), random.integers(dots // 2, width - dots // 2 - ink.shape[1])
-    mask[top : top + ink.shape[0], left : left + ink.shape[1]] = ink
-    return paint(np.tile(random.uniform(0.93, 1, 3), (height, width, 1)), mask, random.uniform(0, 0.3, 3))
-
-
-def cropped(digits: Sequence[Tensor], random: Generator) -> Floats:
-    """Crop the picture to the ink, or nearly so."""
-    height = random.uniform(40, 300)
-    ink = crop(write(digits, height, random), least=0.2)
-    ink = np.pad(ink, round(random.choice([0, 1, 0.03 * height])))
-    return paint(np.tile(random.uniform(0.75, 1, 3), (*ink.shape, 1)), ink, random.uniform(0, 0.35, 3))
-
-
-def touching(digits: Sequence[Tensor], random: Generator) -> Floats:
-    """Write them so close that most touch: each begins up to a tenth of its height before the last one ends."""
-    return plain(digits, random, gaps=(-0.1, 0))
-
-
-def _with_margin(picture: Floats, part: float) -> tuple[Floats, int]:
+def _widen(picture: Floats, part: float) -> tuple[Floats, int, Any]:
     margin = round(part * max(picture.shape))
-    return np.pad(picture, ((margin, margin), (margin, margin), (0, 0)), "edge"), margin
+    wider = np.pad(picture, ((margin, margin), (margin, margin), (0, 0)), "edge")
+    return wider, margin, np.indices(wider.shape[:2])
 
 
-NUMBERS: dict[str, Scene] = {
+class Scene(NamedTuple):
+    """How a picture of a number is composed."""
+
+    write: Callable[[Digits, Generator], Sheet] = _note
+    mark: Callable[[Sheet, Generator], tuple[Floats, Floats]] | None = None  # mask and colour, below the ink
+    surround: Callable[[Floats, Generator], Floats] = lambda picture, _: picture
+
+    def __call__(self, digits: Digits, random: Generator) -> Floats:
+        """Return the picture ``(H, W, 3)`` in [0, 1] of digits."""
+        sheet = self.write(digits, random)
+        picture = np.tile(sheet.paper, (*sheet.mask.shape, 1))
+        if self.mark:
+            picture = paint(picture, *self.mark(sheet, random))
+        return self.surround(paint(picture, sheet.mask, sheet.ink), random)
+
+
+plain, on_desk = Scene(), Scene(surround=_desk)
+touching = Scene(partial(_note, gaps=(-0.1, 0)))  # most digits begin before the last one ends
+NUMBERS = {
     "plain": plain,
-    "lined": partial(ruled, is_squared=False),
-    "squared": partial(ruled, is_squared=True),
+    "lined": Scene(mark=partial(_rule, is_squared=False)),
+    "squared": Scene(mark=partial(_rule, is_squared=True)),
 }
-SCENES: dict[str, Scene] = {
-    scene.__name__.replace("_", " "): scene
-    for scene in (boxed, underlined, framed, on_desk, at_the_edge, with_thumb, scanned, cropped, touching)
+SCENES = {
+    "boxed": Scene(partial(_note, margin=(0.4, 1.2)), _box),
+    "underlined": Scene(mark=_underline),
+    "framed": Scene(surround=_frame),
+    "on desk": on_desk,
+    "at the edge": Scene(surround=_edge),
+    "with thumb": Scene(surround=_thumb),
+    "scanned": Scene(_page),
+    "cropped": Scene(_cutting),
+    "touching": touching,
 }
 
 
-def make_picture(scene: Scene, digits: Sequence[Tensor], random: Generator) -> Image.Image:
+def make_picture(scene: Scene, digits: Digits, random: Generator) -> Image.Image:
     """Draw a scene; half of them in uneven light, with noise and JPEG."""
     pixels = scene(digits, random)
     if random.random() < 0.5:
@@ -223,8 +236,8 @@ def scribble(random: Generator) -> Image.Image:
         window = np.hanning(21) / np.hanning(21).sum()
         line = np.stack([np.convolve(np.pad(axis, 10, "edge"), window, "valid") for axis in line.T], axis=1)
     picture = Image.new("RGB", (300, 300), "white")
-    points = [(float(x), float(y)) for x, y in line]
-    ImageDraw.Draw(picture).line(points, fill="black", width=int(random.integers(8, 18)), joint="curve")
+    width = int(random.integers(8, 18))
+    ImageDraw.Draw(picture).line(line.ravel().tolist(), fill="black", width=width, joint="curve")
     return picture
 
 
@@ -251,21 +264,19 @@ def print_refused(pictures: int, images: Tensor, labels: Tensor) -> None:
 
 def main() -> None:
     """Print the tables."""
-    arguments = parser(__doc__)
-    arguments.add_argument("--pictures", type=int, default=100, help="of each kind and length")
-    arguments.add_argument("--digits", type=int, nargs="+", help="lengths of the numbers, in place of the above")
-    options = arguments.parse_args()
+    options = make_parser(
+        __doc__,
+        pictures=(100, "of each kind and length"),
+        digits=([], "lengths of the numbers, in place of the above"),
+    ).parse_args()
     images, labels = load_test_digits()
     print_head("pictures", "digits right, %", "numbers right, %")
     for name, scene in (NUMBERS | SCENES).items():
         lengths = options.digits or (range(2, 10) if name in NUMBERS else (1, 2, 3, 5))
         random = np.random.default_rng(0)
-        chosen = (torch.from_numpy(random.integers(0, 10_000, n)) for n in lengths for _ in range(options.pictures))
-        numbers = (
-            (make_picture(scene, list(images[each]), random), "".join(map(str, labels[each].tolist())))
-            for each in chosen
-        )
-        print_right(name, numbers)
+        chosen = (random.integers(0, 10_000, length) for length in lengths for _ in range(options.pictures))
+        digits = ((list(images[each]), "".join(map(str, labels[each].tolist()))) for each in chosen)
+        print_right(name, ((make_picture(scene, several, random), number) for several, number in digits))
     print()
     print_refused(4 * options.pictures, images, labels)
 

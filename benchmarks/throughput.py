@@ -1,76 +1,173 @@
 """Measure seconds an epoch: this package beside whatever else trains the same network. See docs/speed.md.
 
-    python benchmarks/throughput.py            # every contestant that is installed, five times in turn
-    python benchmarks/throughput.py --sizes    # 6,000, 60,000 and 600,000 images
+    python benchmarks/throughput.py    # every contestant that is installed, five times in turn
 
 The default recipe has ReLU, momentum, weight decay and the one-cycle, the article's none of them. Ratios are medians of
 those of each round.
 """
 
-import statistics
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from importlib.metadata import version
+from importlib.util import find_spec
+from inspect import signature
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
 
-from console import parser, print_head, print_row
-from timing import ARTICLE, MACHINE, TRAIN_SIZE, Task, epoch_seconds, measure
+import numpy as np
+import yaml
+from lightning.pytorch import Callback, Trainer
+
+import contestants
+from console import DATA, ROOT, make_parser, print_head, print_row
+from mnist_lit import MNISTClassifier, MNISTDataModule
+
+Result = dict[str, Any]
+
+ARTICLE, FAST = ROOT / "configs" / "article.yaml", ROOT / "configs" / "fast.yaml"
+TRAIN_SIZE = 60_000
+MACHINE = f"{os.cpu_count()} cores; Python {platform.python_version()}, torch {version('torch')}"
+ENVIRONMENT = os.environ | {
+    "CUDA_VISIBLE_DEVICES": "",
+    "JAX_PLATFORMS": "cpu",
+    # As on mnist_lit's command line: two threads gain nothing here, and on a busy machine wait for each other.
+    "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "benchmarks")]),
+}
+
+
+class Task(NamedTuple):
+    """A row of a table."""
+
+    label: str
+    contestant: str  # one of contestants.py, or fit, the command
+    config: Path | None = None  # without one, the default recipe
+    options: tuple[str, ...] = ()  # more of fit
+
 
 TASKS = {
     "article": Task("the article's loop: images opened one by one", "article", ARTICLE),
-    "template": Task("the usual Lightning template: transforms, metrics and bar each step", "template", ARTICLE),
     "fit": Task("**`mnist_lit fit`**, everything on", "fit"),
-    "floor": Task("Lightning's floor: the steps alone, one by one", "floor"),
     "pytorch": Task("plain PyTorch loop over tensors in memory", "pytorch"),
     "fit_article": Task("**`mnist_lit fit --config configs/article.yaml`**, everything on", "fit", ARTICLE),
-    "floor_article": Task("Lightning's floor: the steps alone, one by one", "floor", ARTICLE),
     "pytorch_article": Task("plain PyTorch loop over tensors in memory", "pytorch", ARTICLE),
     "jax": Task("JAX, an epoch one compiled `lax.scan`", "jax", ARTICLE),
     "sklearn": Task("scikit-learn's `MLPClassifier`", "sklearn", ARTICLE),
-    "products": Task("the matrix products alone", "products", ARTICLE),
 }
-SIZES = {f"{size:,}": Task(f"{size:,}", "mnist_lit", size=size) for size in (6_000, 60_000, 600_000)}
+COLUMNS = "recipe", "seconds for 60,000 images", "least to most", "images a second", "ratio to `fit`", "to PyTorch"
 
 
-def print_contestants(repeats: int, epochs: int) -> None:
-    """Measure the contestants and print their table."""
-    results = measure(TASKS, repeats, epochs)
+class EpochTimer(Callback):
+    """Writes to ``output`` the seconds of each epoch, up to the next one's start, and those of its validation."""
+
+    def __init__(self, output: str) -> None:
+        self.output = Path(output)
+        self.starts: list[float] = []
+        self.validation: list[float] = []
+
+    def on_train_epoch_start(self, *_: Any) -> None:
+        """Begin an epoch."""
+        self.starts.append(time.perf_counter())
+        self.validation.append(0.0)
+
+    def on_validation_start(self, trainer: Trainer, *_: Any) -> None:
+        """Begin a validation."""
+        if not trainer.sanity_checking:
+            self.validation[-1] -= time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
+        """End a validation."""
+        if not trainer.sanity_checking:
+            self.validation[-1] += time.perf_counter()
+
+    def on_train_end(self, trainer: Trainer, *_: Any) -> None:
+        """Write the seconds down, of several processes the first one's."""
+        if trainer.is_global_zero:
+            epochs = np.diff([*self.starts, time.perf_counter()]) - self.validation
+            self.output.write_text(json.dumps({"epochs": epochs.tolist(), "validation": self.validation}))
+
+
+def run_python(*arguments: str) -> Result:
+    """Run Python in a folder and on a terminal of its own; return what it wrote to RESULT, and its seconds."""
+    spawn = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+    command = [sys.executable, "-c", spawn, sys.executable, *arguments]
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        process = subprocess.run(command, cwd=folder, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        seconds = time.perf_counter() - start
+        if process.returncode != 0:
+            sys.exit(f"{arguments} failed:\n{process.stdout.decode(errors='replace')}")
+        return {"whole": seconds, **json.loads(Path(folder, contestants.RESULT).read_text())}
+
+
+def perform(task: Task, seed: int, epochs: int | None) -> Result:
+    """Perform a task, by default for the epochs of its recipe."""
+    config = yaml.safe_load(task.config.read_text()) if task.config else {}
+    epochs = epochs or config["trainer"]["max_epochs"]
+    if task.contestant == "fit":
+        recipe = ("--config", str(task.config)) if task.config else ()
+        run = (f"--seed_everything={seed}", f"--data.data_dir={DATA}", f"--trainer.max_epochs={epochs}")
+        timer = ("--trainer.callbacks+=throughput.EpochTimer", f"--trainer.callbacks.output={contestants.RESULT}")
+        return run_python("-m", "mnist_lit", "fit", *recipe, *task.options, *run, *timer)
+    given: dict[str, Any] = {"epochs": epochs, "seed": seed}
+    for key, part in ("model", MNISTClassifier), ("data", MNISTDataModule):
+        defaults = {name: parameter.default for name, parameter in signature(part).parameters.items()}
+        given[key] = defaults | config.get(key, {})
+    given["data"] |= {"data_dir": str(DATA)}
+    del given["data"]["augment"]  # images are not distorted
+    return run_python(contestants.__file__, task.contestant, json.dumps(given))
+
+
+def measure(tasks: Mapping[str, Task], repeats: int, epochs: int | None = None) -> dict[str, list[Result]]:
+    """Perform the tasks in turn, with the seeds 0, 1, ...; JAX and scikit-learn take part where they are installed."""
+    MNISTDataModule(DATA).prepare_data()
+    missing = [library for library in ("jax", "sklearn") if not find_spec(library)]
+    results: dict[str, list[Result]] = {name: [] for name, task in tasks.items() if task.contestant not in missing}
+    for seed in range(repeats):
+        for name in results:
+            print(f"\rround {seed + 1} of {repeats}: {name:<16}", end="", file=sys.stderr, flush=True)
+            results[name].append(perform(tasks[name], seed, epochs))
+    print(file=sys.stderr)
+    return results
+
+
+def epoch_seconds(result: Result) -> float:
+    """Return the median seconds of an epoch, without the first, which has one-time costs."""
+    return float(median(result["epochs"][1:]))
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = make_parser(
+        __doc__,
+        repeats=(5, "processes of each, with the seeds 0, 1, ..."),
+        epochs=(3, "epochs of each process, at least 2"),
+    )
+    results = measure(TASKS, **vars(parser.parse_args()))
     # The default recipe holds 5,000 images out.
     part = {name: 1 if TASKS[name].config else 55 / 60 for name in results}
     seconds = {name: [epoch_seconds(run) / part[name] for run in runs] for name, runs in results.items()}
 
     def ratio(name: str, other: str) -> str:
         pairs = zip(seconds[name], seconds[other + "_article" * bool(TASKS[name].config)], strict=True)
-        return f"{statistics.median(one / other for one, other in pairs):.2f}"
+        return f"{median(one / other for one, other in pairs):.2f}"
 
-    columns = "recipe", "seconds for 60,000 images", "least to most", "images a second", "ratio to `fit`", "to PyTorch"
-    print_head("", *columns)
-    for name, values in sorted(seconds.items(), key=lambda item: -statistics.median(item[1])):
-        median = statistics.median(values)
+    print_head("", *COLUMNS)
+    for name, values in sorted(seconds.items(), key=lambda item: -median(item[1])):
         print_row(
-            *(TASKS[name].label, "article's" if TASKS[name].config else "default"),
-            *(f"{median:.2f}", f"{min(values):.2f} to {max(values):.2f}", f"{TRAIN_SIZE / median:,.0f}"),
+            *(TASKS[name].label, "article's" if TASKS[name].config else "default", f"{median(values):.2f}"),
+            *(f"{min(values):.2f} to {max(values):.2f}", f"{TRAIN_SIZE / median(values):,.0f}"),
             *(ratio(name, "fit"), ratio(name, "pytorch")),
         )
-    validation = statistics.median(statistics.median(run["validation"][1:]) for run in results["fit"])
-    print(f"\nThe validation of `fit`, not counted above: {validation:.2f} seconds an epoch.")
-
-
-def print_sizes(repeats: int, epochs: int) -> None:
-    """Measure the default recipe on more and fewer images and print their table."""
-    print_head("images", "their bytes, MB", "seconds an epoch", "peak memory of the process, MB")
-    for size, runs in measure(SIZES, repeats, epochs).items():
-        megabytes = (SIZES[size].size or 0) * 784 / 1e6
-        seconds = statistics.median(map(epoch_seconds, runs))
-        peak = statistics.median(run["peak"] for run in runs) / 1e6
-        print_row(size, f"{megabytes:,.0f}", f"{seconds:.2f}", f"{peak:,.0f}")
-
-
-def main() -> None:
-    """Measure and print the table."""
-    arguments = parser(__doc__)
-    arguments.add_argument("--sizes", action="store_true", help="measure how time and memory grow with the images")
-    arguments.add_argument("--repeats", type=int, default=5, help="processes of each, with the seeds 0, 1, ...")
-    arguments.add_argument("--epochs", type=int, default=3, help="epochs of each process, at least 2")
-    options = arguments.parse_args()
-    (print_sizes if options.sizes else print_contestants)(options.repeats, options.epochs)
-    print(f"\n{MACHINE}")
+    validation = median(median(run["validation"][1:]) for run in results["fit"])
+    print(f"\nThe validation of `fit`, not counted above: {validation:.2f} seconds an epoch.\n\n{MACHINE}")
 
 
 if __name__ == "__main__":

@@ -6,11 +6,11 @@ mnist_lit reads its images within training and test, the others before. JAX leav
 epoch; scikit-learn, which has neither SiLU nor the one-cycle, takes ReLU and a learning rate for each epoch.
 """
 
-import statistics
+from statistics import mean, median
 
-from console import parser, print_head, print_row
+from console import make_parser, print_head, print_row
 from contestants import PHASES
-from timing import FAST, MACHINE, Task, measure
+from throughput import FAST, MACHINE, Task, measure
 
 TASKS = {
     "mnist_lit": Task("**`mnist_lit`** in Python, `configs/fast.yaml`", "mnist_lit", FAST),
@@ -22,15 +22,13 @@ TASKS = {
 
 def main() -> None:
     """Measure and print the table."""
-    arguments = parser(__doc__)
-    arguments.add_argument("--repeats", type=int, default=5, help="processes of each, with the seeds 0, 1, ...")
-    results = measure(TASKS, arguments.parse_args().repeats)
+    parser = make_parser(__doc__, repeats=(5, "processes of each, with the seeds 0, 1, ..."))
+    results = measure(TASKS, parser.parse_args().repeats)
     print_head("seconds", "whole process", *PHASES, "accuracy, %", "least")
-    for name, runs in sorted(results.items(), key=lambda item: statistics.median(run["whole"] for run in item[1])):
-        seconds = [statistics.median(run[column] for run in runs) for column in ("whole", *PHASES)]
+    for name, runs in sorted(results.items(), key=lambda item: median(run["whole"] for run in item[1])):
+        seconds = [f"{median(run[column] for run in runs):.1f}" for column in ("whole", *PHASES)]
         accuracies = [100 * run["accuracy"] for run in runs]
-        accuracy = f"{statistics.mean(accuracies):.2f}", f"{min(accuracies):.2f}"
-        print_row(TASKS[name].label, *(f"{value:.1f}" for value in seconds), *accuracy)
+        print_row(TASKS[name].label, *seconds, f"{mean(accuracies):.2f}", f"{min(accuracies):.2f}")
     print(f"\n{MACHINE}")
 
 

@@ -87,9 +87,7 @@ def _set_up() -> None:
     if not gc.isenabled():
         gc.freeze()
         gc.enable()
-    if "OMP_NUM_THREADS" not in os.environ:
-        # A step is too small to share: on an idle machine a second thread gains nothing, and on a busy one the two
-        # wait for each other so long that an epoch of one second can take ten.
+    if "OMP_NUM_THREADS" not in os.environ:  # a step, or a picture, is too small to share (see make_trainer)
         torch.set_num_threads(1)
 
 
@@ -126,9 +124,10 @@ def _run(command: str) -> None:
             sys.exit(128 + signal.SIGINT)
         raise
     except argparse.ArgumentError as error:  # jsonargparse's, too
-        message = str(error).replace("arguments are required: ", "arguments are required: --")
-        is_no_list = r'Parser key "(\S+)":\s+Expected a <class .tuple.>. Got value: (\S+)'
-        _fail(re.sub(is_no_list, r"--\1 is a list: write --\1 '[\2]'", message), 2)
+        message = re.sub(r"(?<=are required: ).*", lambda names: "--" + names[0].replace(", ", ", --"), str(error))
+        message = message.replace("----", "--")
+        is_no_list = r'Parser key "(\S+)":\s+Expected a <class .tuple.>. Got value: .*'
+        _fail(re.sub(is_no_list, r"--\1 is a list: write it in quotes, for example --\1 '[256, 128]'", message), 2)
     except (ImportError, MisconfigurationException, RuntimeError, ValueError) as error:
         cause: BaseException | None = error
         while cause and not isinstance(cause, UserError | MisconfigurationException):
@@ -141,7 +140,7 @@ def _run(command: str) -> None:
             sys.exit(1)
         _fail(str(cause))
     finally:
-        # Lightning does so for NCCL alone; gloo's threads, if still there when the process ends, may abort it.
+        # Lightning does so only for NCCL; gloo's threads, if still there when the process ends, may abort it.
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
 

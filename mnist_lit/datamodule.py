@@ -58,9 +58,8 @@ class MNISTDataModule(LightningDataModule):
         self.val_size = val_size
         self.seed = seed
         self.augment = RandomDistortion(**augment) if isinstance(augment, Mapping) else augment
-        augment = cast(
-            Any, asdict(self.augment)
-        )  # save_hyperparameters keeps what it finds here: a checkpoint has plain values
+        # save_hyperparameters keeps what it finds in the arguments: plain values for a checkpoint.
+        augment = cast(Any, asdict(self.augment))
         self.save_hyperparameters(ignore="data_dir")  # which differs between machines
 
     @property

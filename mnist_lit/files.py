@@ -191,7 +191,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
         classes = content.get("classes", {})
         model, data = classes.get("model", _MODEL), classes.get("datamodule") or _DATA
         if model != _MODEL:
-            raise UserError(f"{path} was written by {model!a}: load it in Python, with its load_from_checkpoint")
+            raise UserError(
+                f"{path} was written by {model!a}: load it in Python, or name another checkpoint with --ckpt_path"
+            )
         hparams = {name: value for name, value in content["hyper_parameters"].items() if name not in _REMOVED}
         data_hparams = dict(content.get("datamodule_hyper_parameters", {})) if data == _DATA else {}
         data_hparams.pop("data_dir", None)  # the user says where the data are

@@ -159,7 +159,7 @@ class Killer:
             process.join()
             result.kills += 1
             # TensorBoard reads a run's files in the order of their names: of the second, then of the process's id, as
-            # text, with 10000 before 9999. So no two have the same second, as those of a run started anew by hand.
+            # text, with 10000 before 9999. So no two have the same second, as if started by hand.
             time.sleep(1 - time.time() % 1)
             for path in root.glob("lightning_logs/*/checkpoints/*.ckpt"):
                 try:

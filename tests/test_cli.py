@@ -317,7 +317,7 @@ def test_print_config_prints_a_config_that_fit_accepts(cli: CLI, tmp_path: Path)
         (["fit", "--data.batch_size=0"], ["batch_size", "0"]),
         (["fit", "--data.batch_size=1.5"], ["batch_size", "1.5"]),
         (["fit", "--data.val_size=60000"], ["val_size", "60000"]),
-        (["fit", "--model.hidden_sizes=256"], ["is a list", "write --model.hidden_sizes '[256]'"]),
+        (["fit", "--model.hidden_sizes=256"], ["is a list", "--model.hidden_sizes '[256, 128]'"]),
         (["fit", "--data.augment.rotation=270"], ["rotation", "180", "270"]),
         (["fit", "--trainer.max_epochs=-1"], ["max_epochs"]),
         (["fit", "--trainer.val_check_interval=1000"], ["val_check_interval", "1000"]),

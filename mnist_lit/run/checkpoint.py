@@ -245,14 +245,14 @@ class RunCheckpoint(Checkpoint):
         for logger in trainer.loggers:
             logger.save()  # the curves up to here, so that none of their points is missing after a kill
         path = self.folder.path / "checkpoints" / name
-        trainer.save_checkpoint(path, weights_only=False)  # the default; unless it is said, a line is printed
+        trainer.save_checkpoint(path, weights_only=False)  # the default; without it Lightning prints a line
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a continued run needs: no paths, since a run's folder can be moved."""
+        """Return the score and the position: no paths, since a run's folder can be moved."""
         return {"best_model_score": self.best_model_score, "accumulating": self._accumulating}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add what a run within an epoch goes on from."""
+        """Add the metrics of an epoch that is not at its end."""
         self._state.save(trainer, pl_module, checkpoint)
 
 

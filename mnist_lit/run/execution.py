@@ -137,7 +137,7 @@ class _Rounds(_TrainingEpochLoop):
                 for scheduler in schedulers:
                     scheduler.step()
                 self.batch_progress.increment_by(1)
-        finally:  # what saves a checkpoint after an exception finds the right counts
+        finally:  # a callback that saves a checkpoint after an exception finds the right counts
             made = self.batch_progress.current.ready - batches
             progress = self.automatic_optimization.optim_progress.optimizer
             progress.zero_grad.increment_by(made)

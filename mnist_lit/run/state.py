@@ -1,4 +1,4 @@
-"""Where a run is: what a checkpoint holds of it beside Lightning's counters, and how a training goes on from there."""
+"""Where a run is: its state in a checkpoint beside Lightning's counters, and how a training continues from it."""
 
 import warnings
 from typing import Any

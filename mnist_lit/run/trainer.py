@@ -31,7 +31,7 @@ def make_trainer(**options: Any) -> Trainer:
 
     Args:
         options: The Trainer's. By default ``max_epochs`` is 10 and ``devices`` 1; ``logger`` (TensorBoard's), the
-            callbacks and the progress bar are added where they do not contain others.
+            callbacks and the progress bar are added where they do not contain others; with ``barebones`` none are.
 
     Raises:
         UserError: If SLURM's variables and ``devices`` contradict each other.

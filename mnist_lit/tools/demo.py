@@ -126,7 +126,7 @@ def build_demo(model: MNISTClassifier) -> "gr.Blocks":
 
 
 def launch(model: MNISTClassifier, port: int) -> "gr.Blocks":
-    """Start to serve the page on 127.0.0.1 alone, without a request to any other host, and return it.
+    """Start to serve the page only on 127.0.0.1, without a request to any other host, and return it.
 
     Raises:
         UserError: If Gradio is not installed, or the port cannot be used.
@@ -158,7 +158,7 @@ def demo(model: MNISTClassifier, port: int = 7860) -> None:
 
     Args:
         model: The network that guesses, on the CPU.
-        port: Port of the page, from 1 to 65535; it is served on 127.0.0.1 alone.
+        port: Port of the page, from 1 to 65535; it is served only on 127.0.0.1.
 
     Raises:
         UserError: If Gradio is not installed, or the port cannot be used.

@@ -64,7 +64,7 @@ def export(
     with replacing(output) as unfinished:
         unfinished.write_bytes(content)
         difference = float((_run(unfinished, format, evaluation.images) - evaluation.logits).abs().max())
-        # Relative: the pretrained network's logits reach 29, where rounding alone makes 1e-5. Not `>`, for NaN.
+        # Relative: the pretrained network's logits reach 29, where rounding makes 1e-5. Not `>`, for NaN.
         if not difference <= 1e-5 * max(1.0, float(evaluation.logits.abs().max())):
             raise UserError(f"{output} was not written: its logits would be {difference:.1g} off the checkpoint's")
     print(

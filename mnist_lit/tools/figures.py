@@ -53,7 +53,7 @@ def draw_mistakes(images: Tensor, probabilities: Tensor, labels: Tensor, count: 
     """Return the mistakes in which the network was most confident, each with its label, the guess and its probability.
 
     Args:
-        images: Float ``(N, 1, 28, 28)`` with pixels in [0, 1], of mistakes alone.
+        images: Float ``(N, 1, 28, 28)`` with pixels in [0, 1], only of mistakes.
         probabilities: Float ``(N, 10)``.
         labels: int64 ``(N,)``.
         count: How many to draw at most.

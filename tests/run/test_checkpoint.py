@@ -135,7 +135,7 @@ def test_a_run_that_was_at_its_end_goes_on(cli: CLI, tmp_path: Path, first: str,
             assert curves(run) == curves(whole)
 
 
-def test_a_checkpoint_amid_accumulated_gradients_is_tested_but_not_continued(cli: CLI) -> None:
+def test_a_checkpoint_between_accumulated_gradients_is_tested_but_not_continued(cli: CLI) -> None:
     command = (
         *SHORT,
         "--trainer.accumulate_grad_batches=4",
