@@ -20,6 +20,7 @@ from torch import Tensor
 import mnist_lit.cli  # noqa: F401 - imported before gc.freeze(), else for the first command
 from mnist_lit import MNISTDataModule
 from mnist_lit.__main__ import main
+from mnist_lit.tools.tensorboard import TensorBoardSummary
 
 gc.freeze()  # 700,000 objects of the imports that no collection needs to visit: a twelfth of the tests' time
 torch.set_num_threads(1)  # as the command line does
@@ -59,6 +60,12 @@ def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
     """Return step and value of every point that TensorBoard shows."""
     events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+@pytest.fixture
+def _without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw no pictures at the end of a run: a third of the time of a hundred steps."""
+    monkeypatch.delattr(TensorBoardSummary, "on_train_end")
 
 
 def peak_memory() -> int:

@@ -21,6 +21,7 @@ from mnist_lit.files import load_whole
 from mnist_lit.network import Batch
 from mnist_lit.run.checkpoint_io import AtomicCheckpointIO
 
+pytestmark = pytest.mark.usefixtures("_without_pictures")
 SHORT = ("fit", "--trainer.max_epochs=3", "--trainer.limit_train_batches=30", "--trainer.log_every_n_steps=7")
 
 

@@ -15,6 +15,7 @@ from mnist_lit import MNISTClassifier, MNISTDataModule, StepsPerExecution
 from mnist_lit.metrics import TrainMetrics
 from mnist_lit.run.checkpoint import RunCheckpoint
 
+pytestmark = pytest.mark.usefixtures("_without_pictures")
 CONFIGS = Path(__file__).parents[2] / "configs"
 # 1,130 images: each epoch ends with a smaller batch.
 SHORT = ("fit", "--trainer.max_epochs=3", "--data.val_size=58870", "--trainer.limit_val_batches=2")

@@ -12,6 +12,7 @@ from test_checkpoint import SHORT, Stop, _stop, assert_same_run  # noqa: F401 - 
 
 from mnist_lit import MNISTClassifier, MNISTDataModule, make_trainer
 
+pytestmark = pytest.mark.usefixtures("_without_pictures")
 JOB = {"NTASKS": "1", "JOB_ID": "77", "NNODES": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0", "NODELIST": "vm",
        "JOB_NAME": "train"}  # fmt: skip
 
