@@ -103,7 +103,11 @@ def test_options_are_taken_from_the_environment(cli: CLI, monkeypatch: pytest.Mo
 
 
 def test_a_batch_size_is_found_with_distorted_images_too(cli: CLI) -> None:
-    finder = ("--trainer.callbacks+=BatchSizeFinder", "--trainer.callbacks.steps_per_trial=1")
+    finder = (
+        "--trainer.callbacks+=BatchSizeFinder",
+        "--trainer.callbacks.steps_per_trial=1",
+        "--trainer.callbacks.max_trials=4",
+    )
     options = ("--model.schedule=constant", "--data.augment.rotation=10", "--trainer.max_steps=20")
     assert cli("fit", *options, *finder).status == 0
     assert cli("fit", f"--config={RUN}/config.yaml").status == 0

@@ -90,7 +90,7 @@ def test_best_and_last_are_the_newest_runs(cli: CLI, run: Path) -> None:
         (("--ckpt_path", run / "checkpoints/best.ckpt"), str(run / "checkpoints/best.ckpt")),
         (("--ckpt_path=lightning_logs/version_0",), "lightning_logs/version_0/checkpoints/best.ckpt"),
     ]:
-        result = cli("test", "--trainer.limit_test_batches=1", *options)
+        result = cli("test", "--trainer.limit_test_batches=1", "--trainer.logger=false", *options)
         assert (result.status, result.err) == (0, f"Checkpoint: {path}\n")
 
 

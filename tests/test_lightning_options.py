@@ -147,7 +147,7 @@ def test_whichever_logger_a_run_has_it_has_a_folder_that_test_finds(cli: CLI) ->
         run = RUN.with_name(f"version_{number}")
         assert f"Run: {run}\n" in cli(*QUICK, CONSTANT, *logger).out
         assert (run / "config.yaml").exists()
-        tested = cli("test", "--trainer.limit_test_batches=1")
+        tested = cli("test", "--trainer.limit_test_batches=1", "--trainer.logger=false")
         assert tested.err == f"Checkpoint: {run}/checkpoints/best.ckpt\n"
         continued = cli("fit", "--config", run / "config.yaml", "--ckpt_path=last", "--trainer.max_epochs=3")
         assert f"Run: {run}\n" in continued.out

@@ -50,7 +50,7 @@ def rounds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         ("--trainer.log_every_n_steps=7", *OFTEN),
         ("--trainer.val_check_interval=5", "--trainer.log_every_n_steps=1"),
         slow(("--trainer.val_check_interval=8", "--trainer.check_val_every_n_epoch=null")),
-        ("--trainer.max_steps=17", "--trainer.limit_train_batches=0.7", "--model.schedule=constant"),
+        slow(("--trainer.max_steps=17", "--trainer.limit_train_batches=0.7", "--model.schedule=constant")),
         slow(("--trainer.overfit_batches=3", "--trainer.check_val_every_n_epoch=2")),
         ("--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val_acc", "--trainer.callbacks.mode=max",
          "--trainer.callbacks.stopping_threshold=0.2", "--trainer.min_steps=20", "--trainer.val_check_interval=3"),
