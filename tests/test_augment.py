@@ -19,6 +19,11 @@ def digits(test_images: Images) -> Tensor:
     return test_images[0][:1000]
 
 
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
 def dots(x: float, y: float, count: int = 4_000) -> Tensor:
     """Return images of a soft dot, ``x`` pixels to the right of the middle and ``y`` below it."""
     pixels = torch.arange(28) - 13.5
