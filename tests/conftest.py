@@ -24,6 +24,9 @@ from mnist_lit.tools.tensorboard import TensorBoardSummary
 
 gc.freeze()  # 700,000 objects of the imports that no collection needs to visit: a twelfth of the tests' time
 torch.set_num_threads(1)  # as the command line does
+# The first backward starts a thread for each device, and after that no forked process can train. torch.export adds a
+# device: the first backward comes before it.
+torch.ones(1, requires_grad=True).backward()
 # TensorBoard reads its files in the order of their names. Those of one second differ in a number that a process counts:
 # as many digits each, else the tenth would come before the ninth.
 event_file_writer._global_uid = event_file_writer.AtomicCounter(1_000_000)
