@@ -89,7 +89,10 @@ class MNISTClassifier(LightningModule):
         return logits
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean cross-entropy of the images in nats, ``()``, for ``(N, 10)`` and ``(N,)``."""
+        """Return the mean cross-entropy of the images in nats, ``()``, for ``(N, 10)`` and ``(N,)``.
+
+        A subclass may return another one. In rounds of steps it must not call ``self.log``.
+        """
         return F.cross_entropy(logits, labels)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

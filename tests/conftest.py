@@ -1,11 +1,15 @@
 """What the tests share: the data, unpacked once, a run, trained once, and the command line, run in this process."""
 
 import gc
+import logging
+import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -17,11 +21,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.summary.writer import event_file_writer
 from torch import Tensor
 
-import mnist_lit.cli  # noqa: F401 - imported before gc.freeze(), else for the first command
-from mnist_lit import MNISTDataModule
+from mnist_lit import MNISTClassifier, MNISTDataModule
 from mnist_lit.__main__ import main
+from mnist_lit.network import Batch
 from mnist_lit.tools.tensorboard import TensorBoardSummary
 
+import_module("mnist_lit.cli")  # else for the first command, after this
 gc.freeze()  # 700,000 objects of the imports that no collection needs to visit: a twelfth of the tests' time
 torch.set_num_threads(1)  # as the command line does
 # The first backward starts a thread for each device, and after that no forked process can train. torch.export adds a
@@ -171,3 +176,29 @@ def cli(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzz_cases", default="50", help="how many hostile inputs to try, in all")
+
+
+class Stop:
+    """Ends a training within a step: by a signal, or as if the process had been killed."""
+
+    at = 0  # how many steps of a process are begun until then
+    by: signal.Signals | None = None
+    begun = 0
+
+
+@pytest.fixture
+def _stop(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    training_step = MNISTClassifier.training_step
+
+    def stop(self: MNISTClassifier, batch: Batch, batch_idx: int) -> Tensor:
+        Stop.begun += 1
+        if Stop.begun == Stop.at:
+            if Stop.by is None:
+                raise ZeroDivisionError
+            os.kill(os.getpid(), Stop.by)
+        return training_step(self, batch, batch_idx)
+
+    # Not a callback with a hook for each batch, with which there are no rounds of many steps.
+    monkeypatch.setattr(MNISTClassifier, "training_step", stop)
+    Stop.at = Stop.begun = 0
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of points that a continued run replaces

@@ -112,7 +112,7 @@ class RunFolder:
         Raises:
             UserError: If another training writes into it.
         """
-        self._is_made_by_fit |= self.path is None
+        self._is_made_by_fit |= self.path is None and is_first_process()
         run_dir = self.open()
         if self._lock or not is_first_process():
             return run_dir
@@ -143,6 +143,7 @@ class RunFolder:
             if self.path and self._is_made_by_fit:
                 shutil.rmtree(self.path, ignore_errors=True)
             self.path = self._previous
+        self._is_made_by_fit = False  # or a second call would remove the folder before
 
 
 class RunLogger(TensorBoardLogger):

@@ -1,4 +1,3 @@
-import logging
 import os
 import resource
 import shutil
@@ -12,43 +11,14 @@ from typing import Any
 import kill_and_continue
 import pytest
 import torch
-from conftest import CLI, RUN, assert_one_sentence, curves, forget_peak_memory, peak_memory, slow
+from conftest import CLI, RUN, Stop, assert_one_sentence, curves, forget_peak_memory, peak_memory, slow
 from filelock import FileLock
-from torch import Tensor
 
-from mnist_lit import MNISTClassifier
 from mnist_lit.files import load_whole
-from mnist_lit.network import Batch
 from mnist_lit.run.checkpoint_io import AtomicCheckpointIO
 
-pytestmark = pytest.mark.usefixtures("_without_pictures")
+pytestmark = pytest.mark.usefixtures("_stop", "_without_pictures")
 SHORT = ("fit", "--trainer.max_epochs=3", "--trainer.limit_train_batches=30", "--trainer.log_every_n_steps=7")
-
-
-class Stop:
-    """Ends a training within a step: by a signal, or as if the process had been killed."""
-
-    at = 0  # how many steps of a process are begun until then
-    by: signal.Signals | None = None
-    begun = 0
-
-
-@pytest.fixture(autouse=True)
-def _stop(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    training_step = MNISTClassifier.training_step
-
-    def stop(self: MNISTClassifier, batch: Batch, batch_idx: int) -> Tensor:
-        Stop.begun += 1
-        if Stop.begun == Stop.at:
-            if Stop.by is None:
-                raise ZeroDivisionError
-            os.kill(os.getpid(), Stop.by)
-        return training_step(self, batch, batch_idx)
-
-    # Not a callback with a hook for each batch, with which there are no rounds of many steps.
-    monkeypatch.setattr(MNISTClassifier, "training_step", stop)
-    Stop.at = Stop.begun = 0
-    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of points that a continued run replaces
 
 
 def folder(root: Path) -> Path:

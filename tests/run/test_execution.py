@@ -114,8 +114,6 @@ def test_a_run_that_is_stopped_within_a_round_goes_on(
             assert same(one[key], two[key]), (name, key)
 
 
-# With OnExceptionCheckpoint, Lightning warns in each new training that it looks for an earlier one's checkpoint.
-@pytest.mark.filterwarnings("ignore:.*fit.ckpt_path")
 def test_an_exception_within_a_round_leaves_the_right_counts(
     cli: CLI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

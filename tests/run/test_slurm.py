@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import CLI, assert_one_sentence
-from test_checkpoint import SHORT, Stop, _stop, assert_same_run  # noqa: F401 - _stop is a fixture
+from conftest import CLI, Stop, assert_one_sentence
+from test_checkpoint import SHORT, assert_same_run
 
 from mnist_lit import MNISTClassifier, MNISTDataModule, make_trainer
 
-pytestmark = pytest.mark.usefixtures("_without_pictures")
+pytestmark = pytest.mark.usefixtures("_stop", "_without_pictures")
 JOB = {"NTASKS": "1", "JOB_ID": "77", "NNODES": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0", "NODELIST": "vm",
        "JOB_NAME": "train"}  # fmt: skip
 

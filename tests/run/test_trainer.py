@@ -281,6 +281,30 @@ def test_a_fit_that_is_refused_leaves_the_trainer_no_folder_of_another_run(data:
     assert [step for step, _ in curves(run_dir(1))["train_loss"]] == [59]  # and its curves are there, too
 
 
+class Refuses(Callback):
+    """Has a defect that shows before the first step."""
+
+    is_on = False
+
+    def on_train_start(self, *_: Any) -> None:
+        if self.is_on:
+            raise ZeroDivisionError
+
+
+def test_trainings_that_fail_at_their_start_leave_no_folder_and_take_none_away(data: MNISTDataModule) -> None:
+    refuses = Refuses()
+    trainer = make_trainer(max_epochs=1, callbacks=[refuses], **SHORT)
+    trainer.fit(model(), data)
+    kept = {path: path.read_bytes() for path in run_dir().rglob("*.ckpt")}
+    refuses.is_on = True
+    trainer.fit_loop.max_epochs = 2
+    for seed in 1, 2:
+        with pytest.raises(ZeroDivisionError):
+            trainer.fit(model(seed=seed, schedule="constant"), data)
+    assert kept == {path: path.read_bytes() for path in Path("lightning_logs").rglob("*.ckpt")}
+    assert [path.name for path in Path("lightning_logs").iterdir()] == ["version_0"]
+
+
 def test_the_checkpoints_of_one_model_are_not_replaced_by_those_of_another(data: MNISTDataModule) -> None:
     shared = RunCheckpoint()
     trainer = make_trainer(max_epochs=1, callbacks=[shared], **SHORT)
