@@ -211,7 +211,6 @@ def jax(run: Run) -> float:
         return -jax.nn.log_softmax(logits(parameters, images))[jnp.arange(len(labels)), labels].mean()
 
     # Closed over, the images would be compiled in, which takes a second.
-    @jax.jit
     def train_epoch(state: Any, images: Any, labels: Any, batches: Any) -> Any:
         def step(state: Any, batch: Any) -> Any:
             parameters, momenta = state
@@ -225,6 +224,7 @@ def jax(run: Run) -> float:
 
         return jax.lax.scan(step, state, batches)[0]
 
+    compiled = jax.jit(train_epoch)
     images, labels, test_images, test_labels = map(jnp.asarray, run.read_mnist())
     run.lap("data")
     parameters = [(draw(inputs, inputs, outputs), draw(inputs, outputs)) for inputs, outputs in pairwise(LAYERS)]
@@ -232,7 +232,7 @@ def jax(run: Run) -> float:
     steps = len(labels) // batch_size
     for rates in _learning_rates(run, run.epochs * steps).reshape(run.epochs, steps):
         order = random.permutation(len(labels))[: steps * batch_size].reshape(steps, -1)
-        state = train_epoch(state, images, labels, (order, rates))
+        state = compiled(state, images, labels, (order, rates))
         state[0][0][0].block_until_ready()
         run.lap("training")
     return float((logits(state[0], test_images / 255).argmax(axis=1) == test_labels).mean())
