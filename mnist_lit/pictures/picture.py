@@ -1,5 +1,6 @@
 """Pictures: their files are found and read, and each becomes upright and RGB."""
 
+import os
 import re
 import warnings
 from collections.abc import Iterable
@@ -51,7 +52,7 @@ def find_pictures(paths: Iterable[Path], output: Path | None = None, show: Path 
     return list(pictures.values())
 
 
-def read_picture(path: Path) -> Image.Image:
+def read_picture(path: str | os.PathLike[str]) -> Image.Image:
     """Return the picture in a file, the first of several, upright, as RGB.
 
     A transparent part becomes white behind dark ink and black behind light ink.
@@ -64,6 +65,7 @@ def read_picture(path: Path) -> Image.Image:
         UserError: If it is empty, in another format, damaged, or has more than 178 million pixels.
         OSError: If it cannot be read.
     """
+    path = Path(path)
     if not path.stat().st_size:
         raise UserError("the file is empty" if path.is_file() else "a pipe or a device: pictures are read from files")
     with path.open("rb") as file, warnings.catch_warnings():

@@ -48,6 +48,8 @@ class RunConnector(_CheckpointConnector):
             if not own and trainer.global_step:
                 raise UserError(f"ckpt_path {ckpt_path!r}: this Trainer has kept no checkpoint")
             ckpt_path = own or str(find_checkpoint(ckpt_path, folder.root or Path()))
+        elif ckpt_path is not None and (ckpt_path == "pretrained" or Path(ckpt_path).is_dir()):
+            ckpt_path = str(find_checkpoint(str(ckpt_path), Path(), "last" if is_fit else "best"))
         elif ckpt_path is None and is_fit and not self._user_managed:
             # The training that a signal stopped, of this model in this Trainer, or of this job of SLURM.
             ckpt_path = (run.unfinished(trainer.lightning_module) if run else "") or find_requeued(
@@ -60,8 +62,19 @@ class RunConnector(_CheckpointConnector):
         step = None
         if is_fit and ckpt_path:
             folder.choose(Path(ckpt_path))
-            step = load_whole(Path(ckpt_path)).get("global_step") if folder.path else None
+            step = self._check_epochs(Path(ckpt_path)) if folder.path else None
         for logger in trainer.loggers:
             if is_fit and isinstance(logger, RunLogger):
                 logger.begin(step)
         return str(ckpt_path) if ckpt_path else None
+
+    def _check_epochs(self, ckpt_path: Path) -> int | None:
+        """Return the checkpoint's step; a UserError if the Trainer has no epoch left for it."""
+        content, most = load_whole(ckpt_path), self.trainer.max_epochs
+        if most is not None and 0 <= most < content.get("epoch", 0) + 1:
+            raise UserError(
+                f"{ckpt_path} is in epoch {content['epoch'] + 1}, and max_epochs is {most}: give a larger one, or the "
+                "config.yaml of its run before --ckpt_path"
+            )
+        step: int | None = content.get("global_step")
+        return step

@@ -60,7 +60,7 @@ def make_trainer(**options: Any) -> Trainer:
         if isinstance(callback, RunCheckpoint | SaveConfigAtFirstStep):
             callback.folder = folder
     if options.get("enable_model_summary") is None:
-        options["enable_model_summary"] = sys.stdout.isatty()
+        options["enable_model_summary"] = False  # nearly all of its rows are metrics, without parameters
     trainer = Trainer(**options)
     RunConnector.of(trainer, folder, is_early=True)
     return trainer

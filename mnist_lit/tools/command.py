@@ -1,6 +1,7 @@
 """The functions of ``tools/`` as commands, with a checkpoint's model and data."""
 
 import sys
+from argparse import ArgumentError
 from collections.abc import Callable
 from importlib import import_module
 from inspect import signature
@@ -10,7 +11,7 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from mnist_lit.datamodule import MNISTDataModule
-from mnist_lit.errors import UserError
+from mnist_lit.errors import UserError, explain
 from mnist_lit.files import Checkpoint, damaged, find_checkpoint, read_checkpoint, require_local
 from mnist_lit.module import MNISTClassifier
 
@@ -63,7 +64,10 @@ def run_tool(command: str, description: str) -> None:
     parser.add_argument("--trainer.default_root_dir", default=".", help="Where lightning_logs is.")
     given: set[str | int] = {"model", "datamodule", "checkpoint", "epoch"}
     parser.add_function_arguments(tool, as_group=False, skip=given)
-    options = parser.parse_args(sys.argv[2:])
+    try:
+        options = parser.parse_args(sys.argv[2:])
+    except ArgumentError as error:
+        raise ArgumentError(None, explain(str(error), command, parser._option_string_actions)) from error
     data_dir = require_local(Path(options.data.data_dir), "--data.data_dir")
     checkpoint = read_checkpoint(find_checkpoint(options.ckpt_path, Path(options.trainer.default_root_dir)))
     names = signature(tool).parameters

@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import CSVLogger
 from test_checkpoint import assert_same_run, same
 
 from mnist_lit import MNISTClassifier, MNISTDataModule, RandomDistortion, RunCheckpoint, make_trainer
-from mnist_lit.files import load_whole
+from mnist_lit.files import PRETRAINED, load_whole
 
 SHORT: dict[str, Any] = {"limit_train_batches": 30, "limit_val_batches": 2, "log_every_n_steps": 10}
 
@@ -76,12 +76,17 @@ def test_best_and_last_are_names_of_checkpoints(data: MNISTDataModule) -> None:
     with pytest.raises(ValueError, match="there is no checkpoint in lightning_logs"):
         trainer.test(model(), data, ckpt_path="last")
     trainer.fit(model(), data)
-    for name in "best", "last":
+    checkpoints = run_dir() / "checkpoints"
+    files = {
+        "best": checkpoints / "best.ckpt",
+        "last": checkpoints / "last.ckpt",
+        str(run_dir()): checkpoints / "best.ckpt",
+    }
+    for name, file in {**files, "pretrained": PRETRAINED}.items():
         for tester in trainer, make_trainer(logger=False):
-            other = model(seed=1)
+            other = model(seed=1, activation="silu" if name == "pretrained" else "relu")
             tester.test(other, data, ckpt_path=name, verbose=False)
-            weights = load_whole(run_dir() / "checkpoints" / f"{name}.ckpt")["state_dict"]
-            assert same(dict(other.state_dict()), weights)
+            assert same(dict(other.state_dict()), load_whole(file)["state_dict"])
 
 
 def test_a_test_of_a_checkpoint_leaves_no_trace_in_the_next_training(data: MNISTDataModule, data_dir: Path) -> None:
