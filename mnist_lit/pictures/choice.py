@@ -123,8 +123,8 @@ def _strength(figures: Iterable[Figure]) -> float:
 
 
 def _score(images: Images) -> float:
-    # The expected number of digits less that of non-digits, and less 0.4 for each figure at the border. Digits turned
-    # by 90 degrees count, too, so that they are found and the answer can be that they may be turned.
+    # The expected number of digits less the number of non-digits, and less 0.4 for each figure at the border. Digits
+    # turned by 90 degrees count, too, so that they are found and the answer can be that they may be turned.
     if not images:
         return -np.inf
     upright, scores = torch.stack(list(images.values())), []

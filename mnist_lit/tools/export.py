@@ -31,7 +31,7 @@ def export(
     format: Format,
     output: Path,
 ) -> None:
-    """Write the network of ``model`` for use without this package, and print what was written.
+    """Write the network of ``model`` for use without this package, and print a summary.
 
     The network in the file takes ``images``, float32 ``(N, 1, 28, 28)`` with pixels in [0, 1], for any N, and returns
     ``logits``, float32 ``(N, 10)``. The file's metadata are the versions of ``mnist_lit`` and ``torch``, the
