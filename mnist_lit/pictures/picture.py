@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from mnist_lit.errors import UserError
 
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
-_MAX_SIDE = 4000  # pixels of the longer side that are kept of a large picture, for the memory that they take
+_MAX_SIDE = 4000  # pixels: a picture with a longer side is reduced, to save memory
 _SHOWN = re.compile(r"\d{3,}_.*\.png")  # names of the pictures of --show
 
 
@@ -22,7 +22,7 @@ class NoDigitError(UserError):
 
 
 def find_pictures(paths: Iterable[Path], output: Path | None = None, show: Path | None = None) -> list[Path]:
-    """Return the files among ``paths`` and in the folders among them and below, each once, without hidden ones.
+    """Return the files among ``paths`` and below the folders among them, each once, without hidden files.
 
     Args:
         paths: Files and folders.
