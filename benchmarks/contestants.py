@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
-    from mnist_lit.network import Batch
+    from mnist_lit.batches import Batch
 
 LAYERS = (784, 128, 64, 10)
 PHASES = ("imports", "data", "training", "test")

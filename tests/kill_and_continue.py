@@ -30,8 +30,8 @@ from torch import Tensor
 
 from mnist_lit import MNISTClassifier
 from mnist_lit.__main__ import main as mnist_lit
+from mnist_lit.batches import Batch
 from mnist_lit.files import load_whole
-from mnist_lit.network import Batch
 
 logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of each point that a continued run replaces
 INTERVAL = 50

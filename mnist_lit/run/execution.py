@@ -11,10 +11,10 @@ from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
 
+from mnist_lit.batches import Batch
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import UserError
 from mnist_lit.module import MNISTClassifier
-from mnist_lit.network import Batch
 from mnist_lit.run.checkpoint import RunCheckpoint
 from mnist_lit.run.folder import SaveConfigAtFirstStep
 from mnist_lit.run.progress import EpochBar, EpochLines
@@ -41,7 +41,7 @@ _TRANSFER = "on_before_batch_transfer", "transfer_batch_to_device", "on_after_ba
 
 
 class StepsPerExecution(Callback):
-    """Makes many steps in one round of Lightning's loop, whose hooks take as long as the step of a small network.
+    """Makes many steps in one round of Lightning's loop, whose hooks take half as long as the step of a small network.
 
     As Keras's ``Model.compile(steps_per_execution=...)`` does. All that a run writes is equal to the last bit to one
     step a round: weights, metrics, curves, checkpoints. Callbacks are called for the last step of each round. A round

@@ -67,7 +67,7 @@ class RunState:
             if self._metrics is not None and isinstance(module, MNISTClassifier):
                 # The counts are those of all processes: the others begin at 0.
                 counts = map(int, self._metrics["counts"]) if is_first_process() else (0, 0)
-                module.train_metrics.reset(self._metrics["losses"], *counts)
+                module.train_metrics.resume(self._metrics["losses"], *counts)
         self._metrics, self._is_between_epochs = None, False
 
     @staticmethod
