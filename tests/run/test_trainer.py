@@ -324,7 +324,7 @@ def test_a_trainer_that_kept_nothing_does_not_test_the_network_of_another_run(da
     make_trainer(max_epochs=1, **SHORT).fit(model(), data)
     trainer, trained = make_trainer(max_epochs=1, enable_checkpointing=False, **SHORT), model(seed=1)
     trainer.fit(trained, data)
-    with pytest.raises(ValueError, match="this Trainer has kept no checkpoint"):
+    with pytest.raises(ValueError, match="this Trainer has saved no checkpoint"):
         trainer.test(trained, data, ckpt_path="best")
 
 
