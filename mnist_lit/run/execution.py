@@ -12,7 +12,7 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
 
 from mnist_lit.datamodule import MNISTDataModule
-from mnist_lit.errors import UserError
+from mnist_lit.errors import check_range
 from mnist_lit.module import MNISTClassifier
 from mnist_lit.network import Batch
 from mnist_lit.run.checkpoint import RunCheckpoint
@@ -63,8 +63,7 @@ class StepsPerExecution(Callback):
     """
 
     def __init__(self, steps: int = 50) -> None:
-        if steps < 1:
-            raise UserError(f"steps must be at least 1, got {steps}")
+        check_range("steps", steps, at_least=1)
         self.steps = steps
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
