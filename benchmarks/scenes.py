@@ -55,25 +55,27 @@ def _write(digits: Digits, height: float, random: Generator, gaps: Range = GAPS)
     return canvas[: np.flatnonzero(canvas.any(axis=1))[-1] + 1]
 
 
-def _colours(random: Generator, lightest: float = 0.35, darkest: float = 0.75) -> tuple[Floats, Floats]:
-    return random.uniform(darkest, 1, 3), random.uniform(0, lightest, 3)  # of paper and ink
+def _lay(
+    ink: Floats, height: float, margins: Iterable[int], random: Generator, lightest: float = 0.35, darkest: float = 0.75
+) -> Sheet:
+    left, right, top, bottom = margins
+    box = left, top, left + ink.shape[1], top + ink.shape[0]
+    colours = random.uniform(darkest, 1, 3), random.uniform(0, lightest, 3)
+    return Sheet(np.pad(ink, ((top, bottom), (left, right))), height, box, *colours)
 
 
 def _note(digits: Digits, random: Generator, margin: Range = (0.3, 2), gaps: Range = GAPS) -> Sheet:
     # 60 to 240 pixels high, with margins in digits' heights.
     height = random.uniform(60, 240)
     ink = _write(digits, height, random, gaps)
-    left, right, top, bottom = (round(height * random.uniform(*margin)) for _ in range(4))
-    mask = np.pad(ink, ((top, bottom), (left, right)))
-    return Sheet(mask, height, (left, top, left + ink.shape[1], top + ink.shape[0]), *_colours(random))
+    return _lay(ink, height, [round(height * random.uniform(*margin)) for _ in range(4)], random)
 
 
 def _cutting(digits: Digits, random: Generator) -> Sheet:
     # Cropped to the ink, or nearly so.
     height = random.uniform(40, 300)
     ink = crop(_write(digits, height, random), least=0.2)
-    mask = np.pad(ink, round(random.choice([0, 1, 0.03 * height])))
-    return Sheet(mask, height, (0, 0, *mask.shape[::-1]), *_colours(random))
+    return _lay(ink, height, [round(random.choice([0, 1, 0.03 * height]))] * 4, random)
 
 
 def _page(digits: Digits, random: Generator) -> Sheet:
@@ -82,10 +84,9 @@ def _page(digits: Digits, random: Generator) -> Sheet:
     height, width = round(11.69 * dots), round(8.27 * dots)
     size = random.uniform(40, 90)
     ink = _write(digits, size, random)[:, : width - dots]
-    top, left = random.integers(dots // 2, height - dots), random.integers(dots // 2, width - dots // 2 - ink.shape[1])
-    box = left, top, left + ink.shape[1], top + ink.shape[0]
-    mask = np.pad(ink, ((top, height - box[3]), (left, width - box[2])))
-    return Sheet(mask, size, box, *_colours(random, 0.3, 0.93))
+    right, bottom = width - ink.shape[1], height - ink.shape[0]
+    top, left = int(random.integers(dots // 2, height - dots)), int(random.integers(dots // 2, right - dots // 2))
+    return _lay(ink, size, (left, right - left, top, bottom - top), random, 0.3, 0.93)
 
 
 def _rule(sheet: Sheet, random: Generator, is_squared: bool) -> tuple[Floats, Floats]:
