@@ -104,11 +104,6 @@ def draw(strokes: Strokes, random: Generator) -> Tensor:
     return _place(canvas)
 
 
-def _turned(digit: Tensor, label: int, random: Generator) -> Tensor | None:
-    turns = [turn for turn, digits in _TURNS if str(label) in digits]
-    return turns[random.integers(len(turns))](digit) if turns else None
-
-
 def _pair(left: Tensor, right: Tensor, random: Generator) -> Tensor:
     # They touch, or nearly so, or overlap.
     digits = [crop(left.numpy()), crop(right.numpy())]
@@ -141,10 +136,11 @@ def _stain(random: Generator) -> Tensor:
 def outlier(images: Tensor, labels: Tensor, signs: Sequence[Strokes], random: Generator) -> Tensor:
     """Return a random one, uint8 ``(28, 28)``."""
     one, other = random.integers(len(images), size=2)
+    turns = [turn for turn, digits in _TURNS if str(int(labels[one])) in digits]
     kinds: dict[Callable[[], Tensor | None], float] = {
         lambda: draw(curve(random), random): 0.42,
         lambda: draw(signs[int(random.integers(len(signs)))], random): 0.32,
-        lambda: _turned(images[one], int(labels[one]), random): 0.09,
+        lambda: turns[random.integers(len(turns))](images[one]) if turns else None: 0.09,
         lambda: _pair(images[one], images[other], random): 0.09,
         lambda: _part(images[one], random): 0.04,
         lambda: _stain(random): 0.04,

@@ -17,7 +17,6 @@ import matplotlib
 import numpy as np
 from numpy.random import Generator
 from PIL import Image, ImageDraw, ImageFont
-from PIL.Image import Transpose
 from torch import Tensor
 
 from console import make_parser, print_head, print_row
@@ -55,12 +54,11 @@ def _write(digits: Digits, height: float, random: Generator, gaps: Range = GAPS)
     return canvas[: np.flatnonzero(canvas.any(axis=1))[-1] + 1]
 
 
-def _lay(
-    ink: Floats, height: float, margins: Iterable[int], random: Generator, lightest: float = 0.35, darkest: float = 0.75
-) -> Sheet:
+def _lay(ink: Floats, height: float, margins: Iterable[int], random: Generator, shades: Range = (0.35, 0.75)) -> Sheet:
+    # The shades are the lightest of ink and the darkest of paper.
     left, right, top, bottom = margins
     box = left, top, left + ink.shape[1], top + ink.shape[0]
-    colours = random.uniform(darkest, 1, 3), random.uniform(0, lightest, 3)
+    colours = random.uniform(shades[1], 1, 3), random.uniform(0, shades[0], 3)
     return Sheet(np.pad(ink, ((top, bottom), (left, right))), height, box, *colours)
 
 
@@ -86,7 +84,7 @@ def _page(digits: Digits, random: Generator) -> Sheet:
     ink = _write(digits, size, random)[:, : width - dots]
     right, bottom = width - ink.shape[1], height - ink.shape[0]
     top, left = int(random.integers(dots // 2, height - dots)), int(random.integers(dots // 2, right - dots // 2))
-    return _lay(ink, size, (left, right - left, top, bottom - top), random, 0.3, 0.93)
+    return _lay(ink, size, (left, right - left, top, bottom - top), random, (0.3, 0.93))
 
 
 def _rule(sheet: Sheet, random: Generator, is_squared: bool) -> tuple[Floats, Floats]:
@@ -103,19 +101,14 @@ def _rule(sheet: Sheet, random: Generator, is_squared: bool) -> tuple[Floats, Fl
     return rulings, sheet.paper * shade
 
 
-def _outline(shape: Sequence[int], box: Iterable[int], width: int) -> Floats:
-    left, top, right, bottom = box
-    mask = np.zeros(shape)
-    mask[top:bottom, left:right] = 1
-    mask[top + width : bottom - width, left + width : right - width] = 0
-    return mask
-
-
 def _box(sheet: Sheet, random: Generator) -> tuple[Floats, Floats]:
     gaps = [round(sheet.height * random.uniform(0.08, 0.28)) for _ in range(4)]
     width = max(1, round(sheet.height * random.uniform(0.01, 0.04)))
-    edges = np.array(sheet.box) + np.multiply(gaps, (-1, -1, 1, 1)) + (0, 0, 1, 1)
-    return _outline(sheet.mask.shape, edges, width), random.uniform(0, 0.6, 3)
+    left, top, right, bottom = np.array(sheet.box) + np.multiply(gaps, (-1, -1, 1, 1)) + (0, 0, 1, 1)
+    mask = np.zeros(sheet.mask.shape)
+    mask[top:bottom, left:right] = 1
+    mask[top + width : bottom - width, left + width : right - width] = 0
+    return mask, random.uniform(0, 0.6, 3)
 
 
 def _underline(sheet: Sheet, random: Generator) -> tuple[Floats, Floats]:
@@ -131,7 +124,8 @@ def _underline(sheet: Sheet, random: Generator) -> tuple[Floats, Floats]:
 def _frame(picture: Floats, random: Generator) -> Floats:
     height, width, _ = picture.shape
     thickness = max(2, round(random.uniform(0.008, 0.04) * min(height, width)))
-    return paint(picture, _outline((height, width), (0, 0, width, height), thickness), random.uniform(0, 0.5, 3))
+    inside = np.zeros((height - 2 * thickness, width - 2 * thickness))
+    return paint(picture, np.pad(inside, thickness, constant_values=1), random.uniform(0, 0.5, 3))
 
 
 def _desk(picture: Floats, random: Generator) -> Floats:
@@ -219,7 +213,7 @@ def make_picture(scene: Scene, digits: Digits, random: Generator) -> Image.Image
     pixels = scene(digits, random)
     if random.random() < 0.5:
         return to_picture(pixels)
-    return to_jpeg(photograph(pixels, (0.05, 0.35), (0.01, 0.05), random), random)
+    return to_jpeg(photograph(pixels, random, (0.05, 0.35), (0.01, 0.05), texture=0), random)
 
 
 def letter(character: str, font: Path) -> Image.Image:
@@ -257,7 +251,7 @@ def print_refused(pictures: int, images: Tensor, labels: Tensor) -> None:
     random = np.random.default_rng(0)
     print_row("scribbles", f"{refused(scribble(random) for _ in range(pictures)):.1f}")
     others = images[labels != 0][:pictures]
-    turned = (make_picture(plain, [digit], random).transpose(Transpose.ROTATE_90) for digit in others)
+    turned = (make_picture(plain, [digit], random).transpose(Image.Transpose.ROTATE_90) for digit in others)
     print_row("digits other than 0, turned by 90 degrees", f"{refused(turned):.1f}")
     reasons = [reason for part in images.split(1000) for reason in refuse(part.unsqueeze(1) / 255, REJECT)]
     print_row("MNIST's own digits", f"{100 * np.mean([bool(reason) for reason in reasons]):.2f}")
