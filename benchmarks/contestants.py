@@ -210,16 +210,10 @@ def jax(run: Run) -> float:
 
 CONTESTANTS = {each.__name__: each for each in (article, pytorch, mnist_lit, sklearn, jax)}
 
-
-def main() -> None:
-    """Be the contestant that is named, with the run that is given."""
+if __name__ == "__main__":
     name, given = sys.argv[1:]
     run = Run(**json.loads(given))
     accuracy = CONTESTANTS[name](run)
     run.lap("test")
     seconds = {phase: sum(run.laps[phase]) for phase in PHASES}
     Path(RESULT).write_text(json.dumps({**seconds, "epochs": run.laps["training"], "accuracy": accuracy}))
-
-
-if __name__ == "__main__":
-    main()

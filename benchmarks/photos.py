@@ -124,8 +124,7 @@ def _widen(solid: Tensor, reach: int) -> Image.Image:
     return Image.fromarray(((1 - wider[0, 0]) * 255).byte().numpy())
 
 
-def main() -> None:
-    """Print the table."""
+if __name__ == "__main__":
     parser = make_parser(__doc__, images=(10_000, "how many test images to turn into pictures"))
     count = parser.parse_args().images
     images, labels = (part[:count] for part in load_test_digits())
@@ -137,7 +136,3 @@ def main() -> None:
         random = np.random.default_rng(0)
         pictures = ((make(image, random), str(int(label))) for image, label in zip(images, labels, strict=True))
         print_right(kind, pictures, reject=0)
-
-
-if __name__ == "__main__":
-    main()

@@ -149,19 +149,11 @@ def outlier(images: Tensor, labels: Tensor, signs: Sequence[Strokes], random: Ge
     return outlier(images, labels, signs, random) if made is None else made
 
 
-def pictured(images: Tensor, random: Generator) -> Tensor:
-    """Return digits as they come out of pictures, uint8 ``(N, 28, 28)``."""
-    kinds = thin_pen, thick_pen, low_resolution, clean
-    pictures = (kinds[random.integers(len(kinds))](image, random) for image in images)
-    return torch.stack([(255 * preprocess(picture)[0]).round().byte() for picture in pictures])
-
-
 def _place(pixels: Floats) -> Tensor:
     return (255 * place(torch.from_numpy(np.ascontiguousarray(pixels)) / 255)[0]).round().byte()
 
 
-def main() -> None:
-    """Draw, train, and write the file."""
+if __name__ == "__main__":
     options = make_parser(
         __doc__,
         outliers=(300_000, "how many to draw"),
@@ -182,7 +174,10 @@ def main() -> None:
     printed = [glyphs(_WITH_DIGITS, str(digit)) for digit in range(10)]
     which = torch.from_numpy(random.integers(10, size=len(some)))
     drawn = [draw(printed[digit][int(random.integers(len(_WITH_DIGITS)))], random) for digit in which.tolist()]
-    digits = torch.cat([images, pictured(images[some], random), torch.stack(drawn)])
+    kinds = thin_pen, thick_pen, low_resolution, clean
+    pictures = (kinds[random.integers(len(kinds))](image, random) for image in images[some])
+    pictured = [(255 * preprocess(picture)[0]).round().byte() for picture in pictures]
+    digits = torch.cat([images, torch.stack(pictured), torch.stack(drawn)])
     labels = torch.cat([labels, labels[some], which])
 
     config: dict[str, Any] = {"hidden_sizes": (512, 128), "activation": "silu"}
@@ -211,7 +206,3 @@ def main() -> None:
     with replacing(options.output) as unfinished:
         torch.save({"hyper_parameters": config, "state_dict": weights, "scores": scores}, unfinished)
     print(f"Wrote {options.output}")
-
-
-if __name__ == "__main__":
-    main()

@@ -18,9 +18,7 @@ BARE = (
     *("--trainer.enable_checkpointing=false", "--trainer.enable_progress_bar=false"),
 )
 
-
-def main() -> None:
-    """Measure and print the table."""
+if __name__ == "__main__":
     options = make_parser(
         __doc__,
         processes=([1, 2, 4], "numbers of processes"),
@@ -42,7 +40,3 @@ def main() -> None:
         speeds = f"{steps:,.0f}", f"{TRAIN_SIZE / epoch:,.0f}", f"{efficiency:.2f}"
         print_row(f"{batch_size:,}", str(processes), *speeds)
     print(f"\n{MACHINE}")
-
-
-if __name__ == "__main__":
-    main()

@@ -236,34 +236,15 @@ def scribble(random: Generator) -> Image.Image:
     return picture
 
 
-def print_refused(pictures: int, images: Tensor, labels: Tensor) -> None:
-    """Print how many non-digits are refused, and how many digits."""
-
-    def refused(several: Iterable[Image.Image]) -> float:
-        return 100 * float(np.mean([set(read(picture)) <= {"?"} for picture in several]))
-
-    print_head("non-digits", "refused, %")
-    fonts = sorted(Path(matplotlib.get_data_path(), "fonts", "ttf").glob("DejaVuS*[!y].ttf"))
-    letters = {each: refused(letter(each, font) for font in fonts) for each in string.ascii_letters}
-    print_row("letters", f"{np.mean(list(letters.values())):.1f}")
-    unlike = [share for each, share in letters.items() if each not in "OoIlSsZzBbgqGDQTLYi"]
-    print_row("letters that are not like a digit", f"{np.mean(unlike):.1f}")
-    random = np.random.default_rng(0)
-    print_row("scribbles", f"{refused(scribble(random) for _ in range(pictures)):.1f}")
-    others = images[labels != 0][:pictures]
-    turned = (make_picture(plain, [digit], random).transpose(Image.Transpose.ROTATE_90) for digit in others)
-    print_row("digits other than 0, turned by 90 degrees", f"{refused(turned):.1f}")
-    reasons = [reason for part in images.split(1000) for reason in refuse(part.unsqueeze(1) / 255, REJECT)]
-    print_row("MNIST's own digits", f"{100 * np.mean([bool(reason) for reason in reasons]):.2f}")
+def refused(pictures: Iterable[Image.Image]) -> float:
+    """Return the percentage of pictures in which every figure is refused, or none is found."""
+    return 100 * float(np.mean([set(read(picture)) <= {"?"} for picture in pictures]))
 
 
-def main() -> None:
-    """Print the tables."""
-    options = make_parser(
-        __doc__,
-        pictures=(100, "of each kind and length"),
-        digits=([], "lengths of the numbers, in place of the above"),
-    ).parse_args()
+if __name__ == "__main__":
+    pictures = (100, "of each kind and length")
+    parser = make_parser(__doc__, pictures=pictures, digits=([], "lengths of the numbers, in place of the above"))
+    options = parser.parse_args()
     images, labels = load_test_digits()
     print_head("pictures", "digits right, %", "numbers right, %")
     for name, scene in (NUMBERS | SCENES).items():
@@ -272,9 +253,18 @@ def main() -> None:
         chosen = (random.integers(0, 10_000, length) for length in lengths for _ in range(options.pictures))
         digits = ((list(images[each]), "".join(map(str, labels[each].tolist()))) for each in chosen)
         print_right(name, ((make_picture(scene, several, random), number) for several, number in digits))
+
     print()
-    print_refused(4 * options.pictures, images, labels)
-
-
-if __name__ == "__main__":
-    main()
+    print_head("non-digits", "refused, %")
+    fonts = sorted(Path(matplotlib.get_data_path(), "fonts", "ttf").glob("DejaVuS*[!y].ttf"))
+    letters = {each: refused(letter(each, font) for font in fonts) for each in string.ascii_letters}
+    print_row("letters", f"{np.mean(list(letters.values())):.1f}")
+    unlike = [share for each, share in letters.items() if each not in "OoIlSsZzBbgqGDQTLYi"]
+    print_row("letters that are not like a digit", f"{np.mean(unlike):.1f}")
+    random = np.random.default_rng(0)
+    print_row("scribbles", f"{refused(scribble(random) for _ in range(4 * options.pictures)):.1f}")
+    others = images[labels != 0][: 4 * options.pictures]
+    turned = (make_picture(plain, [digit], random).transpose(Image.Transpose.ROTATE_90) for digit in others)
+    print_row("digits other than 0, turned by 90 degrees", f"{refused(turned):.1f}")
+    reasons = refuse(images.unsqueeze(1) / 255, REJECT)
+    print_row("MNIST's own digits", f"{100 * np.mean([bool(reason) for reason in reasons]):.2f}")

@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
+from operator import truediv
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -136,32 +137,19 @@ def epoch_seconds(result: Result) -> float:
     return float(median(result["epochs"][1:]))
 
 
-def main() -> None:
-    """Measure and print the table."""
-    parser = make_parser(
-        __doc__,
-        repeats=(5, "processes of each, with the seeds 0, 1, ..."),
-        epochs=(3, "epochs of each process, at least 2"),
-    )
+if __name__ == "__main__":
+    repeats = (5, "processes of each, with the seeds 0, 1, ...")
+    parser = make_parser(__doc__, repeats=repeats, epochs=(3, "epochs of each process, at least 2"))
     results = measure(TASKS, **vars(parser.parse_args()))
     # The default recipe holds 5,000 images out.
     part = {name: 1 if TASKS[name].config else 55 / 60 for name in results}
     seconds = {name: [epoch_seconds(run) / part[name] for run in runs] for name, runs in results.items()}
-
-    def ratio(name: str, other: str) -> str:
-        pairs = zip(seconds[name], seconds[other + "_article" * bool(TASKS[name].config)], strict=True)
-        return f"{median(one / other for one, other in pairs):.2f}"
-
     print_head("", *COLUMNS)
     for name, values in sorted(seconds.items(), key=lambda item: -median(item[1])):
-        print_row(
-            *(TASKS[name].label, "article's" if TASKS[name].config else "default", f"{median(values):.2f}"),
-            *(f"{min(values):.2f} to {max(values):.2f}", f"{TRAIN_SIZE / median(values):,.0f}"),
-            *(ratio(name, "fit"), ratio(name, "pytorch")),
-        )
+        recipe, suffix = ("article's", "_article") if TASKS[name].config else ("default", "")
+        speeds = f"{min(values):.2f} to {max(values):.2f}", f"{TRAIN_SIZE / median(values):,.0f}"
+        others = seconds["fit" + suffix], seconds["pytorch" + suffix]
+        ratios = (f"{median(map(truediv, values, other)):.2f}" for other in others)
+        print_row(TASKS[name].label, recipe, f"{median(values):.2f}", *speeds, *ratios)
     validation = median(median(run["validation"][1:]) for run in results["fit"])
     print(f"\nThe validation of `fit`, not counted above: {validation:.2f} seconds an epoch.\n\n{MACHINE}")
-
-
-if __name__ == "__main__":
-    main()
