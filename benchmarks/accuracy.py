@@ -1,14 +1,13 @@
 """Measure a recipe's accuracy: train and test it once per seed, as a user would from the command line.
 
-    python benchmarks/accuracy.py --seeds 0-4
     python benchmarks/accuracy.py configs/article.yaml --seeds 0-4
     python benchmarks/accuracy.py --ablation --seeds 0-2
 
 The last one measures what each part of the best recipe gives: from the default recipe to configs/best.yaml, one change
 a row, 40 epochs each. Its figures are validation accuracies: the test images take no part.
 
-A seed's run and its figures are kept in lightning_logs/accuracy_NAME/seed_N. A seed that has figures is not run again:
-delete its folder to measure it again. Two of these programs, with other seeds, may run at once.
+Runs and figures are in lightning_logs/accuracy_NAME/seed_N. A seed that has figures is not run again: delete its folder
+to measure it again. Two of these programs, with other seeds, may run at once.
 """
 
 import json
@@ -58,8 +57,7 @@ def summary(values: Sequence[str]) -> str:
     return f"{statistics.mean(numbers):.2f} ± {deviation:.2f}" if numbers else ""
 
 
-def main() -> None:
-    """Measure the seeds that have no figures yet and print the table."""
+if __name__ == "__main__":
     parser = make_parser(__doc__, seeds=("0-4", "a seed, or the first and last of several"))
     parser.add_argument("config", nargs="?", type=Path, help="the recipe; without one, the default recipe")
     parser.add_argument("--ablation", action="store_true", help="from the default recipe to the best in its place")
@@ -73,16 +71,12 @@ def main() -> None:
             recipe += more.split()
             accuracies = [measure(f"ablation_{number}", recipe, seed)[COLUMNS[0]] for seed in seeds]
             print_row(change, summary(accuracies), " ".join(accuracies))
-        return
-    name = options.config.stem if options.config else "default"
-    recipe += ["--config", str(options.config)] if options.config else []
-    print_head("seed", *COLUMNS)
-    rows = []
-    for seed in seeds:
-        rows.append(measure(name, recipe, seed))
-        print_row(str(seed), *rows[-1].values())
-    print_row("mean ± s.d.", *(summary([row[column] for row in rows]) for column in COLUMNS))
-
-
-if __name__ == "__main__":
-    main()
+    else:
+        name = options.config.stem if options.config else "default"
+        recipe += ["--config", str(options.config)] if options.config else []
+        print_head("seed", *COLUMNS)
+        rows = []
+        for seed in seeds:
+            rows.append(measure(name, recipe, seed).values())
+            print_row(str(seed), *rows[-1])
+        print_row("mean ± s.d.", *map(summary, zip(*rows, strict=True)))

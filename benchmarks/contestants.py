@@ -1,4 +1,4 @@
-"""Ways to train the same network, each in a process of its own: ``python contestants.py NAME RUN``, as timing.py does.
+"""Ways to train the same network, each in a process of its own, which throughput.py starts.
 
 A contestant is given a `Run`, and counts there the seconds of its phases and epochs. It imports what it needs itself,
 so that the processes of JAX and scikit-learn carry no torch.
@@ -13,14 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from torch import nn
-
-    from mnist_lit.batches import Batch
-
-LAYERS = (784, 128, 64, 10)
 PHASES = ("imports", "data", "training", "test")
 RESULT = "result.json"  # in the folder in which a process is started
 
@@ -54,19 +48,7 @@ class Run:
         return arrays
 
 
-def _plain_network(run: Run) -> "nn.Module":
-    from torch import nn
-
-    activation = {"identity": nn.Identity, "relu": nn.ReLU, "silu": nn.SiLU}[run.model["activation"]]
-    layers: list[nn.Module] = [nn.Flatten()]
-    for inputs, outputs in pairwise(LAYERS):
-        layers += [nn.Linear(inputs, outputs), activation()]
-    return nn.Sequential(*layers[:-1])
-
-
-def _train(
-    run: Run, network: "nn.Module", epoch: "Callable[[], Iterable[Batch]]", optimizer: Any, scheduler: Any
-) -> None:
+def _train(run: Run, network: Any, epoch: Callable[[], Iterable[Any]], optimizer: Any, scheduler: Any = None) -> None:
     from torch.nn.functional import cross_entropy
 
     for _ in range(run.epochs):
@@ -87,9 +69,12 @@ def article(run: Run) -> None:
     from torchvision.datasets import MNIST
     from torchvision.transforms import ToTensor
 
+    from mnist_lit import MLP
+
+    network = MLP(run.model["hidden_sizes"], run.model["activation"])
     dataset = MNIST(run.data["data_dir"], transform=ToTensor())
-    network, loader = _plain_network(run), DataLoader(dataset, run.data["batch_size"], shuffle=True)
-    _train(run, network, lambda: loader, SGD(network.parameters(), run.model["lr"]), None)
+    loader = DataLoader(dataset, run.data["batch_size"], shuffle=True)
+    _train(run, network, lambda: loader, SGD(network.parameters(), run.model["lr"]))
 
 
 def pytorch(run: Run) -> float:
@@ -98,16 +83,18 @@ def pytorch(run: Run) -> float:
     import torch._dynamo  # torch.optim imports it when the first optimiser is made
     from torch.optim.lr_scheduler import OneCycleLR
 
+    from mnist_lit import MLP
+
     run.lap("imports")
     torch.manual_seed(run.seed)
     images, labels, test_images, test_labels = map(torch.from_numpy, run.read_mnist())
     run.lap("data")
 
-    def batches() -> "Iterator[Batch]":
+    def batches() -> Iterator[Any]:
         for indices in torch.randperm(len(labels)).split(run.data["batch_size"]):
             yield images.index_select(0, indices).div(255), labels.index_select(0, indices)
 
-    network = _plain_network(run)
+    network = MLP(run.model["hidden_sizes"], run.model["activation"])
     options = {name: run.model[name] for name in ("lr", "momentum", "nesterov", "weight_decay")}
     optimizer = torch.optim.SGD(network.parameters(), **options, fused=True)
     scheduler = None
@@ -128,15 +115,9 @@ def mnist_lit(run: Run) -> float:
     run.lap("imports")
     seed_everything(run.seed)
     model, data = MNISTClassifier(**run.model), MNISTDataModule(**run.data)
-    trainer = Trainer(
-        max_epochs=run.epochs,
-        callbacks=StepsPerExecution(),
-        limit_val_batches=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    names = "logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"
+    off: dict[str, Any] = dict.fromkeys(names, False)
+    trainer = Trainer(max_epochs=run.epochs, callbacks=StepsPerExecution(), **off)
     trainer.fit(model, data)
     run.lap("training")
     (metrics,) = trainer.test(model, data, verbose=False)
@@ -156,35 +137,14 @@ def sklearn(run: Run) -> float:
     activation, rates = model["activation"], [model["lr"]] * run.epochs
     if model["schedule"] == "one_cycle":  # which it does not have: the best of five lists on the validation images
         activation, rates, batch_size = "relu", [0.1, 0.15, 0.1, 0.05, 0.02, 0.005], 128
-    classifier = MLPClassifier(
-        LAYERS[1:-1],
-        activation,
-        solver="sgd",
-        alpha=model["weight_decay"],
-        batch_size=batch_size,
-        momentum=model["momentum"],
-        nesterovs_momentum=model["nesterov"],
-        max_iter=1,
-        warm_start=True,
-        random_state=np.random.RandomState(run.seed),  # a number would shuffle each epoch alike
-    )
+    classifier = MLPClassifier(model["hidden_sizes"], activation, solver="sgd", max_iter=1, warm_start=True)
+    random = np.random.RandomState(run.seed)  # a number would shuffle each epoch alike
+    classifier.set_params(alpha=model["weight_decay"], batch_size=batch_size, random_state=random)
+    classifier.set_params(momentum=model["momentum"], nesterovs_momentum=model["nesterov"])
     for rate in rates:
         classifier.set_params(learning_rate_init=rate).fit(images, labels)
         run.lap("training")
     return float(classifier.score(test_images, test_labels))
-
-
-def _learning_rates(run: Run, steps: int) -> Any:
-    # Of each step, as in torch's OneCycleLR, or constant.
-    import numpy as np
-
-    highest = run.model["lr"]
-    if run.model["schedule"] == "constant":
-        return np.full(steps, highest, np.float32)
-    step, rise = np.arange(steps), 0.3 * steps - 1
-    low = np.where(step <= rise, highest / 25, highest / 25e4)
-    half_waves = np.interp(step, [0, rise, steps - 1], [0, 1, 2])
-    return (low + (highest - low) / 2 * (1 - np.cos(np.pi * half_waves))).astype(np.float32)
 
 
 def jax(run: Run) -> float:
@@ -200,6 +160,15 @@ def jax(run: Run) -> float:
 
     def draw(inputs: int, *shape: int) -> Any:
         return jnp.asarray(random.uniform(-1, 1, shape) / inputs**0.5, jnp.float32)  # as torch draws them
+
+    def learning_rates(steps: int) -> Any:  # of each step, as in torch's OneCycleLR, or constant
+        highest = run.model["lr"]
+        if run.model["schedule"] == "constant":
+            return np.full(steps, highest, np.float32)
+        step, rise = np.arange(steps), 0.3 * steps - 1
+        low = np.where(step <= rise, highest / 25, highest / 25e4)
+        half_waves = np.interp(step, [0, rise, steps - 1], [0, 1, 2])
+        return (low + (highest - low) / 2 * (1 - np.cos(np.pi * half_waves))).astype(np.float32)
 
     def logits(parameters: Any, images: Any) -> Any:
         *hidden, (last_weight, last_bias) = parameters
@@ -227,10 +196,11 @@ def jax(run: Run) -> float:
     compiled = jax.jit(train_epoch)
     images, labels, test_images, test_labels = map(jnp.asarray, run.read_mnist())
     run.lap("data")
-    parameters = [(draw(inputs, inputs, outputs), draw(inputs, outputs)) for inputs, outputs in pairwise(LAYERS)]
+    layers = pairwise((784, *run.model["hidden_sizes"], 10))
+    parameters = [(draw(inputs, inputs, outputs), draw(inputs, outputs)) for inputs, outputs in layers]
     state = parameters, jax.tree.map(jnp.zeros_like, parameters)
     steps = len(labels) // batch_size
-    for rates in _learning_rates(run, run.epochs * steps).reshape(run.epochs, steps):
+    for rates in learning_rates(run.epochs * steps).reshape(run.epochs, steps):
         order = random.permutation(len(labels))[: steps * batch_size].reshape(steps, -1)
         state = compiled(state, images, labels, (order, rates))
         state[0][0][0].block_until_ready()
@@ -240,16 +210,10 @@ def jax(run: Run) -> float:
 
 CONTESTANTS = {each.__name__: each for each in (article, pytorch, mnist_lit, sklearn, jax)}
 
-
-def main() -> None:
-    """Be the contestant that is named, with the run that is given."""
+if __name__ == "__main__":
     name, given = sys.argv[1:]
     run = Run(**json.loads(given))
     accuracy = CONTESTANTS[name](run)
     run.lap("test")
     seconds = {phase: sum(run.laps[phase]) for phase in PHASES}
     Path(RESULT).write_text(json.dumps({**seconds, "epochs": run.laps["training"], "accuracy": accuracy}))
-
-
-if __name__ == "__main__":
-    main()

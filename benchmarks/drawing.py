@@ -3,6 +3,7 @@
 import io
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.random import Generator
 from PIL import Image
@@ -21,8 +22,8 @@ def polyline(corners: Floats, count: int) -> Floats:
 
 def crop(ink: Floats, least: float = INK) -> Floats:
     """Return the part ``(h, w)`` of ``(H, W)`` pixels that has ink, which is above ``least``."""
-    rows, columns = (np.flatnonzero((ink > least).any(axis=axis)) for axis in (1, 0))
-    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    left, top, width, height = cv2.boundingRect((ink > least).astype(np.uint8))
+    return ink[top : top + height, left : left + width]
 
 
 def overlay(canvas: Floats, ink: Floats, top: int, left: int) -> Floats:
@@ -48,13 +49,15 @@ def grain(rows: int, columns: int, width: int, height: int, random: Generator) -
 def gradient(pixels: Floats, random: Generator) -> Floats:
     """Return how far each pixel ``(H, W)`` is from the middle in a random direction, in sides of the picture."""
     height, width, _ = pixels.shape
-    y, x = np.mgrid[:height, :width]
+    y, x = np.indices((height, width))
     angle = random.uniform(0, 2 * np.pi)
     distance: Floats = np.cos(angle) * (x / width - 0.5) + np.sin(angle) * (y / height - 0.5)
     return distance
 
 
-def photograph(pixels: Floats, falloff: Range, noise: Range, random: Generator, texture: float = 0) -> Floats:
+def photograph(
+    pixels: Floats, random: Generator, falloff: Range = (0.1, 0.5), noise: Range = (0.02, 0.1), texture: float = 0.04
+) -> Floats:
     """Return pixels ``(H, W, 3)`` in light that falls off to one side, with noise and up to so much paper's texture."""
     height, width, _ = pixels.shape
     distance = gradient(pixels, random) + 0.7
@@ -74,6 +77,4 @@ def to_jpeg(pixels: Floats, random: Generator) -> Image.Image:
     """Return it as it comes back from a JPEG file of a quality from 40 to 89."""
     file = io.BytesIO()
     to_picture(pixels).save(file, "JPEG", quality=int(random.integers(40, 90)))
-    picture = Image.open(file)
-    picture.load()
-    return picture
+    return Image.open(file)

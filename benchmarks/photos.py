@@ -16,12 +16,11 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.functional.text import char_error_rate
-from torchvision.datasets import MNIST
 
 from console import DATA, make_parser, print_head, print_row
 from drawing import Floats, gradient, photograph, to_jpeg
 from drawing import to_picture as to_picture  # tests take it from here
-from mnist_lit import MNISTClassifier, MNISTDataModule
+from mnist_lit import MNISTClassifier, mnist
 from mnist_lit.pictures import NoDigitError, numbers, read_digits
 from mnist_lit.pictures.rejection import REJECT
 
@@ -35,19 +34,19 @@ def clean(digit: Tensor, random: Generator) -> Image.Image:
 
 def rough(digit: Tensor, random: Generator) -> Image.Image:
     """Take a photo of it, under light that falls off by a tenth to a half, with noise, paper's texture and JPEG."""
-    return to_jpeg(_rough(digit, random), random)
+    return to_jpeg(photograph(_clean(digit, random), random), random)
 
 
 def harsh(digit: Tensor, random: Generator) -> Image.Image:
     """Let the edge of a shadow and specks of dust fall on it, and take away light, which adds noise."""
-    pixels = _rough(digit, random)
+    pixels = photograph(_clean(digit, random), random)
     height, width, _ = pixels.shape
     in_shadow = gradient(pixels, random) > random.uniform(-0.3, 0.3)
     blur = ImageFilter.GaussianBlur(0.03 * max(height, width))
     shadow = np.asarray(Image.fromarray(in_shadow.astype(np.uint8) * 255).filter(blur)) / 255
     pixels *= 1 - random.uniform(0.1, 0.4) * shadow[..., None]
     pixels += 0.08 * random.normal(size=pixels.shape)
-    y, x = np.mgrid[:height, :width]
+    y, x = np.indices((height, width))
     for _ in range(random.integers(7)):
         radius = max(1, random.uniform(0.004, 0.012) * max(height, width))
         pixels[(y - random.integers(height)) ** 2 + (x - random.integers(width)) ** 2 < radius**2] *= 0.3
@@ -82,9 +81,8 @@ KINDS: dict[str, Callable[[Tensor, Generator], Image.Image]] = {
 def load_test_digits() -> tuple[Tensor, Tensor]:
     """Return the test images, uint8 ``(10000, 28, 28)``, and their labels, int64 ``(10000,)``."""
     torch.set_num_threads(1)  # more do not make such a small network faster
-    MNISTDataModule(DATA).prepare_data()
-    mnist = MNIST(DATA, train=False)
-    return mnist.data, mnist.targets
+    mnist.unpack(DATA)
+    return mnist.read(DATA / "MNIST" / "raw", "t10k")
 
 
 def read(picture: Image.Image, reject: float = REJECT) -> str:
@@ -116,10 +114,6 @@ def _clean(digit: Tensor, random: Generator) -> Floats:
     return pixels
 
 
-def _rough(digit: Tensor, random: Generator) -> Floats:
-    return photograph(_clean(digit, random), (0.1, 0.5), (0.02, 0.1), random, texture=0.04)
-
-
 def _enlarge(digit: Tensor) -> Tensor:
     large = F.interpolate(digit[None, None] / 255, scale_factor=8, mode="bicubic")
     return (F.pad(large, (40,) * 4) > 0.5).float()
@@ -130,8 +124,7 @@ def _widen(solid: Tensor, reach: int) -> Image.Image:
     return Image.fromarray(((1 - wider[0, 0]) * 255).byte().numpy())
 
 
-def main() -> None:
-    """Print the table."""
+if __name__ == "__main__":
     parser = make_parser(__doc__, images=(10_000, "how many test images to turn into pictures"))
     count = parser.parse_args().images
     images, labels = (part[:count] for part in load_test_digits())
@@ -143,7 +136,3 @@ def main() -> None:
         random = np.random.default_rng(0)
         pictures = ((make(image, random), str(int(label))) for image, label in zip(images, labels, strict=True))
         print_right(kind, pictures, reject=0)
-
-
-if __name__ == "__main__":
-    main()

@@ -10,6 +10,7 @@ training digits are held out: the limit for a refusal is taken from their scores
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -66,11 +67,9 @@ def curve(random: Generator) -> Strokes:
     strokes = []
     for _ in range(random.choice([1, 1, 1, 2, 3])):
         if kind < 2:  # angular or smooth
-            corners = random.uniform(size=(random.integers(2, 9) + kind, 2))
-            line = polyline(corners, 120)
+            line = polyline(random.uniform(size=(random.integers(2, 9) + kind, 2)), 120)
             if kind == 1:
-                sigma = random.uniform(2, 10)
-                line[:] = cv2.GaussianBlur(line, (1, 81), 0, sigmaY=sigma, borderType=cv2.BORDER_REPLICATE)
+                line[:] = cv2.GaussianBlur(line, (1, 81), random.uniform(2, 10), borderType=cv2.BORDER_REPLICATE)
         elif kind == 2:
             changes = cv2.GaussianBlur(random.normal(size=(random.integers(30, 120), 1)), (1, 13), 2)
             angles = random.uniform(0, 2 * np.pi) + np.cumsum(random.uniform(0.2, 1.5) * changes)
@@ -88,33 +87,21 @@ def curve(random: Generator) -> Strokes:
 
 def draw(strokes: Strokes, random: Generator) -> Tensor:
     """Return bent strokes as an image, uint8 ``(28, 28)``, with a pen of 1.4 to 3.2 pixels."""
-    points = np.concatenate(strokes)
+    lines = [polyline(line, 12 * len(line) - 11 if len(line) < 40 else len(line)) for line in strokes]
+    points = np.concatenate(lines)
     middle, size = (points.max(axis=0) + points.min(axis=0)) / 2, np.ptp(points, axis=0).max()
     angle, shear, width = np.radians(random.uniform(-12, 12)), random.uniform(-0.2, 0.2), random.uniform(0.75, 1.25)
     affine = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ [[width, shear], [0, 1]]
-    centres, pushes = random.uniform(-0.6, 0.6, (4, 2)), random.normal(0, 0.05, (4, 2))
-    bent = []
-    for stroke in strokes:
-        line = (stroke - middle) / size
-        line = polyline(line, 12 * (len(line) - 1) + 1 if len(line) < 40 else len(line)) @ affine.T
-        for centre, push in zip(centres, pushes, strict=True):
-            line = line + push * np.exp(-((line - centre) ** 2).sum(axis=1, keepdims=True) / 0.1)
-        bent.append(line)
+    points = (points - middle) / size @ affine.T
+    for centre, push in zip(random.uniform(-0.6, 0.6, (4, 2)), random.normal(0, 0.05, (4, 2)), strict=True):
+        points += push * np.exp(-((points - centre) ** 2).sum(axis=1, keepdims=True) / 0.1)
     pen = random.uniform(1.4, 3.2) / 20  # of MNIST's box for the ink
-    points = np.concatenate(bent)
     scale = _SIDE * (1 - pen) / np.ptp(points, axis=0).max()
     canvas = np.zeros(np.ceil(scale * np.ptp(points, axis=0) + _SIDE * pen + 2).astype(int)[::-1], np.uint8)
-    for line in bent:
-        pixels = 16 * (scale * (line - points.min(axis=0)) + _SIDE / 2 * pen + 0.5)  # 16 for each: 4 binary places
-        corners = pixels.round().astype(np.int32)[:, None]
-        thickness = round(_SIDE * pen)
-        cv2.polylines(canvas, [corners], isClosed=False, color=255, thickness=thickness, lineType=cv2.LINE_AA, shift=4)
+    pixels = 16 * (scale * (points - points.min(axis=0)) + _SIDE / 2 * pen + 0.5)  # 16 for each: 4 binary places
+    corners = np.split(pixels.round().astype(np.int32), np.cumsum([len(line) for line in lines])[:-1])
+    cv2.polylines(canvas, corners, False, 255, round(_SIDE * pen), cv2.LINE_AA, shift=4)
     return _place(canvas)
-
-
-def _turned(digit: Tensor, label: int, random: Generator) -> Tensor | None:
-    turns = [turn for turn, digits in _TURNS if str(label) in digits]
-    return turns[random.integers(len(turns))](digit) if turns else None
 
 
 def _pair(left: Tensor, right: Tensor, random: Generator) -> Tensor:
@@ -149,10 +136,11 @@ def _stain(random: Generator) -> Tensor:
 def outlier(images: Tensor, labels: Tensor, signs: Sequence[Strokes], random: Generator) -> Tensor:
     """Return a random one, uint8 ``(28, 28)``."""
     one, other = random.integers(len(images), size=2)
+    turns = [turn for turn, digits in _TURNS if str(int(labels[one])) in digits]
     kinds: dict[Callable[[], Tensor | None], float] = {
         lambda: draw(curve(random), random): 0.42,
         lambda: draw(signs[int(random.integers(len(signs)))], random): 0.32,
-        lambda: _turned(images[one], int(labels[one]), random): 0.09,
+        lambda: turns[random.integers(len(turns))](images[one]) if turns else None: 0.09,
         lambda: _pair(images[one], images[other], random): 0.09,
         lambda: _part(images[one], random): 0.04,
         lambda: _stain(random): 0.04,
@@ -161,19 +149,11 @@ def outlier(images: Tensor, labels: Tensor, signs: Sequence[Strokes], random: Ge
     return outlier(images, labels, signs, random) if made is None else made
 
 
-def pictured(images: Tensor, random: Generator) -> Tensor:
-    """Return digits as they come out of pictures, uint8 ``(N, 28, 28)``."""
-    kinds = thin_pen, thick_pen, low_resolution, clean
-    pictures = (kinds[random.integers(len(kinds))](image, random) for image in images)
-    return torch.stack([(255 * preprocess(picture)[0]).round().byte() for picture in pictures])
-
-
 def _place(pixels: Floats) -> Tensor:
     return (255 * place(torch.from_numpy(np.ascontiguousarray(pixels)) / 255)[0]).round().byte()
 
 
-def main() -> None:
-    """Draw, train, and write the file."""
+if __name__ == "__main__":
     options = make_parser(
         __doc__,
         outliers=(300_000, "how many to draw"),
@@ -194,16 +174,19 @@ def main() -> None:
     printed = [glyphs(_WITH_DIGITS, str(digit)) for digit in range(10)]
     which = torch.from_numpy(random.integers(10, size=len(some)))
     drawn = [draw(printed[digit][int(random.integers(len(_WITH_DIGITS)))], random) for digit in which.tolist()]
-    digits = torch.cat([images, pictured(images[some], random), torch.stack(drawn)])
+    kinds = thin_pen, thick_pen, low_resolution, clean
+    pictures = (kinds[random.integers(len(kinds))](image, random) for image in images[some])
+    pictured = [(255 * preprocess(picture)[0]).round().byte() for picture in pictures]
+    digits = torch.cat([images, torch.stack(pictured), torch.stack(drawn)])
     labels = torch.cat([labels, labels[some], which])
 
-    network = MLP((512, 128), "silu")
+    config: dict[str, Any] = {"hidden_sizes": (512, 128), "activation": "silu"}
+    network = MLP(**config)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01)
     steps = math.ceil(len(digits) / _DIGITS) * options.epochs
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.002, total_steps=steps)
     distort = RandomDistortion(rotation=8, shift=1, scale=0.1, shear=0.15, elastic=0.6)
     for epoch in range(options.epochs):
-        loss = torch.zeros(())
         for indices in torch.randperm(len(digits)).split(_DIGITS):
             others = outliers[torch.randint(len(outliers), (2 * len(indices),))]
             batch = distort(torch.cat([digits[indices], others]).unsqueeze(1) / 255)
@@ -214,18 +197,12 @@ def main() -> None:
             loss.backward()
             optimizer.step()
             schedule.step()
-        if epoch % 10 == 9:
-            print(f"Epoch {epoch + 1}: loss of the last batch {float(loss.detach()):.4f}", flush=True)
+        print(f"Epoch {epoch + 1}: loss of the last batch {float(loss.detach()):.4f}", flush=True)
 
     network.half().float()  # rounded as in the file
     held_out = torch.cat([batch for batch, _ in datamodule.val_dataloader()])
     scores = score_images(held_out, network)[0].sort().values
-    config = {"hidden_sizes": (512, 128), "activation": "silu"}
     weights = {name: weight.half() for name, weight in network.state_dict().items()}
     with replacing(options.output) as unfinished:
         torch.save({"hyper_parameters": config, "state_dict": weights, "scores": scores}, unfinished)
     print(f"Wrote {options.output}")
-
-
-if __name__ == "__main__":
-    main()

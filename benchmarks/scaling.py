@@ -7,7 +7,8 @@ in turn, several times. Efficiency is the speed of N processes over N times that
 """
 
 import math
-import statistics
+from itertools import product
+from statistics import median
 
 from console import make_parser, print_head, print_row
 from throughput import MACHINE, TRAIN_SIZE, Task, epoch_seconds, measure
@@ -17,9 +18,7 @@ BARE = (
     *("--trainer.enable_checkpointing=false", "--trainer.enable_progress_bar=false"),
 )
 
-
-def main() -> None:
-    """Measure and print the table."""
+if __name__ == "__main__":
     options = make_parser(
         __doc__,
         processes=([1, 2, 4], "numbers of processes"),
@@ -27,14 +26,12 @@ def main() -> None:
         repeats=(2, "runs of each"),
         epochs=(3, "epochs of each run, at least 2"),
     ).parse_args()
-    rows = [(batch_size, processes) for batch_size in options.batch_sizes for processes in options.processes]
     tasks = {}
-    for batch_size, processes in rows:
+    for batch_size, processes in product(options.batch_sizes, options.processes):
         more = f"--data.batch_size={batch_size}", f"--trainer.devices={processes}"
-        strategy = ("--trainer.strategy=ddp",) if processes > 1 else ()
-        tasks[str((batch_size, processes))] = Task("", "fit", options=(*BARE, *more, *strategy))
+        tasks[batch_size, processes] = Task("", "fit", options=(*BARE, *more))
     results = measure(tasks, options.repeats, options.epochs)
-    seconds = {row: statistics.median(map(epoch_seconds, results[str(row)])) for row in rows}
+    seconds = {row: median(map(epoch_seconds, runs)) for row, runs in results.items()}
     print_head("batch", "processes", "steps a second", "images a second", "efficiency")
     for (batch_size, processes), epoch in seconds.items():
         first = options.processes[0]
@@ -43,7 +40,3 @@ def main() -> None:
         speeds = f"{steps:,.0f}", f"{TRAIN_SIZE / epoch:,.0f}", f"{efficiency:.2f}"
         print_row(f"{batch_size:,}", str(processes), *speeds)
     print(f"\n{MACHINE}")
-
-
-if __name__ == "__main__":
-    main()

@@ -17,7 +17,6 @@ import matplotlib
 import numpy as np
 from numpy.random import Generator
 from PIL import Image, ImageDraw, ImageFont
-from PIL.Image import Transpose
 from torch import Tensor
 
 from console import make_parser, print_head, print_row
@@ -55,25 +54,26 @@ def _write(digits: Digits, height: float, random: Generator, gaps: Range = GAPS)
     return canvas[: np.flatnonzero(canvas.any(axis=1))[-1] + 1]
 
 
-def _colours(random: Generator, lightest: float = 0.35, darkest: float = 0.75) -> tuple[Floats, Floats]:
-    return random.uniform(darkest, 1, 3), random.uniform(0, lightest, 3)  # of paper and ink
+def _lay(ink: Floats, height: float, margins: Iterable[int], random: Generator, shades: Range = (0.35, 0.75)) -> Sheet:
+    # The shades are the lightest of ink and the darkest of paper.
+    left, right, top, bottom = margins
+    box = left, top, left + ink.shape[1], top + ink.shape[0]
+    colours = random.uniform(shades[1], 1, 3), random.uniform(0, shades[0], 3)
+    return Sheet(np.pad(ink, ((top, bottom), (left, right))), height, box, *colours)
 
 
 def _note(digits: Digits, random: Generator, margin: Range = (0.3, 2), gaps: Range = GAPS) -> Sheet:
     # 60 to 240 pixels high, with margins in digits' heights.
     height = random.uniform(60, 240)
     ink = _write(digits, height, random, gaps)
-    left, right, top, bottom = (round(height * random.uniform(*margin)) for _ in range(4))
-    mask = np.pad(ink, ((top, bottom), (left, right)))
-    return Sheet(mask, height, (left, top, left + ink.shape[1], top + ink.shape[0]), *_colours(random))
+    return _lay(ink, height, [round(height * random.uniform(*margin)) for _ in range(4)], random)
 
 
 def _cutting(digits: Digits, random: Generator) -> Sheet:
     # Cropped to the ink, or nearly so.
     height = random.uniform(40, 300)
     ink = crop(_write(digits, height, random), least=0.2)
-    mask = np.pad(ink, round(random.choice([0, 1, 0.03 * height])))
-    return Sheet(mask, height, (0, 0, *mask.shape[::-1]), *_colours(random))
+    return _lay(ink, height, [round(random.choice([0, 1, 0.03 * height]))] * 4, random)
 
 
 def _page(digits: Digits, random: Generator) -> Sheet:
@@ -82,10 +82,9 @@ def _page(digits: Digits, random: Generator) -> Sheet:
     height, width = round(11.69 * dots), round(8.27 * dots)
     size = random.uniform(40, 90)
     ink = _write(digits, size, random)[:, : width - dots]
-    top, left = random.integers(dots // 2, height - dots), random.integers(dots // 2, width - dots // 2 - ink.shape[1])
-    box = left, top, left + ink.shape[1], top + ink.shape[0]
-    mask = np.pad(ink, ((top, height - box[3]), (left, width - box[2])))
-    return Sheet(mask, size, box, *_colours(random, 0.3, 0.93))
+    right, bottom = width - ink.shape[1], height - ink.shape[0]
+    top, left = int(random.integers(dots // 2, height - dots)), int(random.integers(dots // 2, right - dots // 2))
+    return _lay(ink, size, (left, right - left, top, bottom - top), random, (0.3, 0.93))
 
 
 def _rule(sheet: Sheet, random: Generator, is_squared: bool) -> tuple[Floats, Floats]:
@@ -102,19 +101,14 @@ def _rule(sheet: Sheet, random: Generator, is_squared: bool) -> tuple[Floats, Fl
     return rulings, sheet.paper * shade
 
 
-def _outline(shape: Sequence[int], box: Iterable[int], width: int) -> Floats:
-    left, top, right, bottom = box
-    mask = np.zeros(shape)
-    mask[top:bottom, left:right] = 1
-    mask[top + width : bottom - width, left + width : right - width] = 0
-    return mask
-
-
 def _box(sheet: Sheet, random: Generator) -> tuple[Floats, Floats]:
     gaps = [round(sheet.height * random.uniform(0.08, 0.28)) for _ in range(4)]
     width = max(1, round(sheet.height * random.uniform(0.01, 0.04)))
-    edges = np.array(sheet.box) + np.multiply(gaps, (-1, -1, 1, 1)) + (0, 0, 1, 1)
-    return _outline(sheet.mask.shape, edges, width), random.uniform(0, 0.6, 3)
+    left, top, right, bottom = np.array(sheet.box) + np.multiply(gaps, (-1, -1, 1, 1)) + (0, 0, 1, 1)
+    mask = np.zeros(sheet.mask.shape)
+    mask[top:bottom, left:right] = 1
+    mask[top + width : bottom - width, left + width : right - width] = 0
+    return mask, random.uniform(0, 0.6, 3)
 
 
 def _underline(sheet: Sheet, random: Generator) -> tuple[Floats, Floats]:
@@ -130,7 +124,8 @@ def _underline(sheet: Sheet, random: Generator) -> tuple[Floats, Floats]:
 def _frame(picture: Floats, random: Generator) -> Floats:
     height, width, _ = picture.shape
     thickness = max(2, round(random.uniform(0.008, 0.04) * min(height, width)))
-    return paint(picture, _outline((height, width), (0, 0, width, height), thickness), random.uniform(0, 0.5, 3))
+    inside = np.zeros((height - 2 * thickness, width - 2 * thickness))
+    return paint(picture, np.pad(inside, thickness, constant_values=1), random.uniform(0, 0.5, 3))
 
 
 def _desk(picture: Floats, random: Generator) -> Floats:
@@ -218,7 +213,7 @@ def make_picture(scene: Scene, digits: Digits, random: Generator) -> Image.Image
     pixels = scene(digits, random)
     if random.random() < 0.5:
         return to_picture(pixels)
-    return to_jpeg(photograph(pixels, (0.05, 0.35), (0.01, 0.05), random), random)
+    return to_jpeg(photograph(pixels, random, (0.05, 0.35), (0.01, 0.05), texture=0), random)
 
 
 def letter(character: str, font: Path) -> Image.Image:
@@ -241,34 +236,15 @@ def scribble(random: Generator) -> Image.Image:
     return picture
 
 
-def print_refused(pictures: int, images: Tensor, labels: Tensor) -> None:
-    """Print how many non-digits are refused, and how many digits."""
-
-    def refused(several: Iterable[Image.Image]) -> float:
-        return 100 * float(np.mean([set(read(picture)) <= {"?"} for picture in several]))
-
-    print_head("non-digits", "refused, %")
-    fonts = sorted(Path(matplotlib.get_data_path(), "fonts", "ttf").glob("DejaVuS*[!y].ttf"))
-    letters = {each: refused(letter(each, font) for font in fonts) for each in string.ascii_letters}
-    print_row("letters", f"{np.mean(list(letters.values())):.1f}")
-    unlike = [share for each, share in letters.items() if each not in "OoIlSsZzBbgqGDQTLYi"]
-    print_row("letters that are not like a digit", f"{np.mean(unlike):.1f}")
-    random = np.random.default_rng(0)
-    print_row("scribbles", f"{refused(scribble(random) for _ in range(pictures)):.1f}")
-    others = images[labels != 0][:pictures]
-    turned = (make_picture(plain, [digit], random).transpose(Transpose.ROTATE_90) for digit in others)
-    print_row("digits other than 0, turned by 90 degrees", f"{refused(turned):.1f}")
-    reasons = [reason for part in images.split(1000) for reason in refuse(part.unsqueeze(1) / 255, REJECT)]
-    print_row("MNIST's own digits", f"{100 * np.mean([bool(reason) for reason in reasons]):.2f}")
+def refused(pictures: Iterable[Image.Image]) -> float:
+    """Return the percentage of pictures in which every figure is refused, or none is found."""
+    return 100 * float(np.mean([set(read(picture)) <= {"?"} for picture in pictures]))
 
 
-def main() -> None:
-    """Print the tables."""
-    options = make_parser(
-        __doc__,
-        pictures=(100, "of each kind and length"),
-        digits=([], "lengths of the numbers, in place of the above"),
-    ).parse_args()
+if __name__ == "__main__":
+    pictures = (100, "of each kind and length")
+    parser = make_parser(__doc__, pictures=pictures, digits=([], "lengths of the numbers, in place of the above"))
+    options = parser.parse_args()
     images, labels = load_test_digits()
     print_head("pictures", "digits right, %", "numbers right, %")
     for name, scene in (NUMBERS | SCENES).items():
@@ -277,9 +253,18 @@ def main() -> None:
         chosen = (random.integers(0, 10_000, length) for length in lengths for _ in range(options.pictures))
         digits = ((list(images[each]), "".join(map(str, labels[each].tolist()))) for each in chosen)
         print_right(name, ((make_picture(scene, several, random), number) for several, number in digits))
+
     print()
-    print_refused(4 * options.pictures, images, labels)
-
-
-if __name__ == "__main__":
-    main()
+    print_head("non-digits", "refused, %")
+    fonts = sorted(Path(matplotlib.get_data_path(), "fonts", "ttf").glob("DejaVuS*[!y].ttf"))
+    letters = {each: refused(letter(each, font) for font in fonts) for each in string.ascii_letters}
+    print_row("letters", f"{np.mean(list(letters.values())):.1f}")
+    unlike = [share for each, share in letters.items() if each not in "OoIlSsZzBbgqGDQTLYi"]
+    print_row("letters that are not like a digit", f"{np.mean(unlike):.1f}")
+    random = np.random.default_rng(0)
+    print_row("scribbles", f"{refused(scribble(random) for _ in range(4 * options.pictures)):.1f}")
+    others = images[labels != 0][: 4 * options.pictures]
+    turned = (make_picture(plain, [digit], random).transpose(Image.Transpose.ROTATE_90) for digit in others)
+    print_row("digits other than 0, turned by 90 degrees", f"{refused(turned):.1f}")
+    reasons = refuse(images.unsqueeze(1) / 255, REJECT)
+    print_row("MNIST's own digits", f"{100 * np.mean([bool(reason) for reason in reasons]):.2f}")

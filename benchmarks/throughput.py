@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
-from inspect import signature
+from operator import truediv
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -75,23 +75,21 @@ class EpochTimer(Callback):
     def on_train_epoch_start(self, *_: Any) -> None:
         """Begin an epoch."""
         self.starts.append(time.perf_counter())
-        self.validation.append(0.0)
 
-    def on_validation_start(self, trainer: Trainer, *_: Any) -> None:
+    def on_validation_start(self, *_: Any) -> None:
         """Begin a validation."""
-        if not trainer.sanity_checking:
-            self.validation[-1] -= time.perf_counter()
+        self.validation.append(-time.perf_counter())
 
-    def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
+    def on_validation_end(self, *_: Any) -> None:
         """End a validation."""
-        if not trainer.sanity_checking:
-            self.validation[-1] += time.perf_counter()
+        self.validation[-1] += time.perf_counter()
 
     def on_train_end(self, trainer: Trainer, *_: Any) -> None:
         """Write the seconds down, of several processes the first one's."""
         if trainer.is_global_zero:
-            epochs = np.diff([*self.starts, time.perf_counter()]) - self.validation
-            self.output.write_text(json.dumps({"epochs": epochs.tolist(), "validation": self.validation}))
+            validation = self.validation[-len(self.starts) :] or [0.0]  # before them there was a sanity check
+            epochs = np.diff([*self.starts, time.perf_counter()]) - validation
+            self.output.write_text(json.dumps({"epochs": epochs.tolist(), "validation": validation}))
 
 
 def run_python(*arguments: str) -> Result:
@@ -116,23 +114,19 @@ def perform(task: Task, seed: int, epochs: int | None) -> Result:
         run = (f"--seed_everything={seed}", f"--data.data_dir={DATA}", f"--trainer.max_epochs={epochs}")
         timer = ("--trainer.callbacks+=throughput.EpochTimer", f"--trainer.callbacks.output={contestants.RESULT}")
         return run_python("-m", "mnist_lit", "fit", *recipe, *task.options, *run, *timer)
-    given: dict[str, Any] = {"epochs": epochs, "seed": seed}
-    for key, part in ("model", MNISTClassifier), ("data", MNISTDataModule):
-        defaults = {name: parameter.default for name, parameter in signature(part).parameters.items()}
-        given[key] = defaults | config.get(key, {})
-    given["data"] |= {"data_dir": str(DATA)}
-    del given["data"]["augment"]  # images are not distorted
+    model, data = MNISTClassifier(**config.get("model", {})), MNISTDataModule(seed=seed, **config.get("data", {}))
+    given = {"model": model.hparams, "data": {**data.hparams, "data_dir": str(DATA)}, "epochs": epochs, "seed": seed}
     return run_python(contestants.__file__, task.contestant, json.dumps(given))
 
 
-def measure(tasks: Mapping[str, Task], repeats: int, epochs: int | None = None) -> dict[str, list[Result]]:
+def measure(tasks: Mapping[Any, Task], repeats: int, epochs: int | None = None) -> dict[Any, list[Result]]:
     """Perform the tasks in turn, with the seeds 0, 1, ...; JAX and scikit-learn take part where they are installed."""
     MNISTDataModule(DATA).prepare_data()
     missing = [library for library in ("jax", "sklearn") if not find_spec(library)]
-    results: dict[str, list[Result]] = {name: [] for name, task in tasks.items() if task.contestant not in missing}
+    results: dict[Any, list[Result]] = {name: [] for name, task in tasks.items() if task.contestant not in missing}
     for seed in range(repeats):
         for name in results:
-            print(f"\rround {seed + 1} of {repeats}: {name:<16}", end="", file=sys.stderr, flush=True)
+            print(f"\rround {seed + 1} of {repeats}: {name!s:<16}", end="", file=sys.stderr, flush=True)
             results[name].append(perform(tasks[name], seed, epochs))
     print(file=sys.stderr)
     return results
@@ -143,32 +137,19 @@ def epoch_seconds(result: Result) -> float:
     return float(median(result["epochs"][1:]))
 
 
-def main() -> None:
-    """Measure and print the table."""
-    parser = make_parser(
-        __doc__,
-        repeats=(5, "processes of each, with the seeds 0, 1, ..."),
-        epochs=(3, "epochs of each process, at least 2"),
-    )
+if __name__ == "__main__":
+    repeats = (5, "processes of each, with the seeds 0, 1, ...")
+    parser = make_parser(__doc__, repeats=repeats, epochs=(3, "epochs of each process, at least 2"))
     results = measure(TASKS, **vars(parser.parse_args()))
     # The default recipe holds 5,000 images out.
     part = {name: 1 if TASKS[name].config else 55 / 60 for name in results}
     seconds = {name: [epoch_seconds(run) / part[name] for run in runs] for name, runs in results.items()}
-
-    def ratio(name: str, other: str) -> str:
-        pairs = zip(seconds[name], seconds[other + "_article" * bool(TASKS[name].config)], strict=True)
-        return f"{median(one / other for one, other in pairs):.2f}"
-
     print_head("", *COLUMNS)
     for name, values in sorted(seconds.items(), key=lambda item: -median(item[1])):
-        print_row(
-            *(TASKS[name].label, "article's" if TASKS[name].config else "default", f"{median(values):.2f}"),
-            *(f"{min(values):.2f} to {max(values):.2f}", f"{TRAIN_SIZE / median(values):,.0f}"),
-            *(ratio(name, "fit"), ratio(name, "pytorch")),
-        )
+        recipe, suffix = ("article's", "_article") if TASKS[name].config else ("default", "")
+        speeds = f"{min(values):.2f} to {max(values):.2f}", f"{TRAIN_SIZE / median(values):,.0f}"
+        others = seconds["fit" + suffix], seconds["pytorch" + suffix]
+        ratios = (f"{median(map(truediv, values, other)):.2f}" for other in others)
+        print_row(TASKS[name].label, recipe, f"{median(values):.2f}", *speeds, *ratios)
     validation = median(median(run["validation"][1:]) for run in results["fit"])
     print(f"\nThe validation of `fit`, not counted above: {validation:.2f} seconds an epoch.\n\n{MACHINE}")
-
-
-if __name__ == "__main__":
-    main()

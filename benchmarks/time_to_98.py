@@ -19,9 +19,7 @@ TASKS = {
     "sklearn": Task("scikit-learn's `MLPClassifier`", "sklearn", FAST),
 }
 
-
-def main() -> None:
-    """Measure and print the table."""
+if __name__ == "__main__":
     parser = make_parser(__doc__, repeats=(5, "processes of each, with the seeds 0, 1, ..."))
     results = measure(TASKS, parser.parse_args().repeats)
     print_head("seconds", "whole process", *PHASES, "accuracy, %", "least")
@@ -30,7 +28,3 @@ def main() -> None:
         accuracies = [100 * run["accuracy"] for run in runs]
         print_row(TASKS[name].label, *seconds, f"{mean(accuracies):.2f}", f"{min(accuracies):.2f}")
     print(f"\n{MACHINE}")
-
-
-if __name__ == "__main__":
-    main()

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import numpy as np
@@ -38,7 +38,7 @@ class TensorBatches:
     images: Tensor
     labels: Tensor
     batch_size: int
-    share: slice = slice(None)
+    share: slice = field(default_factory=lambda: slice(None))
     seed: int = 0
     shuffle: bool = False
     distortion: RandomDistortion = RandomDistortion()
