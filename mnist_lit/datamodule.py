@@ -106,7 +106,7 @@ class MNISTDataModule(LightningDataModule):
 
     def predict_dataloader(self) -> TensorBatches:
         """Return the batches of the test images, in file order: all to every process, since only the first writes."""
-        return TensorBatches(*self._test, _EVALUATION_BATCH)
+        return TensorBatches(*self._test, self.batch_size)  # a user may limit how many batches are predicted
 
     @property
     def _share(self) -> slice:
