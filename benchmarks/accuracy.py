@@ -27,7 +27,7 @@ ABLATION = {
     "+ rotation ≤ 10°, shift ≤ 1.5 px": "--data.augment.rotation=10 --data.augment.shift=1.5",
     "+ scale and shear ≤ 10 %": "--data.augment.scale=0.1 --data.augment.shear=0.1",
     "+ elastic distortion, 0.8 px": "--data.augment.elastic=0.8",
-    "+ weight decay 5e-5 in place of 5e-4": "--model.weight_decay=5e-5",
+    "+ weight decay 5e-5 in place of 2e-4": "--model.weight_decay=5e-5",
     "+ SiLU in place of ReLU": "--model.activation=silu",
     "+ highest learning rate 0.1 in place of 0.2": "--model.lr=0.1",
 }

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mnist_lit.augment import RandomDistortion
 
@@ -32,7 +32,8 @@ class TensorBatches:
         seed: Seed of the orders and the distortions, 0 to 2**32 - 1.
         shuffle: Whether each epoch has its own order.
         distortion: Random distortion of the images; by default none.
-        device: Device on which images are distorted.
+        device: Device on which images are made upright and distorted.
+        upright: What makes all images upright, once, before they are distorted; by default they stay as they are.
     """
 
     images: Tensor
@@ -43,8 +44,12 @@ class TensorBatches:
     shuffle: bool = False
     distortion: RandomDistortion = RandomDistortion()
     device: torch.device | str = "cpu"
+    upright: nn.Module | None = None
 
     def __post_init__(self) -> None:
+        if self.upright:  # in uint8 again, which takes a quarter of the memory
+            blocks = (block.unsqueeze(1).to(self.device) / 255 for block in self.images.split(_BLOCK))
+            self.images = torch.cat([(self.upright(block) * 255).round().byte().cpu()[:, 0] for block in blocks])
         self.epoch = 0
         # Lightning calls set_epoch of loader.sampler or loader.batch_sampler.sampler before each epoch. With
         # overfit_batches it would replace the first.

@@ -90,11 +90,15 @@ class MNISTDataModule(LightningDataModule):
     def train_dataloader(self) -> TensorBatches:
         """Return the training batches, shuffled and distorted differently in each epoch; this process's share of each.
 
+        The images are upright if the model that is trained expects them so (``MNISTClassifier.upright``).
         With ``overfit_batches`` they are not shuffled, so that every epoch has the same batches.
         """
         shuffle = not getattr(self.trainer, "overfit_batches", 0)
         device = self.trainer.strategy.root_device if self.trainer else "cpu"
-        return TensorBatches(*self.train_data, self.batch_size, self._share, self.seed, shuffle, self.augment, device)
+        upright = getattr(self.trainer and self.trainer.lightning_module, "upright", None)
+        return TensorBatches(
+            *self.train_data, self.batch_size, self._share, self.seed, shuffle, self.augment, device, upright
+        )
 
     def val_dataloader(self) -> TensorBatches:
         """Return the batches of the validation images, in a fixed order; no batches if ``val_size`` is 0."""

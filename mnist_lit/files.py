@@ -162,7 +162,7 @@ class Checkpoint:
     def network(self) -> MLP:
         """Return the network with its weights, on the CPU, in single precision and evaluation mode."""
         with torch.device("meta"):  # so a file with huge sizes takes no memory before its weights are compared
-            network = MLP(self.hparams["hidden_sizes"], self.hparams["activation"])
+            network = MLP(self.hparams["hidden_sizes"], self.hparams["activation"], self.hparams["upright"])
         weights = {name.removeprefix("network."): value for name, value in self.weights.items()}
         network.load_state_dict(weights, assign=True)
         return network.float().eval()  # weights may be stored in half precision
@@ -195,6 +195,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
                 f"{path} was written by {model!a}: load it in Python, or name another checkpoint with --ckpt_path"
             )
         hparams = {name: value for name, value in content["hyper_parameters"].items() if name not in _REMOVED}
+        hparams.setdefault("upright", False)  # an older checkpoint, whose network was trained without
         data_hparams = dict(content.get("datamodule_hyper_parameters", {})) if data == _DATA else {}
         data_hparams.pop("data_dir", None)  # the user chooses it
         if not isinstance(data_hparams.get("val_size", 0), int):  # a user's datamodule, not named in the file

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import ConstantLR, OneCycleLR
 from torchmetrics import MeanMetric
@@ -31,6 +31,7 @@ class MNISTClassifier(LightningModule):
     Args:
         hidden_sizes: Number of units of each hidden layer, each at least 1.
         activation: Activation function after each hidden layer.
+        upright: Whether digits are made upright before the first layer; for images of other things, choose false.
         lr: Learning rate, above 0; with ``one_cycle`` its highest value.
         momentum: Momentum, at least 0 and below 1.
         nesterov: Whether the momentum is Nesterov's (Sutskever et al. 2013); needs a momentum above 0.
@@ -52,10 +53,11 @@ class MNISTClassifier(LightningModule):
         self,
         hidden_sizes: tuple[int, ...] = (128, 64),
         activation: Activation = "relu",
+        upright: bool = True,
         lr: float = 0.2,
         momentum: float = 0.9,
         nesterov: bool = True,
-        weight_decay: float = 5e-4,
+        weight_decay: float = 2e-4,
         schedule: Schedule = "one_cycle",
     ) -> None:
         super().__init__()
@@ -68,7 +70,7 @@ class MNISTClassifier(LightningModule):
             raise UserError(f"schedule must be one of {', '.join(get_args(Schedule))}, got {schedule!r}")
         hidden_sizes = tuple(hidden_sizes)  # save_hyperparameters reads this local variable; YAML gives a list
         self.save_hyperparameters()
-        self.network = MLP(hidden_sizes, activation)
+        self.network = MLP(hidden_sizes, activation, upright)
         self.train_metrics = TrainMetrics()
         self.val_loss = MeanMetric(nan_strategy=math.nan)  # NaN stays NaN: a network that diverged must not look good
         self.val_acc = MulticlassAccuracy(num_classes=10, average="micro")
@@ -101,7 +103,8 @@ class MNISTClassifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the mean loss of the batch; with several processes, this process's part of that mean."""
         images, labels = batch
-        logits = self(images)
+        is_upright = getattr(self.trainer.train_dataloader, "upright", None) is not None
+        logits = self.network.layers(images) if is_upright else self(images)
         if self.trainer.world_size == 1:
             loss = self.loss(logits, labels)
         else:
@@ -126,6 +129,23 @@ class MNISTClassifier(LightningModule):
         # between would never write them. So they are written here, with Lightning's step.
         for logger in self.loggers:
             logger.log_metrics({name: float(value) for name, value in metrics.items()}, self.trainer.global_step - 1)
+
+    @property
+    def upright(self) -> nn.Module | None:
+        """The layer through which training images go once, before they are distorted, and not again in each step.
+
+        None if there is no such layer, or a subclass has other steps.
+        """
+        is_ours = isinstance(self.network, MLP) and all(
+            getattr(type(self), name) is getattr(MNISTClassifier, name) for name in ("forward", "training_step")
+        )
+        return self.network.upright if is_ours and self.hparams["upright"] else None
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Turn ``upright`` off for the weights of a checkpoint without this option, which is older."""
+        if "upright" not in checkpoint.get("hyper_parameters", {}) and isinstance(self.network, MLP):
+            self.hparams["upright"] = False
+            self.network.upright = nn.Identity()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the names of the classes: commands refuse checkpoints of classes whose options they do not have."""

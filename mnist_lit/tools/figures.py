@@ -34,7 +34,7 @@ def signed_colours(values: Tensor) -> Tensor:
 
 def last_hidden(network: MLP, images: Tensor) -> Tensor:
     """Return the last hidden layer's output for ``images``, float ``(N, units)``; their pixels if there is no layer."""
-    hidden: Tensor = network.layers[:-1](images)
+    hidden: Tensor = network.layers[:-1](network.upright(images))
     return hidden
 
 
