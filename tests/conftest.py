@@ -97,7 +97,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 RUN = (
     *("fit", "--trainer.max_epochs=2", "--trainer.limit_train_batches=60"),
-    *("--model.activation=gelu", "--data.augment.rotation=7.5"),
+    *("--model.activation=gelu", "--model.lr=0.1", "--data.augment.rotation=7.5"),
 )
 """The command of the run that tests share."""
 

@@ -11,7 +11,7 @@ from lightning.pytorch import LightningDataModule
 from torch import nn
 
 from mnist_lit import MNISTClassifier, MNISTDataModule, make_trainer
-from mnist_lit.files import find_checkpoint
+from mnist_lit.files import find_checkpoint, load_whole, read_checkpoint
 from mnist_lit.network import MLP
 
 RUN = Path("lightning_logs/version_0")
@@ -115,3 +115,17 @@ def test_a_batch_size_is_found_with_distorted_images(cli: CLI) -> None:
     assert cli("fit", f"--config={RUN}/config.yaml").status == 0
     one, two = (torch.load(RUN.with_name(f"version_{n}") / "checkpoints/last.ckpt")["state_dict"] for n in (0, 1))
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_checkpoint_from_before_upright_digits_is_read_as_without_them(cli: CLI, data_dir: Path, run: Path) -> None:
+    old = load_whole(run / "checkpoints" / "best.ckpt")
+    assert old["hyper_parameters"].pop("upright") is True
+    torch.save(old, "old.ckpt")
+    model = MNISTClassifier.load_from_checkpoint("old.ckpt")
+    images = torch.rand(5, 1, 28, 28)
+    assert torch.equal(model(images), model.network.layers(images))
+    fresh = MNISTClassifier(activation="gelu")
+    make_trainer(logger=False, limit_test_batches=1).test(fresh, MNISTDataModule(data_dir), "old.ckpt", verbose=False)
+    assert torch.equal(fresh(images), model(images))
+    assert torch.equal(read_checkpoint(Path("old.ckpt")).network()(images), model(images))
+    assert_one_sentence(cli("test", "--ckpt_path=old.ckpt", "--model.upright=true"), "model.upright", "old.ckpt")

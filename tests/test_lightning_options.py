@@ -176,7 +176,7 @@ def test_a_run_whose_time_is_used_up_prints_a_message(cli: CLI, messages: pytest
 
 def test_a_diverging_run_stops_and_keeps_its_earlier_checkpoints(cli: CLI) -> None:
     often = ("--trainer.callbacks+=mnist_lit.callbacks.RunCheckpoint", "--trainer.callbacks.every_n_train_steps=1")
-    for options, epoch in (["--model.lr=1000", CONSTANT], 1), (["--model.lr=50"], 2):
+    for options, epoch in (["--model.lr=100000", CONSTANT], 1), (["--model.lr=200"], 2):
         result = cli("fit", "--trainer.max_epochs=2", "--trainer.limit_train_batches=30", *options, *often)
         assert result.status == 1
         lr = options[0].removeprefix("--model.lr=")

@@ -2,9 +2,10 @@ from typing import get_args
 
 import pytest
 import torch
+from conftest import Images
 
 from mnist_lit import MLP
-from mnist_lit.network import Activation
+from mnist_lit.network import Activation, Upright
 
 
 def test_the_network_of_the_article_has_109386_parameters() -> None:
@@ -15,7 +16,7 @@ def test_the_network_of_the_article_has_109386_parameters() -> None:
 
 def test_without_activation_the_network_is_linear_and_with_relu_it_is_not() -> None:
     a, b = torch.rand(2, 5, 1, 28, 28)
-    for network, linear in (MLP(activation="identity"), True), (MLP(activation="relu"), False):
+    for network, linear in (MLP(activation="identity", upright=False), True), (MLP(upright=False), False):
         assert torch.allclose(network(a) + network(b), network(a + b) + network(0 * a), atol=1e-5) is linear
 
 
@@ -41,3 +42,38 @@ def test_a_hidden_layer_without_units_is_refused() -> None:
 def test_an_unknown_activation_is_refused() -> None:
     with pytest.raises(ValueError, match=r"activation.*relu.*'swoosh'"):
         MLP(activation="swoosh")  # type: ignore[arg-type]  # for callers who do not use mypy
+
+
+def moments(images: torch.Tensor) -> torch.Tensor:
+    """Return the ink's standard deviations across and down, in half images, and its slant, ``(N, 3)``."""
+    at = (torch.arange(28) + 0.5) / 14 - 1
+    ink = images[:, 0] / images.sum((1, 2, 3))[:, None, None]
+    x, y = ink.sum(1) @ at, ink.sum(2) @ at
+    across, down = at - x[:, None], at - y[:, None]
+    variances = (ink.sum(1) * across**2).sum(1), (ink.sum(2) * down**2).sum(1)
+    covariance = torch.einsum("nyx,ny,nx->n", ink, down, across)
+    return torch.stack((variances[0].sqrt(), variances[1].sqrt(), covariance / variances[1]), dim=1)
+
+
+def test_upright_digits_have_no_slant_and_about_the_same_size(test_images: Images) -> None:
+    images, labels = test_images
+    images = images[labels != 1]  # which would become too wide
+    before, after = moments(images), moments(Upright()(images))
+    assert after[:, 2].abs().mean() < 0.02 < before[:, 2].abs().mean() / 10
+    assert (after[:, :2].std(dim=0) < before[:, :2].std(dim=0) / 3).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_odd_images_can_be_made_upright(dtype: torch.dtype) -> None:
+    images = torch.zeros(4, 1, 28, 28, dtype=dtype)
+    images[1, 0, 3, 5] = 1  # a single pixel
+    images[2, 0, :, 9] = 1  # a thin line
+    images[3] = 1  # no paper
+    upright = Upright()(images)
+    assert upright.dtype == dtype
+    assert torch.equal(upright[[0, 3]], images[[0, 3]])
+    assert upright.isfinite().all()
+    assert (upright.sum((1, 2, 3))[1:3] > 0.5).all()
+    assert Upright()(images[:0]).shape == (0, 1, 28, 28)
+    torch.testing.assert_close(Upright()(2 * images - 1), 2 * upright - 1, rtol=0, atol=0.01)  # normalised by a user
+    torch.testing.assert_close(Upright()(images[1:2]), upright[1:2])  # an image alone is treated as in a batch

@@ -46,7 +46,7 @@ def input_x_gradient(model: MNISTClassifier, image: Tensor) -> Tensor:
 
     Args:
         model: The network.
-        image: Float ``(1, 28, 28)`` with pixels in [0, 1].
+        image: Float ``(1, 28, 28)`` with pixels in [0, 1], as the first layer sees it: upright.
 
     Returns:
         Float ``(1, 28, 28)``: positive where a pixel supports the guess, negative where it opposes the guess.
@@ -57,7 +57,7 @@ def input_x_gradient(model: MNISTClassifier, image: Tensor) -> Tensor:
         tensor(0.)
     """
     pixels = image.detach().clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(model(pixels[None]).max(), pixels)
+    (gradient,) = torch.autograd.grad(model.network.layers(pixels[None]).max(), pixels)
     return image * gradient
 
 
@@ -85,11 +85,12 @@ def build_demo(model: MNISTClassifier) -> "gr.Blocks":
         if len(answers) > 1:
             return " ".join(numbers(answers)), draw_answers(picture, answers), no_guess[2], None
         (answer,) = answers
-        colours = signed_colours(input_x_gradient(model, answer.detection.image)[0])
+        image = model.network.upright(answer.detection.image[None])[0]
+        colours = signed_colours(input_x_gradient(model, image)[0])
         digit = f"{int(answer.probabilities.argmax())}{', which may not be a digit' if answer.refused else ''}"
         return (
             {str(label): probability for label, probability in enumerate(answer.probabilities.tolist())},
-            to_pil_image(answer.detection.image).resize(_PICTURE, Image.Resampling.NEAREST),
+            to_pil_image(image).resize(_PICTURE, Image.Resampling.NEAREST),
             _TITLE.format(digit),
             to_pil_image(colours).resize(_PICTURE, Image.Resampling.NEAREST),
         )
@@ -116,7 +117,7 @@ def build_demo(model: MNISTClassifier) -> "gr.Blocks":
             )
             probabilities = gr.Label(label="Probabilities", min_width=200)
             with gr.Column(min_width=280):
-                gr.Markdown("### What the network sees\nYour drawing in 28x28 pixels, scaled and centred like MNIST's.")
+                gr.Markdown("### What the network sees\nYour drawing in 28x28 pixels, upright and of normal width.")
                 seen = gr.Image(format="png", show_label=False, buttons=[], elem_id="seen")
                 title = gr.Markdown(no_guess[2])
                 contributions = gr.Image(format="png", show_label=False, buttons=[], elem_id="contributions")

@@ -12,7 +12,7 @@ from torchvision.utils import make_grid
 
 from mnist_lit.batches import TensorBatches
 from mnist_lit.datamodule import MNISTDataModule
-from mnist_lit.network import MLP
+from mnist_lit.network import MLP, Upright
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,26 +49,41 @@ def draw_first_layer(network: MLP) -> Tensor:
     return picture
 
 
+def beside_upright(network: torch.nn.Module, images: Tensor) -> Tensor:
+    """Return images, and to the right of each what the layers of ``network`` see, if it makes images upright.
+
+    Args:
+        network: The network.
+        images: Float ``(N, 1, 28, 28)`` with pixels in [0, 1].
+
+    Returns:
+        Float ``(N, 1, 28, 56)``, else the images.
+    """
+    if isinstance(network, MLP) and isinstance(network.upright, Upright):
+        return torch.cat((images, network.upright(images)), dim=3)
+    return images
+
+
 def draw_mistakes(images: Tensor, probabilities: Tensor, labels: Tensor, count: int = 32) -> Tensor:
     """Return the network's most confident mistakes, each with its label, the guess and the guess's probability.
 
     Args:
-        images: The mistaken images, float ``(N, 1, 28, 28)`` with pixels in [0, 1].
+        images: The mistaken images, float ``(N, 1, 28, W)`` with pixels in [0, 1].
         probabilities: Float ``(N, 10)``.
         labels: int64 ``(N,)``.
         count: Largest number of mistakes to draw.
 
     Returns:
-        RGB, uint8 ``(3, H, W)``: eight mistakes per row.
+        RGB, uint8 ``(3, H, W)``: eight mistakes per row, four if images are 56 pixels wide.
     """
     confidence, guesses = probabilities.max(dim=1)
     order = confidence.argsort(descending=True)[:count].tolist()
-    columns, size, line = 8, 4 * 28 + 4, 18
-    picture = Image.new("RGB", (columns * size, max(1, -(-len(order) // columns)) * (size + line)), "white")
+    columns, width, height, line = 8 * 28 // images.shape[3], 4 * images.shape[3] + 4, 4 * 28 + 4, 18
+    picture = Image.new("RGB", (columns * width, max(1, -(-len(order) // columns)) * (height + line)), "white")
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(12)
     for place, mistake in enumerate(order):
-        x, y = place % columns * size, place // columns * (size + line)
-        digit = to_pil_image(images[mistake].cpu()).resize((size - 4, size - 4), Image.Resampling.NEAREST)
+        x, y = place % columns * width, place // columns * (height + line)
+        digit = to_pil_image(images[mistake].cpu()).resize((width - 4, height - 4), Image.Resampling.NEAREST)
         picture.paste(digit, (x + 2, y + line))
         caption = f"{labels[mistake]} read as {guesses[mistake]}: {100 * float(confidence[mistake]):.0f} %"
         draw.text((x + 4, y + 2), caption, fill="black", font=font)
@@ -76,17 +91,19 @@ def draw_mistakes(images: Tensor, probabilities: Tensor, labels: Tensor, count: 
     return pixels
 
 
-def draw_distortions(datamodule: MNISTDataModule, rows: int = 7) -> Tensor:
+def draw_distortions(datamodule: MNISTDataModule, upright: torch.nn.Module | None = None, rows: int = 7) -> Tensor:
     """Return a training digit of each kind, and below each digit several of its random distortions in training.
 
     Args:
         datamodule: Set up for ``fit``, with a distortion.
+        upright: What makes the digits upright before they are distorted; by default they stay as they are.
         rows: Number of rows, including the undistorted digits.
 
     Returns:
         Float ``(3, H, W)`` in [0, 1], twice as large as the images.
     """
-    images, labels = next(iter(TensorBatches(*datamodule.train_data, 1000)))
+    images, labels = datamodule.train_data
+    images, labels = next(iter(TensorBatches(images[:1000], labels[:1000], 1000, upright=upright)))
     digits = torch.cat([images[labels == digit][:1] for digit in range(10)])  # fewer if there are few images
     generator = torch.Generator().manual_seed(0)
     grid = torch.cat([digits, *(datamodule.augment(digits, generator) for _ in range(rows - 1))])

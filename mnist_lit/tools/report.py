@@ -24,6 +24,7 @@ from mnist_lit.network import MLP
 from mnist_lit.tools.command import flatten
 from mnist_lit.tools.evaluation import evaluate
 from mnist_lit.tools.figures import (
+    beside_upright,
     draw_confusion_matrix,
     draw_curves,
     draw_distortions,
@@ -94,7 +95,9 @@ def report(
     if datamodule.augment:
         datamodule.setup("fit")
         text = "Training digits, and below each digit six of its random distortions."
-        sections.append(_section("Distorted training digits", _image(draw_distortions(datamodule)), text))
+        sections.append(
+            _section("Distorted training digits", _image(draw_distortions(datamodule, model.upright)), text)
+        )
     if isinstance(network, MLP):
         text = "The weights of each unit: red where ink excites the unit, blue where ink inhibits it."
         sections.append(_section("The first layer", _image(draw_first_layer(network)), text))
@@ -108,8 +111,8 @@ def report(
         ),
         _section(
             "The most confident mistakes",
-            _image(draw_mistakes(images[wrong], logits[wrong].softmax(dim=1), labels[wrong])),
-            f"There are {int(wrong.sum())} mistakes in all.",
+            _image(draw_mistakes(beside_upright(network, images[wrong]), logits[wrong].softmax(dim=1), labels[wrong])),
+            f"There are {int(wrong.sum())} mistakes in all. Beside an image: what the first layer sees.",
         ),
         _section(
             "Calibration",

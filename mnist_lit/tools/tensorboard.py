@@ -15,6 +15,7 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.network import MLP
 from mnist_lit.tools.figures import (
+    beside_upright,
     draw_confusion_matrix,
     draw_distortions,
     draw_first_layer,
@@ -60,7 +61,8 @@ class TensorBoardSummary(LearningRateMonitor):
                 continue
             logger.experiment.add_custom_scalars({"train and validation": charts})
             if isinstance(datamodule, MNISTDataModule) and datamodule.augment:
-                logger.experiment.add_image("pictures/distorted_training_digits", draw_distortions(datamodule))
+                picture = draw_distortions(datamodule, getattr(pl_module, "upright", None))
+                logger.experiment.add_image("pictures/distorted_training_digits", picture)
             with warnings.catch_warnings():
                 # TensorBoard makes graphs with torch.jit.trace, which torch has deprecated (2.14 warns).
                 warnings.filterwarnings("ignore", r"`torch\.jit\.trace", FutureWarning)
@@ -160,7 +162,8 @@ class TensorBoardSummary(LearningRateMonitor):
                 writer.add_image("pictures/first_layer", draw_first_layer(network), step)
             if len(self._logits):
                 wrong = self._logits.argmax(dim=1) != self._labels
-                mistakes = draw_mistakes(self._mistakes, self._logits[wrong].softmax(dim=1), self._labels[wrong])
+                images = beside_upright(network, self._mistakes)
+                mistakes = draw_mistakes(images, self._logits[wrong].softmax(dim=1), self._labels[wrong])
                 writer.add_image(f"pictures/{stage}_mistakes", mistakes, step)
                 if find_spec("matplotlib"):
                     confusion = draw_confusion_matrix(self._logits, self._labels)

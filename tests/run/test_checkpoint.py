@@ -221,7 +221,7 @@ def test_a_run_killed_at_random_moments_ends_as_if_never_stopped(tmp_path: Path,
 
 def test_a_run_continues_after_its_folder_was_moved(cli: CLI, tmp_path: Path) -> None:
     # At this learning rate the first epoch stays the best.
-    command = (*SHORT, "--model.lr=1.5", "--model.schedule=constant", "--seed_everything=3")
+    command = (*SHORT, "--model.lr=1.5", "--model.schedule=constant", "--seed_everything=3", "--model.upright=false")
     cli(*command, "--trainer.max_epochs=2")
     run = tmp_path / "lightning_logs" / "version_0"
     best = load_whole(run / "checkpoints" / "best.ckpt")

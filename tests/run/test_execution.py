@@ -117,18 +117,18 @@ def test_a_run_that_stopped_within_a_round_continues(
 def test_an_exception_within_a_round_leaves_the_right_counts(
     cli: CLI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forward = MNISTClassifier.forward
+    loss = MNISTClassifier.loss
     saved: list[dict[str, Any]] = []
     for more in (), steps(1):
         begun: list[int] = []
 
-        def fail(self: MNISTClassifier, images: torch.Tensor, begun: list[int] = begun) -> torch.Tensor:
+        def fail(self: MNISTClassifier, *args: torch.Tensor, begun: list[int] = begun) -> torch.Tensor:
             begun.append(self.training)
             if sum(begun) == 20:  # the eighth of the second epoch
                 raise ZeroDivisionError
-            return forward(self, images)
+            return loss(self, *args)
 
-        monkeypatch.setattr(MNISTClassifier, "forward", fail)
+        monkeypatch.setattr(MNISTClassifier, "loss", fail)
         place = tmp_path / str(len(saved))
         with pytest.raises(ZeroDivisionError):
             cli(*SHORT, "--trainer.callbacks+=OnExceptionCheckpoint", f"--trainer.callbacks.dirpath={place}", *more)

@@ -195,7 +195,7 @@ def test_the_pictures_show_what_the_network_sees_and_which_pixels_support_its_gu
     page.wait_for_guess(5)
     image = page.picture("seen")[:, :, :1].permute(2, 0, 1) / 255
     model = MNISTClassifier.from_pretrained()
-    probabilities = model(image[None]).softmax(dim=1)[0].tolist()
+    probabilities = model.network.layers(image[None]).softmax(dim=1)[0].tolist()
     assert page.probabilities() == pytest.approx(
         {str(digit): probability for digit, probability in enumerate(probabilities)}, abs=0.01
     )
@@ -204,7 +204,7 @@ def test_the_pictures_show_what_the_network_sees_and_which_pixels_support_its_gu
     strong = contributions.abs() > 0.1 * contributions.abs().max()
     assert strong.sum() > 10
     assert torch.equal(red[strong] > blue[strong], contributions[strong] > 0)
-    assert (torch.stack((red, green, blue))[:, image[0] == 0] == 255).all()  # black pixels contribute nothing
+    assert (torch.stack((red, green, blue))[:, image[0] == 0] > 250).all()  # black pixels contribute nothing
 
 
 def test_a_number_is_read_digit_by_digit(page: Page) -> None:
@@ -251,7 +251,7 @@ def test_input_x_gradient_of_a_linear_network_is_weight_times_pixel(test_images:
     for layer in reversed(hidden):
         weight, bias = weight @ layer.weight, weight @ layer.bias + bias
     images = test_images[0][:100]
-    for image, logits in zip(images, model(images), strict=True):
+    for image, logits in zip(model.network.upright(images), model(images), strict=True):
         contributions = input_x_gradient(model, image)
         guess = logits.argmax()
         torch.testing.assert_close(contributions, weight[guess].view(1, 28, 28) * image, rtol=0, atol=1e-5)
