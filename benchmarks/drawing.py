@@ -36,7 +36,7 @@ def overlay(canvas: Floats, ink: Floats, top: int, left: int) -> Floats:
 
 
 def paint(canvas: Floats, mask: Floats, colour: Floats) -> Floats:
-    """Return a canvas ``(H, W, 3)`` with a colour where the mask ``(H, W)`` is 1."""
+    """Return a canvas ``(H, W, 3)``, or one of the colour ``(3,)``, with another colour where ``(H, W)`` is 1."""
     return canvas + (colour - canvas) * mask[..., None]
 
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torchmetrics.functional.text import char_error_rate
 
 from console import DATA, make_parser, print_head, print_row
-from drawing import Floats, gradient, photograph, to_jpeg
+from drawing import Floats, gradient, paint, photograph, to_jpeg
 from drawing import to_picture as to_picture  # tests take it from here
 from mnist_lit import MNISTClassifier, mnist
 from mnist_lit.pictures import NoDigitError, numbers, read_digits
@@ -110,8 +110,7 @@ def _clean(digit: Tensor, random: Generator) -> Floats:
     paper, ink = random.uniform(0.7, 1, size=3), random.uniform(0, 0.4, size=3)
     if random.random() < 0.5:
         paper, ink = ink, paper
-    pixels: Floats = paper + (ink - paper) * np.asarray(canvas)[..., None] / 255
-    return pixels
+    return paint(paper, np.asarray(canvas) / 255, ink)
 
 
 def _enlarge(digit: Tensor) -> Tensor:

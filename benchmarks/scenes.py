@@ -182,9 +182,7 @@ class Scene(NamedTuple):
     def __call__(self, digits: Digits, random: Generator) -> Floats:
         """Return the picture ``(H, W, 3)`` in [0, 1] of digits."""
         sheet = self.write(digits, random)
-        picture = np.tile(sheet.paper, (*sheet.mask.shape, 1))
-        if self.mark:
-            picture = paint(picture, *self.mark(sheet, random))
+        picture = paint(sheet.paper, *self.mark(sheet, random)) if self.mark else sheet.paper
         return self.surround(paint(picture, sheet.mask, sheet.ink), random)
 
 

@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import LambdaCallback
 
 import contestants
 from console import DATA, ROOT, make_parser, print_head, print_row
@@ -61,35 +62,27 @@ TASKS = {
     "jax": Task("JAX, an epoch one compiled `lax.scan`", "jax", ARTICLE),
     "sklearn": Task("scikit-learn's `MLPClassifier`", "sklearn", ARTICLE),
 }
-COLUMNS = "recipe", "seconds for 60,000 images", "least to most", "images a second", "ratio to `fit`", "to PyTorch"
 
 
-class EpochTimer(Callback):
+class EpochTimer(LambdaCallback):
     """Writes to ``output`` the seconds of each epoch, up to the next one's start, and those of its validation."""
 
     def __init__(self, output: str) -> None:
-        self.output = Path(output)
-        self.starts: list[float] = []
-        self.validation: list[float] = []
+        starts: list[float] = []
+        validation: list[float] = []
 
-    def on_train_epoch_start(self, *_: Any) -> None:
-        """Begin an epoch."""
-        self.starts.append(time.perf_counter())
+        def write(trainer: Trainer, _: LightningModule) -> None:
+            if trainer.is_global_zero:
+                seconds = validation[-len(starts) :] or [0.0]  # before them there was a sanity check
+                epochs = np.diff([*starts, time.perf_counter()]) - seconds
+                Path(output).write_text(json.dumps({"epochs": epochs.tolist(), "validation": seconds}))
 
-    def on_validation_start(self, *_: Any) -> None:
-        """Begin a validation."""
-        self.validation.append(-time.perf_counter())
-
-    def on_validation_end(self, *_: Any) -> None:
-        """End a validation."""
-        self.validation[-1] += time.perf_counter()
-
-    def on_train_end(self, trainer: Trainer, *_: Any) -> None:
-        """Write the seconds down, of several processes the first one's."""
-        if trainer.is_global_zero:
-            validation = self.validation[-len(self.starts) :] or [0.0]  # before them there was a sanity check
-            epochs = np.diff([*self.starts, time.perf_counter()]) - validation
-            self.output.write_text(json.dumps({"epochs": epochs.tolist(), "validation": validation}))
+        super().__init__(
+            on_train_epoch_start=lambda *_: starts.append(time.perf_counter()),
+            on_validation_start=lambda *_: validation.append(-time.perf_counter()),
+            on_validation_end=lambda *_: validation.append(validation.pop() + time.perf_counter()),
+            on_train_end=write,
+        )
 
 
 def run_python(*arguments: str) -> Result:
@@ -144,7 +137,8 @@ if __name__ == "__main__":
     # The default recipe holds 5,000 images out.
     part = {name: 1 if TASKS[name].config else 55 / 60 for name in results}
     seconds = {name: [epoch_seconds(run) / part[name] for run in runs] for name, runs in results.items()}
-    print_head("", *COLUMNS)
+    columns = "recipe", "seconds for 60,000 images", "least to most", "images a second", "ratio to `fit`", "to PyTorch"
+    print_head("", *columns)
     for name, values in sorted(seconds.items(), key=lambda item: -median(item[1])):
         recipe, suffix = ("article's", "_article") if TASKS[name].config else ("default", "")
         speeds = f"{min(values):.2f} to {max(values):.2f}", f"{TRAIN_SIZE / median(values):,.0f}"
