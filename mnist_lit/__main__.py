@@ -3,7 +3,6 @@
 import argparse
 import gc
 import os
-import re
 import signal
 import sys
 import threading
@@ -124,10 +123,7 @@ def _run(command: str) -> None:
             sys.exit(128 + signal.SIGINT)
         raise
     except argparse.ArgumentError as error:  # jsonargparse's, too
-        message = re.sub(r"(?<=are required: ).*", lambda names: "--" + names[0].replace(", ", ", --"), str(error))
-        message = message.replace("----", "--")
-        is_no_list = r'Parser key "(\S+)":\s+Expected a <class .tuple.>. Got value: .*'
-        _fail(re.sub(is_no_list, r"--\1 is a list: write it in quotes, for example --\1 '[256, 128]'", message), 2)
+        _fail(str(error), 2)
     except (ImportError, MisconfigurationException, RuntimeError, ValueError) as error:
         cause: BaseException | None = error
         while cause and not isinstance(cause, UserError | MisconfigurationException):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from functools import lru_cache
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,64 +10,44 @@ import torch
 from torch import Tensor
 
 from mnist_lit.augment import RandomDistortion
-from mnist_lit.network import Batch
 
-_DRAWN = 2000  # images whose distortions are drawn at once, in a quarter of the time
+Batch = tuple[Tensor, Tensor]
+"""Images, float32 ``(N, 1, 28, 28)`` in [0, 1], and labels, int64 ``(N,)`` in 0-9."""
 
-
-def make_generator(*key: int) -> torch.Generator:
-    """Return a generator seeded from ``key``, numbers from 0 to 2**32 - 1.
-
-    Zeros at the end of the key make no difference: (1, 2) and (1, 2, 0) give the same random numbers.
-    """
-    # seed + epoch would not do: seed 1 would repeat the orders of seed 0, one epoch later.
-    (seed,) = np.random.SeedSequence(key).generate_state(1)
-    return torch.Generator().manual_seed(int(seed))
+_BLOCK = 500  # images that are gathered and distorted at once, in less time than those of single batches
 
 
-@lru_cache(maxsize=1)
-def _draw(distortion: RandomDistortion, count: int, *key: int) -> Tensor:
-    return distortion.draw(count, make_generator(*key))
-
-
+@dataclass(eq=False)
 class TensorBatches:
-    """Batches cut from tensors in memory, in their order or shuffled, as they are or distorted.
+    """Batches cut from tensors in memory, in the given order or shuffled, distorted or not.
 
-    The order depends only on (seed, epoch) and the distortions only on (seed, epoch, batch): a run repeats bit for bit,
-    and can go on from any batch. Not a torch DataLoader, which collects images one by one.
+    The order depends only on (seed, epoch) and the distortions only on (seed, epoch, block): a run repeats bit for bit,
+    and can continue from any batch. A torch DataLoader would be slower: it collects images one by one.
 
     Args:
         images: uint8 ``(size, 28, 28)``.
         labels: int64 ``(size,)``.
         batch_size: Images in a batch; the last batch may have fewer.
-        share: Of each batch: ``slice(r, None, n)`` for process r of n.
-        seed: Of the orders and the distortions, 0 to 2**32 - 1.
-        shuffle: Whether each epoch has an order of its own.
-        distortion: Of the images; with zero strengths they stay as they are.
-        device: Where images are distorted.
+        share: The part of each batch that this process takes: ``slice(r, None, n)`` for process r of n.
+        seed: Seed of the orders and the distortions, 0 to 2**32 - 1.
+        shuffle: Whether each epoch has its own order.
+        distortion: Random distortion of the images; by default none.
+        device: Device on which images are distorted.
     """
 
-    def __init__(
-        self,
-        images: Tensor,
-        labels: Tensor,
-        batch_size: int,
-        share: slice = slice(None),
-        seed: int = 0,
-        shuffle: bool = False,
-        distortion: RandomDistortion | None = None,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        self.images = images.unsqueeze(1)
-        self.labels = labels
-        self.batch_size = batch_size
-        self.share = share
-        self.seed = seed
-        self.shuffle = shuffle
-        self.distortion = distortion
-        self.device = device
+    images: Tensor
+    labels: Tensor
+    batch_size: int
+    share: slice = field(default_factory=lambda: slice(None))
+    seed: int = 0
+    shuffle: bool = False
+    distortion: RandomDistortion = RandomDistortion()
+    device: torch.device | str = "cpu"
+
+    def __post_init__(self) -> None:
         self.epoch = 0
-        # The Trainer calls its set_epoch before each epoch. A loader.sampler it would replace with overfit_batches.
+        # Lightning calls set_epoch of loader.sampler or loader.batch_sampler.sampler before each epoch. With
+        # overfit_batches it would replace the first.
         self.batch_sampler = SimpleNamespace(sampler=self)
 
     def __len__(self) -> int:
@@ -79,21 +59,21 @@ class TensorBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         if self.shuffle:
-            order = torch.randperm(len(self.labels), generator=make_generator(self.seed, self.epoch))
+            order = torch.randperm(len(self.labels), generator=self._make_generator())
         else:
             order = torch.arange(len(self.labels))
-        for number, batch in enumerate(order.split(self.batch_size)):
-            indices = batch[self.share]
+        block_size = max(1, _BLOCK // self.batch_size) * self.batch_size
+        for block, indices in enumerate(order.split(block_size), start=1):
             # index_select takes a third of the time of images[indices].
-            images = self.images.index_select(0, indices).div(255)
+            images = self.images.index_select(0, indices).unsqueeze(1).div(255)
             if self.distortion:
-                images = self.distortion.distort(images.to(self.device), self._drawn(self.distortion, number))
-            yield images, self.labels.index_select(0, indices)
+                # Whole batches, of which this process takes its share: the same on any number of processes.
+                images = self.distortion(images.to(self.device), self._make_generator(block))
+            labels = self.labels.index_select(0, indices)
+            for batch in zip(images.split(self.batch_size), labels.split(self.batch_size), strict=True):
+                yield batch[0][self.share], batch[1][self.share]
 
-    def _drawn(self, distortion: RandomDistortion, number: int) -> Tensor:
-        per_block = max(1, _DRAWN // self.batch_size)  # batches
-        block, place = divmod(number, per_block)
-        count = min(per_block * self.batch_size, len(self.labels) - block * per_block * self.batch_size)
-        # The key of a block begins at 1: (seed, epoch, 0) would be (seed, epoch), which makes the order.
-        drawn = _draw(distortion, count, self.seed, self.epoch, block + 1)
-        return drawn[place * self.batch_size : (place + 1) * self.batch_size][self.share]
+    def _make_generator(self, *block: int) -> torch.Generator:
+        # Not seed + epoch: epoch 0 of seed 1 would have the order of epoch 1 of seed 0.
+        (seed,) = np.random.SeedSequence((self.seed, self.epoch, *block)).generate_state(1)
+        return torch.Generator().manual_seed(int(seed))

@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from mnist_lit.batches import TensorBatches
 from mnist_lit.datamodule import MNISTDataModule
-from mnist_lit.errors import UserError
+from mnist_lit.errors import UserError, explain
 from mnist_lit.files import Checkpoint, find_checkpoint, read_checkpoint, require_local
 from mnist_lit.module import MNISTClassifier
 from mnist_lit.run.checkpoint import RunCheckpoint
@@ -61,6 +62,10 @@ class MNISTCLI(LightningCLI):
             super().parse_arguments(parser, args)
         except UnicodeDecodeError as error:
             raise UserError(f"a --config file is not UTF-8 text: {error}") from error
+        except ArgumentError as error:
+            command = next(argument for argument in [*sys.argv, "fit"] if argument in self.subcommands())
+            options = self._parser(command)._option_string_actions
+            raise ArgumentError(None, explain(str(error), command, options)) from error
         config, is_fit = self.config[self.config.subcommand], self.config.subcommand == "fit"
         root = require_local(Path(config.trainer.default_root_dir or ".").expanduser(), "--trainer.default_root_dir")
         require_local(Path(config.data.data_dir), "--data.data_dir")
@@ -76,21 +81,18 @@ class MNISTCLI(LightningCLI):
             raise UserError(f"{path} cannot be continued: it has only the weights, not the state of the training")
         if is_fit and checkpoint.weights.keys() != checkpoint.content["state_dict"].keys():
             raise UserError(f"{path} was trained with a compiled network: continue it in Python")
-        self._take_hparams(parser, args, checkpoint)
+        self._take_hparams(parser, checkpoint)
         config.ckpt_path = str(path)
         if not is_fit and is_first_process():
             print(f"Checkpoint: {path}", file=sys.stderr)
 
-    def _take_hparams(self, parser: LightningArgumentParser, args: ArgsType, checkpoint: Checkpoint) -> None:
+    def _take_hparams(self, parser: LightningArgumentParser, checkpoint: Checkpoint) -> None:
         subcommand = self.config.subcommand
         config = self.config[subcommand]
         # Except for fit only the split of the data matters: validation images must be the same.
         names = checkpoint.data_hparams.keys() if subcommand == "fit" else {"val_size"}
         data = {name: value for name, value in checkpoint.data_hparams.items() if name in names}
-        if isinstance(args, dict | Namespace):
-            given = parser.parse_object(args, defaults=False)[subcommand]
-        else:
-            given = parser.parse_args(args, defaults=False)[subcommand]
+        given = parser.parse_args(defaults=False)[subcommand]
         for name, value in flatten({"model": checkpoint.hparams, "data": data}).items():
             is_unset = name == "data.seed" and config[name] is None  # in a config.yaml: it was left out
             if name in given and config[name] != value and not is_unset:
@@ -142,8 +144,7 @@ class MNISTCLI(LightningCLI):
             raise UserError(str(error)) from error
 
     def _logger(self, config: Namespace) -> TensorBoardLogger | bool:
-        # In a folder of its own: TensorBoard follows only the newest file of events in a folder, and would no longer
-        # follow the file of a run under way.
+        # In a folder of its own: TensorBoard follows only the newest file in a folder, which should stay the run's.
         assert self._checkpoint is not None
         folder = run_dir_of(self._checkpoint.path)
         if folder is None or not os.access(folder, os.W_OK):

@@ -1,24 +1,56 @@
-"""Errors that the user can correct, and the check of a number's range."""
+"""Errors that the user can correct, the check of a number's range, and the parsers' messages in plain words."""
 
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from math import inf
 
 
 class UserError(ValueError):
-    """An error that the user can correct: its message says what, where and what to do.
+    """An error that the user can correct; the message names the problem, its place and the remedy.
 
-    The command line prints the message as one sentence. Every other error keeps its traceback.
+    The command line prints the message as one sentence. Other errors keep their traceback.
     """
 
 
 def check_range(
     name: str, value: float, *, at_least: float = -inf, above: float = -inf, at_most: float = inf, below: float = inf
 ) -> None:
-    """Check that a finite number lies within its limits.
+    """Check that a number lies within its limits.
 
     Raises:
-        UserError: If it does not, NaN included.
+        UserError: If it does not, or is infinite or NaN.
     """
     if not (at_least <= value <= at_most and above < value < below):  # NaN compares false with everything
         limits = {"at least": at_least, "above": above, "at most": at_most, "below": below}
-        said = " and ".join(f"{words} {limit}" for words, limit in limits.items() if abs(limit) < inf)
-        raise UserError(f"{name} must be {said}, got {value}")
+        text = " and ".join(f"{words} {limit}" for words, limit in limits.items() if abs(limit) < inf)
+        raise UserError(f"{name} must be {text}, got {value}")
+
+
+def explain(message: str, command: str, options: Iterable[str]) -> str:
+    """Return an argument parser's message in plain words, with the option that was probably meant.
+
+    Args:
+        message: The message of argparse or jsonargparse.
+        command: The subcommand.
+        options: The command's options, each beginning with ``--``.
+    """
+    if unknown := re.search(r"unrecognized arguments: ((-*)(\S*).*)", message):
+        text, dashes, name = unknown.groups()
+        if not dashes:
+            return f"unrecognized arguments: {text}; a checkpoint is named with --ckpt_path, pictures are for 'read'"
+        by_last_part = {option.rpartition(".")[2].lstrip("-"): option for option in options}
+        meant = get_close_matches(name.partition("=")[0].rpartition(".")[2], by_last_part)
+        hint = f"did you mean {' or '.join(by_last_part[each] for each in meant)}? " if meant else ""
+        return f"unrecognized arguments: {text}; {hint}python -m mnist_lit {command} --help lists all options"
+    if missing := re.search("are required: (.*)", message):
+        return "missing: " + ", ".join(f"--{name.strip('- ')}" for name in missing[1].split(","))
+    if wrong := re.search(r'Parser key "(\S+)":\s+Expected a (.*)\. Got value: (.*)', message, re.DOTALL):
+        name, kind, value = wrong.groups()
+        if "tuple" in kind:
+            return f"--{name} is a list: write it in quotes, for example --{name} '[256, 128]'"
+        names = ", ".join(re.findall("'(.*?)'", kind))
+        if "Literal" in kind:
+            return f"--{name} is {value}: choose from {names}"
+        return f"--{name} is {value}, which is not of the type {names or kind}"
+    return message

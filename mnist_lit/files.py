@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and read only if they are whole; checkpoints are found and read here."""
+"""Files that are written whole or not at all; finding and reading checkpoints, which are checked to be whole."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ from mnist_lit.errors import UserError
 from mnist_lit.network import MLP
 
 PRETRAINED = Path(__file__).with_name("pretrained.ckpt")
-"""Checkpoint of the network that comes with this package: its weights and hyperparameters, no optimizer's state."""
+"""Checkpoint of the network that comes with this package: weights and hyperparameters, without optimizer state."""
 
 UNFINISHED = ".*.unfinished"
 """Pattern of the files that a killed process may leave behind."""
@@ -28,7 +28,7 @@ def require_local(path: Path, option: str) -> Path:
     """Return ``path``.
 
     Raises:
-        UserError: If it was made from a URL, of which a local folder with a strange name would be made.
+        UserError: If it was made from a URL: as a path, this would create a local folder with a strange name.
     """
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
         raise UserError(f"{option} {path}: a URL cannot be written to; name a local folder or file")
@@ -37,22 +37,22 @@ def require_local(path: Path, option: str) -> Path:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give the name of a file to write beside ``path``, exactly this name, and move it to ``path`` when it is written.
+    """Give the exact path of a file to write in the folder of ``path``, and rename it to ``path`` when it is written.
 
-    The name of ``path`` never stands for half a file, also when several processes write it at once, and what was there
-    stays if the writing fails. A killed process leaves its unfinished file behind. Folders are made where they are
-    missing. A device or a pipe, ``/dev/stdout`` for one, is written itself.
+    So ``path`` is never half a file, even if several processes write it at once, and the previous file stays if writing
+    fails. A killed process leaves its unfinished file behind. Missing folders are made. A device or a pipe, for example
+    ``/dev/stdout``, is written directly.
 
     Raises:
         UserError: If ``path`` was made from a URL.
-        OSError: If it cannot be written, on a full disk for one; it names ``path``.
+        OSError: If it cannot be written, for example to a full disk; the message names ``path``.
     """
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if path.exists() and not path.is_file():
         yield path
         return
-    target = Path(os.path.realpath(require_local(path, "--output")))  # what a link points at, not the link
+    target = Path(os.path.realpath(require_local(path, "--output")))  # the target of a link, not the link
     unfinished = target.with_name(f".{uuid4().hex}.unfinished")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def load_whole(path: Path) -> dict[str, Any]:
-    """Return the content of a checkpoint, on the CPU, without running anything in it.
+    """Return the content of a checkpoint, on the CPU, without running code in it.
 
     Raises:
         UserError: If it cannot be read, is not whole, or holds more than tensors and plain values.
@@ -83,7 +83,7 @@ def load_whole(path: Path) -> dict[str, Any]:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    except Exception as error:  # whatever a file that is no checkpoint makes torch raise
+    except Exception as error:  # torch raises anything for a file that is not a checkpoint
         raise UserError(damaged(path)) from error
     if not isinstance(content, dict):
         raise UserError(damaged(path))
@@ -102,13 +102,13 @@ def find_checkpoint(name: str, root: Path, of_folder: Literal["best", "last"] = 
     """Return the checkpoint that ``--ckpt_path`` names.
 
     Args:
-        name: A file; the folder of a run; ``best`` or ``last``, of the newest run that has one; or ``pretrained``, that
-            of this package.
-        root: Where ``lightning_logs`` is.
-        of_folder: Which one a run's folder stands for; the last one if it has no best one.
+        name: A file; a run's folder; ``best`` or ``last``, of the newest run that has checkpoints; or ``pretrained``,
+            the one in this package.
+        root: The folder that has ``lightning_logs``.
+        of_folder: The checkpoint to take from a run's folder; the other one if it does not exist.
 
     Raises:
-        UserError: If there is none.
+        UserError: If there is no such checkpoint.
     """
     if name == "pretrained":
         return PRETRAINED
@@ -118,7 +118,7 @@ def find_checkpoint(name: str, root: Path, of_folder: Literal["best", "last"] = 
             candidates = [path / "checkpoints" / f"{kind}.ckpt" for kind in (of_folder, "last", "best")]
             path = next((candidate for candidate in candidates if candidate.is_file()), path)
         if not path.is_file():
-            what = "this folder is not that of a run with checkpoints" if path.is_dir() else "there is no such file"
+            what = "this folder has no checkpoints of a run" if path.is_dir() else "there is no such file"
             raise UserError(
                 f"--ckpt_path {name}: {what}; 'best' and 'last' are the newest run's, "
                 "'pretrained' comes with the package"
@@ -132,11 +132,11 @@ def find_checkpoint(name: str, root: Path, of_folder: Literal["best", "last"] = 
                 return path
     raise UserError(
         f"there is no checkpoint in {root / 'lightning_logs'}: train first with 'python -m mnist_lit fit', "
-        "or name a checkpoint with --ckpt_path, 'pretrained' for the one that comes with the package"
+        "or name a checkpoint with --ckpt_path ('pretrained' comes with the package)"
     )
 
 
-_REMOVED = "teacher", "teacher_weight", "temperature"  # options that older checkpoints have
+_REMOVED = "teacher", "teacher_weight", "temperature"  # options in older checkpoints
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,12 +144,12 @@ class Checkpoint:
     """A checkpoint of a network of this package.
 
     Attributes:
-        path: Where it lies.
-        content: All that it holds.
+        path: Its path.
+        content: Its whole content.
         hparams: Hyperparameters of the model.
-        data_hparams: Hyperparameters of the MNISTDataModule; empty if it was trained with other data.
+        data_hparams: Hyperparameters of the MNISTDataModule; empty if the network was trained with other data.
         weights: The model's state_dict.
-        data: Name of the datamodule's class, if it is not MNISTDataModule.
+        data: Name of the datamodule's class; None if it is MNISTDataModule.
     """
 
     path: Path
@@ -161,7 +161,7 @@ class Checkpoint:
 
     def network(self) -> MLP:
         """Return the network with its weights, on the CPU, in single precision and evaluation mode."""
-        with torch.device("meta"):  # whatever sizes the file names, no memory is taken before they fit its weights
+        with torch.device("meta"):  # so a file with huge sizes takes no memory before its weights are compared
             network = MLP(self.hparams["hidden_sizes"], self.hparams["activation"])
         weights = {name.removeprefix("network."): value for name, value in self.weights.items()}
         network.load_state_dict(weights, assign=True)
@@ -171,11 +171,11 @@ class Checkpoint:
         """Check that the network was trained with MNIST.
 
         Raises:
-            UserError: If it was trained with another datamodule, to which MNIST's images mean nothing.
+            UserError: If it was trained with another datamodule.
         """
         if self.data:
             raise UserError(
-                f"{self.path} was trained with {self.data}, and the commands have only MNIST: test it in Python"
+                f"{self.path} was trained with {self.data}, but the commands have only MNIST: test it in Python"
             )
 
 
@@ -184,7 +184,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
     Raises:
         UserError: If it cannot be read, is not whole, holds more than tensors and plain values, was written by another
-            class than MNISTClassifier, or its weights do not fit its hyperparameters.
+            class than MNISTClassifier, or has weights that do not fit its hyperparameters.
     """
     content = load_whole(path)
     try:
@@ -196,19 +196,19 @@ def read_checkpoint(path: Path) -> Checkpoint:
             )
         hparams = {name: value for name, value in content["hyper_parameters"].items() if name not in _REMOVED}
         data_hparams = dict(content.get("datamodule_hyper_parameters", {})) if data == _DATA else {}
-        data_hparams.pop("data_dir", None)  # the user says where the data are
-        if not isinstance(data_hparams.get("val_size", 0), int):  # of a datamodule of the user's, not named in the file
+        data_hparams.pop("data_dir", None)  # the user chooses it
+        if not isinstance(data_hparams.get("val_size", 0), int):  # a user's datamodule, not named in the file
             data_hparams = {}
         old = {name: data_hparams.pop(name) for name in list(data_hparams) if name.startswith("augment_")}
-        if old:  # of networks that were trained before the options were put together
+        if old:  # from networks trained before these options became one
             data_hparams["augment"] = {name.removeprefix("augment_"): value for name, value in old.items()}
-        # torch.compile prefixes the names of weights.
+        # torch.compile adds a prefix to the names of weights.
         weights = {name.replace("_orig_mod.", ""): value for name, value in content["state_dict"].items()}
         other_data = None if data == _DATA else ascii(data)
         checkpoint = Checkpoint(path, content, hparams, data_hparams, weights, other_data)
         checkpoint.network()
     except UserError:
         raise
-    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:  # it holds something else
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:  # not this package's
         raise UserError(damaged(path)) from error
     return checkpoint

@@ -12,10 +12,11 @@ from torch.optim.lr_scheduler import ConstantLR, OneCycleLR
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from mnist_lit.batches import Batch
 from mnist_lit.errors import UserError, check_range
 from mnist_lit.files import PRETRAINED
 from mnist_lit.metrics import TrainMetrics
-from mnist_lit.network import MLP, Activation, Batch
+from mnist_lit.network import MLP, Activation
 
 Schedule = Literal["one_cycle", "constant"]
 
@@ -25,22 +26,23 @@ class MNISTClassifier(LightningModule):
 
     Logs ``train_loss``, ``train_acc``, ``val_loss``, ``val_acc``, ``test_loss`` and ``test_acc`` once an epoch:
     cross-entropy in nats, ``train_loss`` the mean over the batches and the others over the images, and plain accuracy
-    in [0, 1]. The training metrics are those of the steps as they were made, while the network changed.
+    in [0, 1]. The training metrics are measured during training, while the network changes.
 
     Args:
         hidden_sizes: Number of units of each hidden layer, each at least 1.
-        activation: What follows each hidden layer.
+        activation: Activation function after each hidden layer.
         lr: Learning rate, above 0; with ``one_cycle`` its highest value.
         momentum: Momentum, at least 0 and below 1.
         nesterov: Whether the momentum is Nesterov's (Sutskever et al. 2013); needs a momentum above 0.
         weight_decay: L2 penalty on all parameters, at least 0.
-        schedule: ``one_cycle`` raises the learning rate for three tenths of the steps and lowers it to nearly 0
-            (Smith and Topin 2018); ``constant`` leaves it alone.
+        schedule: ``one_cycle`` raises the learning rate for 30 % of the steps and lowers it to nearly 0
+            (Smith and Topin 2018); ``constant`` keeps it.
 
     Raises:
         UserError: If an argument is out of range.
 
     Example:
+        >>> import torch
         >>> model = MNISTClassifier(hidden_sizes=(32,), activation="tanh")
         >>> model(torch.zeros(5, 1, 28, 28)).shape
         torch.Size([5, 10])
@@ -64,11 +66,11 @@ class MNISTClassifier(LightningModule):
             raise UserError("nesterov needs a momentum above 0, got momentum 0")
         if schedule not in get_args(Schedule):
             raise UserError(f"schedule must be one of {', '.join(get_args(Schedule))}, got {schedule!r}")
-        hidden_sizes = tuple(hidden_sizes)  # save_hyperparameters keeps what it finds here, from YAML a list
+        hidden_sizes = tuple(hidden_sizes)  # save_hyperparameters reads this local variable; YAML gives a list
         self.save_hyperparameters()
         self.network = MLP(hidden_sizes, activation)
         self.train_metrics = TrainMetrics()
-        self.val_loss = MeanMetric(nan_strategy=math.nan)  # NaN stays NaN: a network that diverged must not look well
+        self.val_loss = MeanMetric(nan_strategy=math.nan)  # NaN stays NaN: a network that diverged must not look good
         self.val_acc = MulticlassAccuracy(num_classes=10, average="micro")
         self.test_loss = MeanMetric(nan_strategy=math.nan)
         self.test_acc = MulticlassAccuracy(num_classes=10, average="micro")
@@ -89,20 +91,22 @@ class MNISTClassifier(LightningModule):
         return logits
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean cross-entropy of the images in nats, ``()``, for ``(N, 10)`` and ``(N,)``.
+        """Return the mean cross-entropy of the images in nats, ``()``, for logits ``(N, 10)`` and labels ``(N,)``.
 
-        A subclass may return another one. In rounds of steps it must not call ``self.log``.
+        A subclass may return another mean over the images: it is weighted by their number. It must not call
+        ``self.log``: ``StepsPerExecution`` makes most steps outside Lightning's loop.
         """
         return F.cross_entropy(logits, labels)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the mean loss of the batch; of several processes, each returns its part of it."""
+        """Return the mean loss of the batch; with several processes, this process's part of that mean."""
         images, labels = batch
         logits = self(images)
         if self.trainer.world_size == 1:
             loss = self.loss(logits, labels)
         else:
-            # DDP averages the gradients of the processes, whose shares of a batch can differ in size, down to none.
+            # DDP averages gradients over processes. Shares of a batch can differ in size, so losses are weighted by it,
+            # or be empty: the mean of no images is NaN, but the sum of no logits is 0, with gradients of 0.
             batch_size = self.trainer.strategy.reduce(torch.tensor(len(labels), device=self.device), reduce_op="sum")
             weight = len(labels) * self.trainer.world_size / batch_size
             loss = self.loss(logits, labels) * weight if len(labels) else logits.sum()
@@ -110,21 +114,21 @@ class MNISTClassifier(LightningModule):
         return loss
 
     def on_train_epoch_start(self) -> None:
-        """Begin the metrics of an epoch."""
+        """Reset the training metrics."""
         self.train_metrics.reset()
 
     def on_train_epoch_end(self) -> None:
         """Log ``train_loss`` and ``train_acc``."""
         metrics = self.train_metrics.compute(self.trainer.strategy)
-        # They are equal on all processes already; sync_dist prevents a warning.
+        # Already equal on all processes; sync_dist only prevents Lightning's warning.
         self.log_dict(metrics, logger=False, prog_bar=True, sync_dist=True)
-        # Lightning would give them to the loggers after the checkpoint of this epoch is saved. A run that is killed
-        # between the two would never write them. The step is the one that Lightning would give.
+        # Lightning writes metrics to the loggers only after RunCheckpoint has saved the epoch: a run that is killed
+        # between would never write them. So they are written here, with Lightning's step.
         for logger in self.loggers:
             logger.log_metrics({name: float(value) for name, value in metrics.items()}, self.trainer.global_step - 1)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the names of the classes whose hyperparameters the checkpoint has."""
+        """Add the names of the classes: commands refuse checkpoints of classes whose options they do not have."""
         datamodule = getattr(self.trainer, "datamodule", None)
         data = type(datamodule).__qualname__ if datamodule else None
         checkpoint["classes"] = {"model": type(self).__qualname__, "datamodule": data}
@@ -137,14 +141,14 @@ class MNISTClassifier(LightningModule):
         """Log ``test_loss`` and ``test_acc``, and return the logits."""
         return self._evaluation_step(batch, "test", self.test_loss, self.test_acc)
 
-    def _evaluation_step(self, batch: Batch, stage: str, loss: MeanMetric, accuracy: MulticlassAccuracy) -> Tensor:
+    def _evaluation_step(self, batch: Batch, stage: str, mean_loss: MeanMetric, accuracy: MulticlassAccuracy) -> Tensor:
         images, labels = batch
         logits: Tensor = self(images)
-        if len(labels):  # of a small last batch a process may have no image
-            # In single precision: in half precision the mean of many losses would be coarse.
-            loss.update(self.loss(logits.float(), labels), weight=len(labels))
+        if len(labels):  # a process may have no images of a small last batch
+            # In single precision: in half precision the mean of many losses would be imprecise.
+            mean_loss.update(self.loss(logits.float(), labels), weight=len(labels))
             accuracy.update(logits, labels)
-        self.log(f"{stage}_loss", loss, prog_bar=True)
+        self.log(f"{stage}_loss", mean_loss, prog_bar=True)
         self.log(f"{stage}_acc", accuracy, prog_bar=True)
         return logits
 
@@ -154,10 +158,13 @@ class MNISTClassifier(LightningModule):
         return torch.softmax(self(images), dim=1)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return SGD and its schedule; a UserError if one_cycle cannot know the number of steps beforehand."""
-        # Fused, SGD takes half the time. Lightning cannot clip gradients of a fused optimizer in mixed precision.
-        names = "lr", "momentum", "nesterov", "weight_decay"
-        options = {name: self.hparams[name] for name in names}
+        """Return SGD and its schedule.
+
+        Raises:
+            UserError: If the schedule is one_cycle and the number of steps is not known beforehand.
+        """
+        options = {name: self.hparams[name] for name in ("lr", "momentum", "nesterov", "weight_decay")}
+        # Lightning cannot clip gradients of a fused optimizer, which is faster, in mixed precision.
         optimizer = torch.optim.SGD(self.parameters(), **options, fused=not self.trainer.gradient_clip_val)
         if self.hparams["schedule"] == "one_cycle":
             steps = self.trainer.estimated_stepping_batches
@@ -166,8 +173,8 @@ class MNISTClassifier(LightningModule):
                     f"schedule one_cycle needs a number of steps that is above 0 and known beforehand, got {steps}: "
                     "it follows from max_epochs, max_steps and limit_train_batches; or set schedule constant"
                 )
-            # cycle_momentum would move the momentum too, away from what the user set
+            # cycle_momentum would also change the momentum that the user set.
             one_cycle = OneCycleLR(optimizer, max_lr=options["lr"], total_steps=int(steps), cycle_momentum=False)
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": one_cycle, "interval": "step", "name": "lr"}}
-        constant = ConstantLR(optimizer, factor=1.0)  # changes nothing; gives the curve of the learning rate
+        constant = ConstantLR(optimizer, factor=1.0)  # changes nothing; LearningRateMonitor needs a scheduler
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": constant, "name": "lr"}}

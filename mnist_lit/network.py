@@ -8,9 +8,6 @@ from torch import Tensor, nn
 
 from mnist_lit.errors import UserError, check_range
 
-Batch = tuple[Tensor, Tensor]
-"""Images, float32 ``(N, 1, 28, 28)`` in [0, 1], and labels, int64 ``(N,)`` in 0-9."""
-
 Activation = Literal["identity", "relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid"]
 
 _ACTIVATIONS: dict[Activation, type[nn.Module]] = {
@@ -27,12 +24,14 @@ _ACTIVATIONS: dict[Activation, type[nn.Module]] = {
 class MLP(nn.Module):
     """A multilayer perceptron from images of 28x28 pixels to the logits of ten digits.
 
+    Its weights start as torch's for ``nn.Linear``, drawn from the global generator, which ``seed_everything`` seeds.
+
     Args:
         hidden_sizes: Number of units of each hidden layer, each at least 1; empty for a linear classifier.
         activation: The function after each hidden layer; with ``identity`` the network is linear.
 
     Raises:
-        UserError: If a hidden layer has no unit or the activation is unknown.
+        UserError: If a hidden layer has no units or the activation is unknown.
 
     Example:
         >>> import torch

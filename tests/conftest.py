@@ -1,4 +1,4 @@
-"""What the tests share: the data, unpacked once, a run, trained once, and the command line, run in this process."""
+"""What the tests share: the unpacked data, a trained run, and the command line in this process."""
 
 import gc
 import logging
@@ -23,23 +23,23 @@ from torch import Tensor
 
 from mnist_lit import MNISTClassifier, MNISTDataModule
 from mnist_lit.__main__ import main
-from mnist_lit.network import Batch
+from mnist_lit.batches import Batch
 from mnist_lit.tools.tensorboard import TensorBoardSummary
 
-import_module("mnist_lit.cli")  # else for the first command, after this
-gc.freeze()  # 700,000 objects of the imports that no collection needs to visit: a twelfth of the tests' time
+import_module("mnist_lit.cli")  # before the next line: else the first command would import it
+gc.freeze()  # collections skip 700,000 objects of the imports, which saves a twelfth of the tests' time
 torch.set_num_threads(1)  # as the command line does
-# The first backward starts a thread for each device, and after that no forked process can train. torch.export adds a
-# device: the first backward comes before it.
+# The first backward pass starts a thread for each device, and with such a thread forked processes cannot train.
+# torch.export adds a device, so the first backward pass comes before it.
 torch.ones(1, requires_grad=True).backward()
-# TensorBoard reads its files in the order of their names. Those of one second differ in a number that a process counts:
-# as many digits each, else the tenth would come before the ninth.
+# TensorBoard reads its files in the order of their names. Names from the same second differ in a counter, which starts
+# at a million: from 0, the tenth file would come before the ninth.
 event_file_writer._global_uid = event_file_writer.AtomicCounter(1_000_000)
 
 
 @dataclass
 class Result:
-    """What a command left: its exit status and what it printed."""
+    """The exit status and the output of a command."""
 
     status: int
     out: str
@@ -51,7 +51,7 @@ Images = tuple[Tensor, Tensor]
 
 
 def slow(*parameters: Any) -> Any:
-    """Return parameters of a test that takes long with them: ``python -m pytest -m slow`` runs it."""
+    """Return parameters that make a test slow: only ``python -m pytest -m slow`` runs it with them."""
     return pytest.param(*parameters, marks=pytest.mark.slow)
 
 
@@ -72,7 +72,7 @@ def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
 
 @pytest.fixture
 def _without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Draw no pictures at the end of a run: a third of the time of a hundred steps."""
+    """Draw no pictures at the end of a run: they take a third of the time of a hundred steps."""
     monkeypatch.delattr(TensorBoardSummary, "on_train_end")
 
 
@@ -83,7 +83,7 @@ def peak_memory() -> int:
 
 
 def forget_peak_memory() -> int:
-    """Let the highest memory be what is in use now, after all the tests before in this process, and return it."""
+    """Reset the highest memory to the memory in use now, since earlier tests may have used more, and return it."""
     Path("/proc/self/clear_refs").write_text("5")
     return peak_memory()
 
@@ -104,7 +104,7 @@ RUN = (
 
 @pytest.fixture(scope="session")
 def trained(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Train once, and return the run's folder, which no test may change."""
+    """Train once, and return the run's folder, which tests must not change."""
     root = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()):
         _forget_seed(patch)
@@ -130,7 +130,7 @@ def test_images(data_dir: Path) -> Images:
 
 
 class SeenBatches(Callback):
-    """Keeps the images that the model is given."""
+    """Keeps the images of each batch."""
 
     def __init__(self) -> None:
         self.train: list[Tensor] = []
@@ -155,7 +155,7 @@ def _forget_seed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def cli(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CLI:
-    """Run ``python -m mnist_lit ...`` in an empty current directory, all but the new process."""
+    """Run ``python -m mnist_lit ...`` in an empty current directory, without a new process."""
 
     def run(*args: str | Path) -> Result:
         command = [str(arg) for arg in args]
@@ -179,9 +179,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 class Stop:
-    """Ends a training within a step: by a signal, or as if the process had been killed."""
+    """Ends a training within a step: by a signal or, as if the process was killed, by an exception."""
 
-    at = 0  # how many steps of a process are begun until then
+    at = 0  # the step to end in, counted over all trainings of the process
     by: signal.Signals | None = None
     begun = 0
 
@@ -198,7 +198,7 @@ def _stop(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> 
             os.kill(os.getpid(), Stop.by)
         return training_step(self, batch, batch_idx)
 
-    # Not a callback with a hook for each batch, with which there are no rounds of many steps.
+    # A callback with a hook for each batch would turn rounds of many steps off.
     monkeypatch.setattr(MNISTClassifier, "training_step", stop)
     Stop.at = Stop.begun = 0
-    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of points that a continued run replaces
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns about points that a continued run replaces

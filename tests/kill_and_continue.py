@@ -1,12 +1,12 @@
-"""Kill trainings at random moments, continue them, and see whether they end as if nothing had happened.
+"""Kill trainings at random moments, continue them, and check that they end as if nothing had happened.
 
     python tests/kill_and_continue.py --kills 100
 
-Each run has the one-cycle learning rate and is of one of several kinds, with distorted images and averaged weights for
-one, or with validation within the epoch. It is killed with SIGKILL, from which no process can save itself, and is
-continued from the newer one of its best and last checkpoints, until it is through. One kind is tested each time before
-it is continued, and one is stopped by SLURM's signal and started again by the same command. Afterwards its weights,
-both checkpoints and all curves are compared with those of a run of its kind that was left alone.
+Each run has the one-cycle learning rate and is of one of several kinds: for example with distorted images and averaged
+weights, or with validation within the epoch. SIGKILL, which a process cannot handle, kills it, and it continues from
+the newer of its best and last checkpoints until it ends. One kind is tested before each continuation. One is stopped by
+SLURM's signal and started again by the same command. At the end its weights, both checkpoints and all curves are
+compared with those of a run of its kind that never stopped.
 """
 
 import argparse
@@ -30,10 +30,10 @@ from torch import Tensor
 
 from mnist_lit import MNISTClassifier
 from mnist_lit.__main__ import main as mnist_lit
+from mnist_lit.batches import Batch
 from mnist_lit.files import load_whole
-from mnist_lit.network import Batch
 
-logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of each point that a continued run replaces
+logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns about each point that a continued run replaces
 INTERVAL = 50
 OPTIONS = [
     *("--trainer.max_epochs=3", "--trainer.limit_train_batches=100", "--trainer.log_every_n_steps=20"),
@@ -54,7 +54,7 @@ KINDS = [
     ("--data.val_size=0", "--data.batch_size=64"),
     ("--data.val_size=0", "--trainer.max_steps=85", "--trainer.max_epochs=-1"),
 ]
-"""Options of the kinds of run that are continued."""
+"""Options of the kinds of run."""
 TESTED = ("--data.augment.rotation=10", "--trainer.log_every_n_steps=15")
 """The kind that is tested each time before it is continued."""
 REQUEUED = ("--data.augment.rotation=10", "--trainer.log_every_n_steps=25")
@@ -63,12 +63,12 @@ SLURM = {"NTASKS": "1", "JOB_ID": "77", "NNODES": "1", "PROCID": "0", "LOCALID":
 
 
 def fit(root: Path, data_dir: Path, options: Sequence[str], step: "Synchronized[int]", checkpoint: Path | None) -> None:
-    """Train, from ``checkpoint`` if it is given: what the process that is killed does."""
+    """Train, from ``checkpoint`` if it is given, in the process that will be killed."""
     training_step = MNISTClassifier.training_step
     counted = made = 0
 
-    def tell(self: MNISTClassifier, batch: Batch, batch_idx: int) -> Tensor:
-        # How many steps are done. Lightning's count stands still while many are made in one round.
+    def count_step(self: MNISTClassifier, batch: Batch, batch_idx: int) -> Tensor:
+        # Lightning's count of steps does not change within a round.
         nonlocal counted, made
         if self.trainer.global_step != counted:
             counted, made = self.trainer.global_step, 0
@@ -79,10 +79,10 @@ def fit(root: Path, data_dir: Path, options: Sequence[str], step: "Synchronized[
     command = ["fit", *OPTIONS, *options, f"--trainer.default_root_dir={root}", f"--data.data_dir={data_dir}"]
     if tuple(options) == REQUEUED:
         os.environ |= {f"SLURM_{name}": value for name, value in SLURM.items()}
-        os.environ["PATH"] = f"{root}:{os.environ['PATH']}"  # a scontrol is there
+        os.environ["PATH"] = f"{root}:{os.environ['PATH']}"  # it has a scontrol
         checkpoint = None
-    # A subclass would not do, for the command makes the model itself.
-    replaced = patch.object(MNISTClassifier, "training_step", tell)
+    # Not a subclass: the command makes the model itself.
+    replaced = patch.object(MNISTClassifier, "training_step", count_step)
     with Path(root, "output.txt").open("a") as output, replaced:
         sys.stdout = sys.stderr = output
         if tuple(options) == TESTED and checkpoint:
@@ -94,7 +94,7 @@ def fit(root: Path, data_dir: Path, options: Sequence[str], step: "Synchronized[
 
 @dataclass
 class Result:
-    """What became of a run."""
+    """The counts and differences of a run, or of all."""
 
     kills: int = 0
     continuations: int = 0
@@ -104,7 +104,7 @@ class Result:
 
 
 def differences(run: Path, other: Path) -> list[str]:
-    """Return what differs between two runs: names of checkpoints with other weights, and of curves."""
+    """Return the differences between two runs: checkpoints with other weights, and curves."""
     names = []
     for path in other.glob("checkpoints/*.ckpt"):
         one, two = load_whole(run / "checkpoints" / path.name), load_whole(path)
@@ -116,11 +116,11 @@ def differences(run: Path, other: Path) -> list[str]:
 
 
 class Killer:
-    """Starts trainings in processes of their own and kills them."""
+    """Starts trainings in new processes and kills them."""
 
     def __init__(self, data_dir: Path) -> None:
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["mnist_lit.cli"])  # so that a training starts in a second and not in ten
+        self.context.set_forkserver_preload(["mnist_lit.cli"])  # a training starts in one second instead of ten
         self.data_dir = data_dir
 
     def run(
@@ -132,7 +132,7 @@ class Killer:
         longest: float = 1.5,
         steps: int = 0,
     ) -> Result:
-        """Train in ``root``, killed up to ``kills`` times, each within ``longest`` seconds after ``steps`` steps."""
+        """Train in ``root``, with up to ``kills`` kills, each up to ``longest`` seconds after ``steps`` steps."""
         result = Result()
         root.mkdir(parents=True)
         (root / "scontrol").write_text("#!/bin/sh\n")
@@ -158,8 +158,8 @@ class Killer:
                 process.kill()
             process.join()
             result.kills += 1
-            # TensorBoard reads a run's files in the order of their names: of the second, then of the process's id, as
-            # text, with 10000 before 9999. So no two have the same second, as if started by hand.
+            # TensorBoard reads a run's files in the order of their names: by the second, then by the process's id as
+            # text, with 10000 before 9999. So each process starts in another second, as if started by hand.
             time.sleep(1 - time.time() % 1)
             for path in root.glob("lightning_logs/*/checkpoints/*.ckpt"):
                 try:
@@ -180,8 +180,8 @@ def _steps(checkpoint: Path) -> int:
 def main() -> None:
     """Run, kill, continue, compare and print a row for each run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=100, help="how many at least, in all")
-    parser.add_argument("--kills_per_run", type=int, default=8, help="how many at most, in one run")
+    parser.add_argument("--kills", type=int, default=100, help="fewest kills in all")
+    parser.add_argument("--kills_per_run", type=int, default=8, help="most kills of one run")
     parser.add_argument("--data_dir", type=Path, default=Path("data"))
     arguments = parser.parse_args()
 
@@ -201,7 +201,7 @@ def main() -> None:
             if not reference.exists():
                 killer.run(reference, options, 0, random.Random())
             result = killer.run(root, options, arguments.kills_per_run, random.Random(number))
-            last = root.glob("lightning_logs/version_*/checkpoints/last.ckpt")  # a job may have begun several runs
+            last = root.glob("lightning_logs/version_*/checkpoints/last.ckpt")  # a job may have started several runs
             run = max(last, key=lambda path: path.stat().st_mtime).parent.parent
             result.different = differences(run, reference / "lightning_logs" / "version_0")
             print(f"| {number} | {_row(result)}", flush=True)

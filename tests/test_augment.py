@@ -32,7 +32,7 @@ def dots(x: float, y: float, count: int = 4_000) -> Tensor:
 
 
 def centres_of_mass(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return how far right of the middle and below it they are, in pixels."""
+    """Return how far the centres are to the right of the middle and below it, in pixels."""
     pixels = torch.arange(28) - 13.5
     mass = images.sum((1, 2, 3))
     return (images * pixels).sum((1, 2, 3)) / mass, (images * pixels[:, None]).sum((1, 2, 3)) / mass
@@ -68,18 +68,18 @@ def test_distorted_images_are_images(digits: Tensor, dtype: torch.dtype) -> None
     assert distorted.mean() == pytest.approx(float(digits.mean()), rel=0.1)  # as much ink as before
 
 
-def test_without_strength_nothing_changes(digits: Tensor) -> None:
+def test_a_distortion_without_strength_changes_nothing(digits: Tensor) -> None:
     assert torch.allclose(RandomDistortion()(digits), digits, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", STRONG)
-def test_each_kind_of_distortion_is_another_for_each_image(digits: Tensor, name: str) -> None:
+def test_each_kind_of_distortion_differs_from_image_to_image(digits: Tensor, name: str) -> None:
     distorted = RandomDistortion(**{name: STRONG[name]})(digits[:1].expand(20, 1, 28, 28))
     assert len(distorted.flatten(1).unique(dim=0)) == 20
-    assert ((distorted - digits[0]).abs().amax((1, 2, 3)) > 0.1).sum() >= 15  # the others drew very little
+    assert ((distorted - digits[0]).abs().amax((1, 2, 3)) > 0.1).sum() >= 15  # the other strengths are near 0 by chance
 
 
-def test_a_shift_is_at_most_what_was_asked_and_in_any_direction() -> None:
+def test_a_shift_stays_within_its_limit_and_has_any_direction() -> None:
     x, y = centres_of_mass(RandomDistortion(shift=3)(dots(1, -2)))
     for moved in x - 1, y + 2:
         assert moved.abs().max() == pytest.approx(3, abs=0.05)
@@ -87,7 +87,7 @@ def test_a_shift_is_at_most_what_was_asked_and_in_any_direction() -> None:
     assert torch.corrcoef(torch.stack((x, y)))[0, 1].abs() < 0.1
 
 
-def test_a_rotation_is_around_the_middle_and_by_at_most_what_was_asked() -> None:
+def test_a_rotation_is_around_the_middle_and_stays_within_its_limit() -> None:
     x, y = centres_of_mass(RandomDistortion(rotation=30)(dots(8, 0)))
     assert torch.allclose(torch.hypot(x, y), torch.tensor(8.0), atol=0.05)
     angles = torch.atan2(y, x).rad2deg()
@@ -95,12 +95,12 @@ def test_a_rotation_is_around_the_middle_and_by_at_most_what_was_asked() -> None
     assert angles.min() == pytest.approx(-30, abs=0.5)
 
 
-def test_scale_and_shear_move_a_point_by_at_most_what_was_asked() -> None:
+def test_scale_and_shear_stay_within_their_limits() -> None:
     x, y = centres_of_mass(RandomDistortion(scale=0.2)(dots(8, 6)))
     for ratio in 8 / x, 6 / y:
         assert ratio.max() == pytest.approx(1.2, abs=0.01)
         assert ratio.min() == pytest.approx(0.8, abs=0.01)
-    # It divides: a square of 12 pixels becomes 8 to 24 pixels wide.
+    # Coordinates are divided by the scale: a square of 12 pixels becomes 8 to 24 pixels wide.
     square = torch.zeros(2_000, 1, 28, 28)
     square[:, :, 8:20, 8:20] = 1
     widths = RandomDistortion(scale=0.5)(square)[:, 0, 13:15].mean(dim=1).sum(dim=1)
@@ -112,7 +112,7 @@ def test_scale_and_shear_move_a_point_by_at_most_what_was_asked() -> None:
 
 
 @pytest.mark.parametrize("position", [(0, 0), (7, -5), (-9, 9)])
-def test_elastic_displacements_have_the_standard_deviation_that_was_asked(position: tuple[int, int]) -> None:
+def test_elastic_displacements_have_the_given_standard_deviation(position: tuple[int, int]) -> None:
     moved = torch.stack(centres_of_mass(RandomDistortion(elastic=0.8, elastic_sigma=6)(dots(*position))))
     assert moved.std(dim=1).tolist() == pytest.approx([0.8, 0.8], rel=0.1)
     assert torch.corrcoef(moved)[0, 1].abs() < 0.1
@@ -132,13 +132,13 @@ def test_elastic_displacements_are_smooth_over_sigma() -> None:
     assert correlation(16, sigma=4) < 0.1
 
 
-def test_distortions_depend_on_seed_epoch_and_batch_alone(data_dir: Path, tmp_path: Path) -> None:
+def test_distortions_depend_only_on_seed_epoch_and_batch(data_dir: Path, tmp_path: Path) -> None:
     batches = seen(data_dir, tmp_path, seed=1, **AUGMENT).train
     assert len(batches) == 6
     torch.rand(1_000)
     for batch, again in zip(batches, seen(data_dir, tmp_path, seed=1, **AUGMENT).train, strict=True):
         assert torch.equal(batch, again)
-    # The same images in each epoch, whatever the seed: what differs is the distortion.
+    # With overfit_batches each epoch and seed has the same images: only the distortions differ.
     one, other = (seen(data_dir, tmp_path, overfit_batches=3, seed=seed, **AUGMENT).train for seed in (1, 2))
     plain = seen(data_dir, tmp_path, overfit_batches=3).train
     assert all(torch.equal(plain[batch], plain[batch + 3]) for batch in range(3))
@@ -146,7 +146,7 @@ def test_distortions_depend_on_seed_epoch_and_batch_alone(data_dir: Path, tmp_pa
         assert not torch.allclose(first, second, atol=0.1)
 
 
-def test_only_training_images_are_distorted_and_only_where_asked(data_dir: Path, tmp_path: Path) -> None:
+def test_only_training_images_are_distorted_and_only_on_request(data_dir: Path, tmp_path: Path) -> None:
     plain, distorted = seen(data_dir, tmp_path), seen(data_dir, tmp_path, **AUGMENT)
     for before, after in zip(plain.val, distorted.val, strict=True):
         assert torch.equal(before, after)

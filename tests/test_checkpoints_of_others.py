@@ -1,4 +1,4 @@
-"""Checkpoints that other classes have written, and places that cannot be written."""
+"""Checkpoints written by other classes, read-only folders, and options from elsewhere."""
 
 import os
 from pathlib import Path
@@ -18,11 +18,11 @@ RUN = Path("lightning_logs/version_0")
 
 
 class FashionMNISTDataModule(MNISTDataModule):
-    """MNIST's images stand in for others."""
+    """Has MNIST's images under another name."""
 
 
 class OwnDataModule(LightningDataModule):
-    """Data with hyperparameters of its own, one of which has the name of one of ours."""
+    """Has its own hyperparameter, with the name of one of MNISTDataModule's."""
 
     def __init__(self, data_dir: Path, val_size: float = 0.1) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class ConvClassifier(MNISTClassifier):
 
     def __init__(self) -> None:
         super().__init__()
-        # The tools take the network for an MLP; whoever replaces it tells mypy so.
+        # The tools expect an MLP; the cast is for mypy.
         self.network = cast(MLP, nn.Sequential(nn.Flatten(), nn.Linear(784, 10)))
 
 
@@ -49,7 +49,7 @@ def train(model: MNISTClassifier, data: LightningDataModule) -> None:
     make_trainer(max_epochs=1, limit_train_batches=5, limit_val_batches=0).fit(model, data)
 
 
-def test_a_network_of_other_data_is_not_tested_on_mnist(cli: CLI, data_dir: Path) -> None:
+def test_a_network_trained_on_other_data_is_not_tested_on_mnist(cli: CLI, data_dir: Path) -> None:
     train(MNISTClassifier(), FashionMNISTDataModule(data_dir))
     for command in ("test",), ("predict",), ("report",), ("export", "--format=pt2", "--output=x.pt2"):
         assert_one_sentence(cli(*command), "FashionMNISTDataModule", "last.ckpt", "test it in Python")
@@ -57,7 +57,7 @@ def test_a_network_of_other_data_is_not_tested_on_mnist(cli: CLI, data_dir: Path
     MNISTClassifier.load_from_checkpoint(find_checkpoint("last", Path()), weights_only=True)
 
 
-def test_hyperparameters_of_a_datamodule_of_ones_own_are_left_alone(cli: CLI, data_dir: Path) -> None:
+def test_hyperparameters_of_a_users_datamodule_are_not_used(cli: CLI, data_dir: Path) -> None:
     train(MNISTClassifier(), OwnDataModule(data_dir))
     for command in "test", "validate":
         assert_one_sentence(cli(command), "OwnDataModule", "test it in Python")
@@ -67,7 +67,7 @@ def test_hyperparameters_of_a_datamodule_of_ones_own_are_left_alone(cli: CLI, da
     assert cli("test", "--ckpt_path=older.ckpt").status == 0
 
 
-def test_a_checkpoint_of_a_subclass_names_it(cli: CLI, data_dir: Path) -> None:
+def test_the_checkpoint_of_a_subclass_is_refused_with_its_name(cli: CLI, data_dir: Path) -> None:
     train(ConvClassifier(), MNISTDataModule(data_dir))
     for command in "test", "read":
         assert_one_sentence(cli(command, *(["x.png"] if command == "read" else [])), "ConvClassifier", "Python")
@@ -78,7 +78,7 @@ def test_a_compiled_network_is_tested(cli: CLI, data_dir: Path) -> None:
     train(model, MNISTDataModule(data_dir))
     checkpoint = torch.load(RUN / "checkpoints/last.ckpt")
     tested = cli("test").out.splitlines()[-1]
-    # The names that torch.compile gives, without the minute that compiling takes.
+    # The names that torch.compile gives; compiling would take a minute.
     compiled = {f"network._orig_mod.{name.removeprefix('network.')}": value
                 for name, value in checkpoint["state_dict"].items()}  # fmt: skip
     model.network = cast(MLP, torch.compile(model.network))
@@ -88,23 +88,23 @@ def test_a_compiled_network_is_tested(cli: CLI, data_dir: Path) -> None:
     assert_one_sentence(cli("fit", "--ckpt_path=last"), "compiled network", "continue it in Python")
 
 
-def test_a_read_only_folder_is_no_obstacle_to_a_test(cli: CLI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_test_works_in_a_read_only_folder(cli: CLI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     access = os.access
-    # Permissions do not bind the user root, under whom tests may run.
+    # Permissions do not apply to root, and root may run the tests.
     monkeypatch.setattr(os, "access", lambda path, mode: not (mode & os.W_OK) and access(path, mode))
     tested = cli("test", "--ckpt_path=pretrained")
     assert (tested.status, list(tmp_path.iterdir())) == (0, [])
     assert tested.out.splitlines()[-1].startswith("Accuracy of the network on the 10000 test images: ")
 
 
-def test_options_are_taken_from_the_environment(cli: CLI, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variables_set_options(cli: CLI, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PL_FIT__TRAINER__MAX_EPOCHS", "1")
     monkeypatch.setenv("PL_FIT__TRAINER__LIMIT_TRAIN_BATCHES", "5")
     assert cli("fit").out.splitlines()[0].startswith("Epoch 1: [5/5]")
     assert torch.load(RUN / "checkpoints/last.ckpt")["global_step"] == 5
 
 
-def test_a_batch_size_is_found_with_distorted_images_too(cli: CLI) -> None:
+def test_a_batch_size_is_found_with_distorted_images(cli: CLI) -> None:
     finder = (
         "--trainer.callbacks+=BatchSizeFinder",
         "--trainer.callbacks.steps_per_trial=1",

@@ -81,7 +81,7 @@ def test_another_seed_gives_another_run(cli: CLI, run: Path) -> None:
     assert not torch.equal(one["state_dict"]["network.layers.1.bias"], two["state_dict"]["network.layers.1.bias"])
 
 
-def test_best_and_last_are_the_newest_runs(cli: CLI, run: Path) -> None:
+def test_best_and_last_name_checkpoints_of_the_newest_run(cli: CLI, run: Path) -> None:
     cli(*QUICK, "--model.hidden_sizes=[16]")
     for options, path in [
         ((), "lightning_logs/version_1/checkpoints/best.ckpt"),
@@ -132,11 +132,12 @@ def test_a_run_continues_from_within_an_epoch(cli: CLI, tmp_path: Path) -> None:
     assert torch.load(tmp_path / "lightning_logs/version_0/checkpoints/last.ckpt")["global_step"] == 120
 
 
-def test_a_run_that_is_at_its_end_is_not_continued(cli: CLI, run: Path) -> None:
+def test_a_finished_run_is_not_continued(cli: CLI, run: Path) -> None:
     before = sorted(run.rglob("*"))
     assert_one_sentence(cli(*RUN, "--ckpt_path=last"), "nothing to train", "2 epochs")
     result = cli("fit", "--trainer.limit_train_batches=60", "--trainer.max_epochs=4", "--ckpt_path=last")
     assert_one_sentence(result, "one_cycle", "120 steps", "240")
+    assert_one_sentence(cli("fit", "--trainer.max_epochs=1", "--ckpt_path=last"), "epoch 2", "max_epochs is 1")
     assert [path for path in sorted(run.rglob("*")) if "tfevents" not in path.name] == [
         path for path in before if "tfevents" not in path.name
     ]
@@ -144,23 +145,23 @@ def test_a_run_that_is_at_its_end_is_not_continued(cli: CLI, run: Path) -> None:
     assert list(run.parent.iterdir()) == [run]
 
 
-def test_runs_that_start_at_the_same_moment_have_folders_of_their_own(tmp_path: Path) -> None:
+def test_runs_that_start_at_the_same_moment_get_separate_folders(tmp_path: Path) -> None:
     folders = [RunFolder(tmp_path) for _ in range(3)]
     assert len({folder.open() for folder in folders}) == 3
 
 
-def test_last_is_the_last_epoch_however_rarely_there_is_a_validation(cli: CLI, tmp_path: Path) -> None:
+def test_last_is_the_last_epoch_even_if_validation_is_rare(cli: CLI, tmp_path: Path) -> None:
     cli("fit", "--trainer.limit_train_batches=20", "--trainer.max_epochs=3", "--trainer.check_val_every_n_epoch=2")
     checkpoints = tmp_path / "lightning_logs" / "version_0" / "checkpoints"
     assert torch.load(checkpoints / "last.ckpt")["global_step"] == 60
     assert torch.load(checkpoints / "best.ckpt")["global_step"] == 40
 
 
-def test_the_line_of_an_epoch_that_is_cut_short_says_so(cli: CLI) -> None:
+def test_the_line_of_an_epoch_that_is_cut_short_counts_its_steps(cli: CLI) -> None:
     assert cli("fit", "--trainer.max_steps=30").out.startswith("Epoch 1: [30/550], Loss: ")
 
 
-def test_a_checkpoint_callback_of_the_users_does_not_confuse_the_summary(cli: CLI, tmp_path: Path) -> None:
+def test_the_users_checkpoint_callback_does_not_change_the_summary(cli: CLI, tmp_path: Path) -> None:
     own = ("--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.monitor=val_loss")
     result = cli(*QUICK, *own, "--trainer.callbacks.filename=lowest")
     run = tmp_path / "lightning_logs" / "version_0"
@@ -183,11 +184,11 @@ def test_without_a_checkpoint_nothing_is_tested(cli: CLI, tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_pretrained_network_scores_what_the_readme_says(cli: CLI, data_dir: Path, tmp_path: Path) -> None:
+def test_the_pretrained_network_has_the_accuracy_in_the_readme(cli: CLI, data_dir: Path, tmp_path: Path) -> None:
     said = re.search(r"pretrained\D+ ([\d.]+) % of the test images", (ROOT / "README.md").read_text())
     assert said
     test = cli("test", "--ckpt_path=pretrained")
-    assert float(test.out.split()[-2]) == pytest.approx(float(said[1]), abs=0.015)  # an image, on other machines
+    assert float(test.out.split()[-2]) == pytest.approx(float(said[1]), abs=0.015)  # machines may differ by an image
     datamodule = MNISTDataModule(data_dir)
     datamodule.setup("test")
     model = MNISTClassifier.from_pretrained()
@@ -205,7 +206,7 @@ def test_predict_prints_a_digit_for_each_test_image(cli: CLI, run: Path) -> None
     assert [row["digit"] for row in rows[:3]] == ["7", "2", "1"]
 
 
-def test_tensorboard_has_the_curves_the_charts_the_hyperparameters_and_the_graph(cli: CLI, run: Path) -> None:
+def test_tensorboard_has_curves_charts_hyperparameters_and_the_graph(cli: CLI, run: Path) -> None:
     events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
     assert set(events.Tags()["scalars"]) >= {"train_loss", "train_acc", "val_loss", "val_acc", "lr", "best_val_acc"}
     for tag in "train_loss", "train_acc", "val_loss", "val_acc":
@@ -226,7 +227,7 @@ def test_tensorboard_has_the_curves_the_charts_the_hyperparameters_and_the_graph
     assert {node.op for node in events.Graph().node} >= {"aten::linear", "aten::gelu"}
 
 
-def test_on_a_terminal_there_is_a_progress_bar_in_place_of_the_lines(cli: CLI, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_shows_a_progress_bar_instead_of_lines(cli: CLI, monkeypatch: pytest.MonkeyPatch) -> None:
     bars = []
     on_train_end = TQDMProgressBar.on_train_end
 
@@ -239,7 +240,6 @@ def test_on_a_terminal_there_is_a_progress_bar_in_place_of_the_lines(cli: CLI, m
     result = cli(*QUICK)
     assert len(bars) == 1
     assert "Epoch 1: [" not in result.out
-    assert "109 K" in result.out  # the model summary
     assert "Next: " in result.out
 
 
@@ -271,7 +271,7 @@ def test_flags_of_the_trainer_work(cli: CLI, flags: list[str]) -> None:
     assert (result.status, result.err) == (0, "")
 
 
-def test_the_help_lists_every_command_and_needs_no_lightning(tmp_path: Path) -> None:
+def test_the_help_lists_every_command_without_importing_torch_or_lightning(tmp_path: Path) -> None:
     code = "import sys; sys.argv = ['mnist_lit', '--help']; from mnist_lit.__main__ import main; main()"
     code += "; assert not {'torch', 'lightning'} & sys.modules.keys()"
     said = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
@@ -281,7 +281,7 @@ def test_the_help_lists_every_command_and_needs_no_lightning(tmp_path: Path) -> 
     assert all(re.fullmatch(r"[A-Z][^.]+\.", sentence) for sentence in COMMANDS.values())
 
 
-def test_the_help_of_a_command_of_our_own_is_short(cli: CLI) -> None:
+def test_the_help_of_the_packages_own_commands_is_short(cli: CLI) -> None:
     for command, option in ("read", "--show"), ("report", "--output"), ("demo", "--port"), ("export", "--format"):
         said = cli(command, "--help")
         assert said.status == 0
@@ -289,7 +289,7 @@ def test_the_help_of_a_command_of_our_own_is_short(cli: CLI) -> None:
         assert len(said.out.splitlines()) < 50
 
 
-def test_the_help_says_what_checkpoints_can_be_named(cli: CLI) -> None:
+def test_the_help_lists_the_names_for_checkpoints(cli: CLI) -> None:
     for command in "validate", "test", "predict", "read", "report", "export":
         assert "last of the newest run, or pretrained" in " ".join(cli(command, "--help").out.split())
     assert "or best or last of the newest run" in " ".join(cli("fit", "--help").out.split())
@@ -308,10 +308,13 @@ def test_print_config_prints_a_config_that_fit_accepts(cli: CLI, tmp_path: Path)
     [
         ([], ["subcommand is missing", "fit"]),
         (["train"], ["'train'", "fit"]),
-        (["fit", "--nonsense=1"], ["--nonsense"]),
-        (["fit", "--model.lr=high"], ["lr", "high"]),
+        (["fit", "--nonsense=1"], ["--nonsense", "fit --help"]),
+        (["fit", "--epochs=3"], ["did you mean", "--trainer.max_epochs"]),
+        (["report", "--outptu=x"], ["did you mean --output?"]),
+        (["predict", "picture.png"], ["picture.png", "'read'"]),
+        (["fit", "--model.lr=high"], ["--model.lr is high", "float"]),
         (["fit", "--model.lr=-1"], ["lr", "-1"]),
-        (["fit", "--model.activation=swoosh"], ["activation", "swoosh", "relu"]),
+        (["fit", "--model.activation=swoosh"], ["--model.activation is swoosh: choose from identity, relu"]),
         (["fit", "--model.hidden_sizes=[0]"], ["hidden_sizes", "0"]),
         (["fit", "--model.temperature=0"], ["temperature", "0"]),
         (["fit", "--data.batch_size=0"], ["batch_size", "0"]),
@@ -334,7 +337,7 @@ def test_print_config_prints_a_config_that_fit_accepts(cli: CLI, tmp_path: Path)
     ],
     ids=" ".join,
 )
-def test_a_bad_option_is_one_sentence_and_leaves_nothing(
+def test_a_bad_option_gives_one_sentence_and_leaves_no_files(
     cli: CLI, tmp_path: Path, arguments: list[str], words: list[str]
 ) -> None:
     (tmp_path / "broken.yaml").write_text("model: [1\n")
@@ -360,7 +363,7 @@ class Malicious:
     ]
     + [(f"{command} --ckpt_path", "malicious") for command in ("fit", "validate", "predict")],
 )
-def test_a_bad_checkpoint_is_one_sentence_and_runs_nothing(cli: CLI, run: Path, command: str, kind: str) -> None:
+def test_a_bad_checkpoint_gives_one_sentence_and_runs_no_code(cli: CLI, run: Path, command: str, kind: str) -> None:
     good = run / "checkpoints" / "best.ckpt"
     bad = run.parent.parent / "bad.ckpt"
     checkpoint = torch.load(good)

@@ -45,7 +45,7 @@ def test_batches_are_images_in_0_to_1_and_labels_of_ten_digits(data_dir: Path) -
     assert set(labels.tolist()) == set(range(10))
 
 
-def test_the_test_batches_are_what_torchvision_and_to_tensor_give(data_dir: Path) -> None:
+def test_the_test_batches_equal_torchvisions_images_after_to_tensor(data_dir: Path) -> None:
     datamodule = MNISTDataModule(data_dir, batch_size=999)
     datamodule.setup("test")
     images, labels = (torch.cat(parts) for parts in zip(*datamodule.test_dataloader(), strict=True))
@@ -58,13 +58,13 @@ def test_the_test_batches_are_what_torchvision_and_to_tensor_give(data_dir: Path
 def test_an_epoch_has_each_training_image_once_with_its_label(data_dir: Path) -> None:
     images, labels = train_epoch(fitted(data_dir, val_size=0, batch_size=1_001), 3)
     reference = MNIST(data_dir)
-    # Sorted by their pixels, the images of the epoch and of the file must be the same.
+    # Sorted by their pixels, the images of the epoch and of the file are equal.
     seen = torch.cat((images.mul(255).byte().flatten(1), labels.byte().unsqueeze(1)), dim=1)
     filed = torch.cat((reference.data.flatten(1), reference.targets.byte().unsqueeze(1)), dim=1)
     assert sorted(map(bytes, seen.numpy())) == sorted(map(bytes, filed.numpy()))
 
 
-def test_the_order_depends_on_seed_and_epoch_alone(data_dir: Path) -> None:
+def test_the_order_depends_only_on_seed_and_epoch(data_dir: Path) -> None:
     _, labels = train_epoch(fitted(data_dir, seed=1), 2)
     torch.rand(1_000)
     assert torch.equal(labels, train_epoch(fitted(data_dir, seed=1), 2)[1])
@@ -72,17 +72,17 @@ def test_the_order_depends_on_seed_and_epoch_alone(data_dir: Path) -> None:
         assert not torch.equal(labels, train_epoch(fitted(data_dir, seed=seed), epoch)[1])
 
 
-def test_validation_holds_out_the_same_images_whatever_the_seed(data_dir: Path) -> None:
+def test_validation_holds_out_the_same_images_for_every_seed(data_dir: Path) -> None:
     first, other = fitted(data_dir, seed=0), fitted(data_dir, seed=1)
     validation = torch.cat([images for images, _ in first.val_dataloader()])
     assert len(validation) == 5_000
     assert torch.equal(validation, torch.cat([images for images, _ in other.val_dataloader()]))
     trained_on = set(map(bytes, train_epoch(first, 0)[0].numpy()))
-    # A handful of MNIST's training images is there twice.
+    # A few of MNIST's training images occur twice.
     assert sum(bytes(image) in trained_on for image in validation.numpy()) < 5
 
 
-def test_prepared_data_need_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_preparing_the_data_needs_no_internet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("the network was used")
 
@@ -111,7 +111,7 @@ def test_a_damaged_file_is_replaced(tmp_path: Path, data_dir: Path, name: str, d
     assert (raw / name).read_bytes() == content
 
 
-def test_a_folder_that_has_what_is_read_is_left_alone(tmp_path: Path, data_dir: Path) -> None:
+def test_a_folder_with_whole_files_is_not_changed(tmp_path: Path, data_dir: Path) -> None:
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for name in FILES:
@@ -123,7 +123,7 @@ def test_a_folder_that_has_what_is_read_is_left_alone(tmp_path: Path, data_dir: 
     assert before == sorted((path, path.stat().st_mtime_ns) for path in [tmp_path, *tmp_path.rglob("*")])
 
 
-def test_images_in_torchvisions_old_format_are_not_trusted(data_dir: Path, tmp_path: Path) -> None:
+def test_images_in_torchvisions_old_format_are_ignored(data_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "MNIST").mkdir()
     (tmp_path / "MNIST" / "raw").symlink_to(data_dir / "MNIST" / "raw")
     (tmp_path / "MNIST" / "processed").mkdir()
@@ -136,7 +136,7 @@ def test_images_in_torchvisions_old_format_are_not_trusted(data_dir: Path, tmp_p
 
 
 def test_two_first_runs_at_once_both_succeed(tmp_path: Path) -> None:
-    processes = multiprocessing.get_context("fork")  # which have imported all
+    processes = multiprocessing.get_context("fork")  # forked processes need no imports
     both_start = processes.Barrier(2)
 
     def run() -> None:
@@ -169,9 +169,9 @@ def test_an_option_out_of_range_is_refused(options: dict[str, Any], message: str
 
 
 @pytest.mark.slow
-def test_the_wheel_brings_the_images_their_notice_and_the_pretrained_network(tmp_path: Path) -> None:
+def test_the_wheel_contains_the_images_their_notice_and_the_networks(tmp_path: Path) -> None:
     root = Path(__file__).parent.parent
-    source = tmp_path / "source"  # a copy, in which nothing lies about from an earlier build
+    source = tmp_path / "source"  # a copy without files of an earlier build
     shutil.copytree(root / "mnist_lit", source / "mnist_lit", ignore=shutil.ignore_patterns("__pycache__"))
     for name in "pyproject.toml", "README.md", "LICENSE":
         shutil.copy(root / name, source)

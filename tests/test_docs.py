@@ -1,4 +1,4 @@
-"""The README and the pages of docs/: their examples run, and their links lead somewhere."""
+"""The README and the pages of docs/: their examples run, and their links resolve."""
 
 import re
 import shutil
@@ -32,12 +32,12 @@ def test_each_example_of_a_page_runs_by_itself(
         for folder in "docs", "configs":
             shutil.copytree(ROOT / folder, tmp_path / folder)
     capsys.readouterr()
-    ends: list[dict[str, Any]] = []  # the names of each example at its end
+    ends: list[dict[str, Any]] = []  # the variables of each example at its end
     for example in examples:
         shorter = re.sub(r"max_epochs=\d+", "max_epochs=1, limit_train_batches=20, enable_progress_bar=False", example)
         ends.append({})
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Lightning's, of runs so short
+            warnings.simplefilter("ignore")  # Lightning warns about such short runs
             exec(shorter, ends[-1])
     printed = capsys.readouterr().out.splitlines()
     for line in re.findall(r"^ *print\(.*\)  # (\S+)$", "".join(examples), re.MULTILINE):
@@ -55,7 +55,7 @@ def test_each_example_of_a_page_runs_by_itself(
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
+def test_the_links_of_a_page_resolve(page: Path) -> None:
     for place in re.findall(r"\]\((?!http|#)([^)#]+)", page.read_text(encoding="utf-8")):
         assert (page.parent / place).exists(), place
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from mnist_lit.files import replacing
 
 
-def test_two_writers_of_a_file_at_once_write_it_whole(tmp_path: Path) -> None:
+def test_two_simultaneous_writers_leave_a_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "predictions.csv"
     both_write = threading.Barrier(2)
 

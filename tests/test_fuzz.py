@@ -1,4 +1,4 @@
-"""Hostile input: whatever a user or a damaged disk gives, a command ends well or says in one sentence why not.
+"""Hostile input: with any options and any damaged files, a command succeeds or prints one sentence that says why not.
 
 python -m pytest tests/test_fuzz.py --fuzz_cases 1000
 """
@@ -57,12 +57,12 @@ def cases(request: pytest.FixtureRequest) -> int:
 
 
 def others(files: Path) -> set[Path]:
-    """Return the files that no run should touch; without a logger Lightning keeps checkpoints beside lightning_logs."""
+    """Return the files that no run should touch; without a logger Lightning puts checkpoints beside lightning_logs."""
     return {path for path in files.rglob("*") if not {"lightning_logs", "checkpoints"} & set(path.parts)}
 
 
 def ends_well(cli: CLI, *command: str, files: Path) -> None:
-    """Run a command and assert that it ends well or says why not, soon, in little memory, and leaves no other files."""
+    """Run a command; assert that it succeeds or says why not, in limited time and memory, and leaves no other files."""
     before, memory = others(files), forget_peak_memory()
     start = time.perf_counter()
     result = cli(*command)
@@ -78,12 +78,12 @@ def ends_well(cli: CLI, *command: str, files: Path) -> None:
 
 
 def fuzz(cases: int) -> settings:
-    """Return hypothesis' settings: the cases are the same each time, so that a failure is not gone the next time."""
+    """Return hypothesis' settings: the cases are the same each time, so that failures can be reproduced."""
     ours = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
     return settings(max_examples=cases, deadline=None, derandomize=True, database=None, suppress_health_check=ours)
 
 
-def test_hostile_options(cli: CLI, tmp_path: Path, cases: int) -> None:
+def test_hostile_options_end_in_success_or_one_error(cli: CLI, tmp_path: Path, cases: int) -> None:
     @fuzz(cases)
     @given(options)
     def try_options(given_options: dict[str, str]) -> None:
@@ -94,7 +94,7 @@ def test_hostile_options(cli: CLI, tmp_path: Path, cases: int) -> None:
     try_options()
 
 
-def test_hostile_configs(cli: CLI, tmp_path: Path, cases: int) -> None:
+def test_hostile_configs_end_in_success_or_one_error(cli: CLI, tmp_path: Path, cases: int) -> None:
     recipes = [path.read_bytes() for path in sorted((ROOT / "configs").glob("*.yaml")) if path.stem != "ddp"]
     assert len(recipes) == 3
 
@@ -121,7 +121,7 @@ def damaged(content: bytes, damage: Any) -> bytes:
 damages = st.tuples(st.one_of(st.just("cut"), st.integers(0, 7)), st.integers(0, 10**8))
 
 
-def test_damaged_checkpoints(cli: CLI, tmp_path: Path, cases: int) -> None:
+def test_damaged_checkpoints_end_in_success_or_one_error(cli: CLI, tmp_path: Path, cases: int) -> None:
     cli("fit", *ONE_STEP)
     whole = (tmp_path / "lightning_logs/version_0/checkpoints/last.ckpt").read_bytes()
     commands = st.sampled_from([("fit", "--trainer.max_steps=2"), ("validate",), ("test",), ("predict",)])
@@ -135,7 +135,7 @@ def test_damaged_checkpoints(cli: CLI, tmp_path: Path, cases: int) -> None:
     try_checkpoint()
 
 
-def test_damaged_images(cli: CLI, tmp_path: Path, data_dir: Path, cases: int) -> None:
+def test_damaged_images_are_replaced(cli: CLI, tmp_path: Path, data_dir: Path, cases: int) -> None:
     raw = tmp_path / "data" / "MNIST" / "raw"
     shutil.copytree(data_dir / "MNIST" / "raw", raw)
 
@@ -151,7 +151,7 @@ def test_damaged_images(cli: CLI, tmp_path: Path, data_dir: Path, cases: int) ->
     try_images()
 
 
-def test_damaged_pictures(test_images: Images, tmp_path: Path, cases: int) -> None:
+def test_damaged_pictures_are_read_or_refused(test_images: Images, tmp_path: Path, cases: int) -> None:
     photo = (
         photos.rough((test_images[0][0, 0] * 255).byte(), np.random.default_rng(0)).convert("RGB").resize((120, 120))
     )
@@ -159,14 +159,14 @@ def test_damaged_pictures(test_images: Images, tmp_path: Path, cases: int) -> No
     for kind in "png", "jpeg", "bmp", "gif", "webp", "tiff":
         photo.save(tmp_path / "whole", kind)
         files.append((tmp_path / "whole").read_bytes())
-    near_the_start = st.tuples(st.integers(0, 7), st.integers(0, 600))  # where a file says what it is
+    near_the_start = st.tuples(st.integers(0, 7), st.integers(0, 600))  # where a file names its format and size
 
     @fuzz(10 * cases)  # a hundredth of a second each
     @given(st.sampled_from(files), damages | near_the_start)
     def try_picture(whole: bytes, damage: Any) -> None:
         path = tmp_path / "damaged"
         path.write_bytes(damaged(whole, damage))
-        with suppress(UserError):  # whatever is wrong with it, and nothing else
+        with suppress(UserError):  # no other error, whatever the damage
             assert preprocess(read_picture(path)).shape == (1, 28, 28)
 
     try_picture()

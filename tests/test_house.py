@@ -1,11 +1,11 @@
-"""The house: imports point one way."""
+"""The parts of the package: imports point one way."""
 
 import ast
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "mnist_lit"
 CORE = "augment", "batches", "datamodule", "metrics", "mnist", "module"  # with network
-# What a file of each part may import, besides its own part; the names of public places stand for others.
+# The parts that a file of each part may import, besides its own; "names" are the modules that only re-export.
 MAY_IMPORT = {
     "errors": set(),
     "network": {"errors"},
@@ -20,7 +20,7 @@ MAY_IMPORT = {
 
 
 def part(module: str) -> str:
-    """Return the part of the house in which ``mnist_lit.<module>`` stands."""
+    """Return the part that ``mnist_lit.<module>`` belongs to."""
     first = module.split(".")[0]
     if first in CORE:
         return "core"

@@ -17,7 +17,7 @@ RUN = Path("lightning_logs/version_0")
 
 @pytest.fixture
 def messages(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
-    """Return what is logged by Lightning's loggers, behind the filters of the command line."""
+    """Capture the messages of Lightning's loggers that pass the filters of the command line."""
     for name in "lightning.pytorch", "lightning.fabric":
         monkeypatch.setattr(logging.getLogger(name), "handlers", [caplog.handler])
         monkeypatch.setattr(logging.getLogger(name), "propagate", False)
@@ -25,7 +25,7 @@ def messages(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("precision", ["bf16-true", *map(slow, ("64-true", "32-true", "16-true", "bf16-mixed"))])
-def test_every_precision_is_trained_tested_predicted_and_exported(cli: CLI, precision: str) -> None:
+def test_training_test_prediction_and_export_work_in_every_precision(cli: CLI, precision: str) -> None:
     option = f"--trainer.precision={precision}"
     assert cli(*QUICK, option).status == 0
     accuracies = []
@@ -61,12 +61,12 @@ CALLBACKS = {
 }
 
 
-# Those that change the training most are tried each time.
+# The callbacks that change the training most; the others are slow tests.
 QUICK_CALLBACKS = "EMAWeightAveraging", "EarlyStopping", "GradientAccumulationScheduler", "LearningRateFinder"
 
 
 @pytest.mark.parametrize("name", [name if name in QUICK_CALLBACKS else slow(name) for name in CALLBACKS])
-def test_a_run_with_any_callback_is_repeated_from_its_config(cli: CLI, name: str) -> None:
+def test_the_config_of_a_run_with_any_callback_repeats_the_run(cli: CLI, name: str) -> None:
     assert cli(*QUICK, f"--trainer.callbacks+={name}", *CALLBACKS[name]).status == 0
     assert cli("fit", f"--config={RUN}/config.yaml").status == 0
     one, two = (torch.load(RUN.with_name(f"version_{n}") / "checkpoints/last.ckpt")["state_dict"] for n in (0, 1))
@@ -94,24 +94,24 @@ def test_a_run_with_any_callback_is_repeated_from_its_config(cli: CLI, name: str
     ],
     ids=str,
 )
-def test_what_cannot_work_is_refused_in_one_sentence(
+def test_options_that_cannot_work_are_refused_in_one_sentence(
     cli: CLI, tmp_path: Path, options: list[str], words: list[str]
 ) -> None:
     assert_one_sentence(cli(*QUICK, *(f"--trainer.{option}" for option in options)), *words)
     assert [path for path in tmp_path.rglob("*") if path.name != "lightning_logs"] == []
 
 
-def test_what_the_user_asked_lightning_to_say_is_said(cli: CLI, messages: pytest.LogCaptureFixture) -> None:
+def test_messages_requested_from_lightning_are_printed(cli: CLI, messages: pytest.LogCaptureFixture) -> None:
     stopping = ("--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val_loss")
     assert cli(*QUICK, *stopping, "--trainer.callbacks.verbose=true", "--trainer.profiler=simple").status == 0
     assert "Metric val_loss improved" in messages.text
     assert "FIT Profiler Report" in messages.text
     messages.clear()
     assert cli(*QUICK).status == 0
-    assert messages.text == ""  # nothing of devices, seeds and other packages
+    assert messages.text == ""  # no messages about devices, seeds and other packages
 
 
-def test_a_learning_rate_that_lightning_finds_is_used_and_said(
+def test_a_learning_rate_that_lightning_finds_is_used_and_printed(
     cli: CLI, messages: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     assert cli(*QUICK, "--trainer.callbacks+=LearningRateFinder", "--trainer.callbacks.min_lr=0.001").status == 0
@@ -119,12 +119,12 @@ def test_a_learning_rate_that_lightning_finds_is_used_and_said(
     last = torch.load(RUN / "checkpoints" / "last.ckpt")
     assert last["hyper_parameters"]["lr"] == float(found) != 0.2
     assert f"\nlr: {found}\n" in (RUN / "hparams.yaml").read_text()
-    assert last["optimizer_states"][0]["param_groups"][0]["max_lr"] == float(found)  # of the one-cycle
+    assert last["optimizer_states"][0]["param_groups"][0]["max_lr"] == float(found)  # the one-cycle's peak
     assert not list(tmp_path.glob(".lr_find*"))
     assert f"\n  lr: {found}\n" in (RUN / "config.yaml").read_text()
 
 
-def test_a_continued_run_keeps_what_lightning_found(cli: CLI, messages: pytest.LogCaptureFixture) -> None:
+def test_a_continued_run_keeps_the_found_learning_rate(cli: CLI, messages: pytest.LogCaptureFixture) -> None:
     assert cli(*QUICK, CONSTANT, "--trainer.callbacks+=LearningRateFinder").status == 0
     found = torch.load(RUN / "checkpoints" / "last.ckpt")["hyper_parameters"]["lr"]
     messages.clear()
@@ -135,13 +135,13 @@ def test_a_continued_run_keeps_what_lightning_found(cli: CLI, messages: pytest.L
     assert torch.load(RUN / "checkpoints" / "last.ckpt")["hyper_parameters"]["lr"] == found
 
 
-def test_a_batch_size_that_lightning_finds_is_used_and_said(cli: CLI, messages: pytest.LogCaptureFixture) -> None:
+def test_a_batch_size_that_lightning_finds_is_used_and_printed(cli: CLI, messages: pytest.LogCaptureFixture) -> None:
     assert cli(*QUICK, CONSTANT, "--trainer.callbacks+=BatchSizeFinder", "--trainer.callbacks.max_trials=3").status == 0
     assert "using batch size 8" in messages.text
     assert "\nbatch_size: 8\n" in (RUN / "hparams.yaml").read_text()
 
 
-def test_whichever_logger_a_run_has_it_has_a_folder_that_test_finds(cli: CLI) -> None:
+def test_a_run_with_any_logger_has_a_folder_that_test_finds(cli: CLI) -> None:
     csv_logger = ("--trainer.logger=CSVLogger", "--trainer.logger.save_dir=logs", "--trainer.logger.name=digits")
     for number, logger in enumerate([(), csv_logger, ("--trainer.logger=false",)]):
         run = RUN.with_name(f"version_{number}")
@@ -165,7 +165,7 @@ def test_a_run_is_not_overwritten_by_another(cli: CLI, tmp_path: Path) -> None:
     assert [path.read_bytes() for path in kept] == before
 
 
-def test_a_run_whose_time_is_used_up_says_so(cli: CLI, messages: pytest.LogCaptureFixture) -> None:
+def test_a_run_whose_time_is_used_up_prints_a_message(cli: CLI, messages: pytest.LogCaptureFixture) -> None:
     command = (*QUICK, CONSTANT, "--trainer.max_epochs=1000")
     assert cli(*command, "--trainer.max_time=00:00:00:01").status == 0
     assert "Time limit reached" in messages.text
@@ -174,7 +174,7 @@ def test_a_run_whose_time_is_used_up_says_so(cli: CLI, messages: pytest.LogCaptu
     )
 
 
-def test_a_run_that_diverges_stops_and_keeps_the_checkpoints_before(cli: CLI) -> None:
+def test_a_diverging_run_stops_and_keeps_its_earlier_checkpoints(cli: CLI) -> None:
     often = ("--trainer.callbacks+=mnist_lit.callbacks.RunCheckpoint", "--trainer.callbacks.every_n_train_steps=1")
     for options, epoch in (["--model.lr=1000", CONSTANT], 1), (["--model.lr=50"], 2):
         result = cli("fit", "--trainer.max_epochs=2", "--trainer.limit_train_batches=30", *options, *often)
@@ -192,13 +192,13 @@ def test_a_run_that_diverges_stops_and_keeps_the_checkpoints_before(cli: CLI) ->
         RUN.rename(f"with lr {lr}")
 
 
-def test_a_fast_dev_run_keeps_nothing_and_says_so(cli: CLI, tmp_path: Path) -> None:
+def test_a_fast_dev_run_keeps_no_files_and_prints_a_message(cli: CLI, tmp_path: Path) -> None:
     assert cli("fit", "--trainer.fast_dev_run=true").out.endswith("Nothing of this fast_dev_run was kept\n")
     assert list(tmp_path.iterdir()) == []
 
 
 class Slip(Callback):
-    """Has a defect."""
+    """A callback with a defect."""
 
     def on_train_start(self, trainer: Trainer, *_: object) -> None:
         raise ValueError("a slip of the programmer")
@@ -209,7 +209,7 @@ def test_a_defect_keeps_its_traceback(cli: CLI) -> None:
         cli(*QUICK, "--trainer.callbacks+=test_lightning_options.Slip")
 
 
-def test_lightning_has_what_exact_continuation_rests_on() -> None:
+def test_lightning_has_the_internals_that_exact_continuation_needs() -> None:
     trainer = Trainer(logger=False, enable_checkpointing=False)
     state = trainer.fit_loop.state_dict()
     names = {

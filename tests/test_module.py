@@ -16,7 +16,7 @@ from mnist_lit.batches import TensorBatches
 def fit(
     model: MNISTClassifier, data_dir: Path, root: Path, val_size: int = 0, **options: Any
 ) -> list[dict[str, float]]:
-    """Train and return the metrics that were logged, a row each time."""
+    """Train and return the logged metrics, one row for each time that metrics were logged."""
     trainer = Trainer(
         default_root_dir=root,
         logger=CSVLogger(root),
@@ -31,7 +31,7 @@ def fit(
         return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
 
 
-def test_training_is_the_articles_loop_to_the_last_bit(data_dir: Path, tmp_path: Path) -> None:
+def test_training_equals_the_articles_loop_to_the_last_bit(data_dir: Path, tmp_path: Path) -> None:
     model = MNISTClassifier(
         activation="identity", lr=0.01, momentum=0, nesterov=False, weight_decay=0, schedule="constant"
     )
@@ -95,7 +95,7 @@ def test_one_cycle_rises_to_the_learning_rate_and_ends_near_zero(data_dir: Path,
     assert model.rates[-1] < 0.0001
 
 
-def test_the_constant_schedule_leaves_the_learning_rate_alone(data_dir: Path, tmp_path: Path) -> None:
+def test_the_constant_schedule_keeps_the_learning_rate(data_dir: Path, tmp_path: Path) -> None:
     model = RateRecorder(lr=0.2, schedule="constant")
     fit(model, data_dir, tmp_path, max_epochs=2, limit_train_batches=50)
     assert model.rates == [0.2] * 100

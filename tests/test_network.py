@@ -20,7 +20,7 @@ def test_without_activation_the_network_is_linear_and_with_relu_it_is_not() -> N
 
 
 @pytest.mark.parametrize("activation", sorted(set(get_args(Activation)) - {"relu"}))
-def test_every_activation_gives_another_function_of_the_same_weights(activation: Activation) -> None:
+def test_every_activation_changes_the_output_of_the_same_weights(activation: Activation) -> None:
     relu = MLP()
     other = MLP(activation=activation)
     other.load_state_dict(relu.state_dict())
@@ -28,7 +28,7 @@ def test_every_activation_gives_another_function_of_the_same_weights(activation:
     assert not torch.allclose(relu(images), other(images))
 
 
-def test_hidden_layers_are_as_many_and_as_wide_as_asked() -> None:
+def test_hidden_sizes_set_number_and_width_of_the_hidden_layers() -> None:
     assert [tuple(p.shape) for p in MLP((7,)).parameters()] == [(7, 784), (7,), (10, 7), (10,)]
     assert [tuple(p.shape) for p in MLP(()).parameters()] == [(10, 784), (10,)]
 
@@ -40,4 +40,4 @@ def test_a_hidden_layer_without_units_is_refused() -> None:
 
 def test_an_unknown_activation_is_refused() -> None:
     with pytest.raises(ValueError, match=r"activation.*relu.*'swoosh'"):
-        MLP(activation="swoosh")  # type: ignore[arg-type]  # whoever calls it without mypy needs the error
+        MLP(activation="swoosh")  # type: ignore[arg-type]  # for callers who do not use mypy

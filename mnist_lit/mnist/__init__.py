@@ -1,4 +1,4 @@
-"""MNIST's files (LeCun, Cortes and Burges 1998), which come with the package: unpacked and read."""
+"""Unpack and read MNIST's files (LeCun, Cortes and Burges 1998), which come with the package."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -9,7 +9,7 @@ from torchvision.datasets import MNIST
 from torchvision.datasets.mnist import read_image_file, read_label_file
 from torchvision.datasets.utils import check_integrity
 
-# MD5 of each unpacked file: torchvision checks only the packed ones.
+# MD5 of each unpacked file: torchvision checks only the .gz files.
 _MD5 = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
@@ -19,7 +19,7 @@ _MD5 = {
 
 
 def unpack(data_dir: Path) -> None:
-    """Unpack MNIST's files into ``data_dir``, torchvision's ``root``, where one is missing or altered.
+    """Unpack MNIST's files into ``data_dir``, torchvision's ``root``, if any is missing or damaged.
 
     Raises:
         OSError: If ``data_dir`` cannot be written.
@@ -28,7 +28,7 @@ def unpack(data_dir: Path) -> None:
     if all(check_integrity(raw / name, md5) for name, md5 in _MD5.items()):
         return
     raw.mkdir(parents=True, exist_ok=True)
-    # Unpacked elsewhere and moved in whole, so that a second process that starts now never reads half a file.
+    # Unpacked in a temporary folder and then moved, so that no other process reads a partial file.
     with TemporaryDirectory(dir=data_dir) as root:
         unpacked = Path(root, "MNIST", "raw")
         unpacked.mkdir(parents=True)
@@ -46,6 +46,6 @@ def read(raw_dir: Path, prefix: str) -> tuple[Tensor, Tensor]:
         raw_dir: Folder of the unpacked files.
         prefix: ``train`` or ``t10k``.
     """
-    # Not MNIST(...).data, which prefers the unverified files of torchvision before 0.9 where it finds them.
+    # MNIST(...).data would prefer the unverified files of torchvision before 0.9, if they exist.
     images = read_image_file(raw_dir / f"{prefix}-images-idx3-ubyte")
     return images, read_label_file(raw_dir / f"{prefix}-labels-idx1-ubyte")

@@ -1,15 +1,15 @@
 """From a picture to the digits in it, in torch and OpenCV without Lightning.
 
-The way of a picture, a file a step:
+The steps, one file each:
 
 1. ``picture``: a file becomes an upright RGB picture.
 2. ``ink``: how dark each pixel is, compared with the paper around it.
 3. ``figures``: connected ink that a pen may have drawn.
-4. ``candidates``: the figures of about one size, at the threshold that shows them best.
-5. ``choice``: which candidates are digits, joined or cut where that makes digits of them. ``preparation`` makes an
-   image like MNIST's of each one, and ``rejection`` measures how much that image is like a digit.
+4. ``candidates``: the figures of about the same size, at the threshold that shows them best.
+5. ``choice``: which candidates are digits; some are joined or cut if that makes digits of them. ``preparation`` makes
+   an image like MNIST's of each candidate, and ``rejection`` measures how much this image is like a digit.
 6. ``detect``: the digits with their boxes, ordered into lines.
-7. ``answers``: what the network reads, and ``?`` for what ``rejection`` refuses. ``table`` prints and writes it.
+7. ``answers``: the network's digits, and ``?`` if ``rejection`` refuses an image. ``table`` prints and writes them.
 """
 
 from mnist_lit.pictures.answers import Answer, draw_answers, numbers, read_digits

@@ -1,4 +1,4 @@
-"""Answers: what a network reads in a picture."""
+"""Answers: the digits that a network reads in a picture."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ from mnist_lit.pictures.rejection import REJECT, refuse
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """A digit in a picture, and what the network reads there.
+    """A digit in a picture, and the network's answer.
 
     Attributes:
-        detection: Where it is.
+        detection: Its place and image.
         probabilities: Float ``(10,)``.
         refused: Why it is not a digit, empty if it is one.
     """
@@ -36,15 +36,15 @@ class Answer:
 
 
 def read_digits(picture: Image.Image, model: nn.Module, reject: float = REJECT) -> list[Answer]:
-    """Return the digits in a picture as one reads them: lines from the top, in each line from the left.
+    """Return the digits in a picture in reading order: lines from the top, in each line from the left.
 
     Args:
         picture: Of any size and mode.
-        model: A network of logits ``(N, 10)`` for images ``(N, 1, 28, 28)``, on the CPU.
-        reject: Share of MNIST's digits that would be refused, from 0, none, to less than 1.
+        model: A network that returns logits ``(N, 10)`` for images ``(N, 1, 28, 28)``, on the CPU.
+        reject: Share of MNIST's digits that may be refused, at least 0 and below 1; 0 refuses nothing.
 
     Raises:
-        NoDigitError: If there is nothing that could be a digit.
+        NoDigitError: If nothing in the picture could be a digit.
     """
     detections = detect_digits(picture)
     images = torch.stack([detection.image for detection in detections])
@@ -60,7 +60,7 @@ def numbers(answers: Iterable[Answer]) -> list[str]:
 
 
 def draw_answers(picture: Image.Image, answers: Sequence[Answer]) -> Image.Image:
-    """Return a picture with boxes and answers; what the network sees of one digit is beside it, of several below.
+    """Return a picture with boxes and answers, and with what the network sees: one digit beside it, several below.
 
     Args:
         picture: As ``read_picture`` or ``to_rgb`` returns it.

@@ -1,4 +1,4 @@
-"""Candidates: the figures of about one size, at the threshold that shows them best."""
+"""Candidates: the figures of about the same size, at the threshold that shows them best."""
 
 from collections.abc import Container, Sequence
 from itertools import compress, pairwise
@@ -15,10 +15,10 @@ _THRESHOLDS = (0.6, 0.5, 0.4, 0.32, 0.25, 0.2, 0.15, 0.11)  # of ink, which is f
 
 
 def find_candidates(ink: Floats) -> list[list[Figure]]:
-    """Return the figures that could be digits: without those that reach the border, and with them if there are some.
+    """Return the figures that could be digits: without figures at the border, and also with them if there are any.
 
-    The threshold that leaves most ink in figures of about one size is taken, if the largest of them is nearly the same
-    at the next threshold: a shadow is not. Figures less than 0.4 times as high as the tallest are left out.
+    The chosen threshold leaves the most ink in figures of about the same size, and the largest figure is nearly the
+    same at the next threshold: a shadow is not. Figures less than 0.4 times as high as the tallest are left out.
     """
     noise = 2 * 1.48 * float(np.median(np.abs(ink - cv2.GaussianBlur(ink, (0, 0), 2))))
     levels = [list(find_figures(ink, threshold)) for threshold in _THRESHOLDS if threshold >= 4 * noise]
@@ -31,7 +31,7 @@ def find_candidates(ink: Floats) -> list[list[Figure]]:
         ]
         best: list[Figure] = []
         for group in [group for group in groups if stable.intersection(group[:1])] or groups:
-            if _total(group) > 1.1 * _total(best):  # rather a higher threshold, at which less touches
+            if _total(group) > 1.1 * _total(best):  # prefer a higher threshold: fewer figures touch
                 best = group
         figures = _merge(best)
         chosen.append([figure for figure in figures if figure.height > 0.4 * max(each.height for each in figures)])
@@ -83,7 +83,7 @@ def _of_one_size(figures: Sequence[Figure], stable: Container[Figure]) -> list[F
 
 
 def _merge(figures: Sequence[Figure]) -> list[Figure]:
-    # The parts of a digit, one above the other, become one: the bar of a 5, but no line below a number.
+    # Joins the parts of a digit, one above the other, such as the bar of a 5, but not a line below a number.
     digits: list[Figure] = []
     for part in sorted(figures, key=lambda figure: (figure.is_wide, -figure.mask.size)):
         for index, digit in enumerate(digits):

@@ -43,7 +43,7 @@ def choose_digits(picture: Image.Image, pixels: Floats) -> Images:
 
 
 def _find_digits(pixels: Floats) -> Images:
-    # The dark digits, with those that reach the border or without.
+    # The dark digits, with or without figures at the border.
     paper = find_paper(pixels)
     found: list[Images] = []
     for figures in find_candidates(find_ink(pixels, paper)):
@@ -55,7 +55,7 @@ def _find_digits(pixels: Floats) -> Images:
 
 
 def _prepare(figures: Iterable[Figure], pixels: Floats, paper: Floats) -> Images:
-    # The figures as images like MNIST's, without those in which there is no ink.
+    # The figures as images like MNIST's, without figures that have no ink.
     images: Images = {}
     for figure in figures:
         try:
@@ -123,8 +123,8 @@ def _strength(figures: Iterable[Figure]) -> float:
 
 
 def _score(images: Images) -> float:
-    # The expected number of digits less that of non-digits, and less 0.4 for each figure at the border. Digits turned
-    # by 90 degrees count, too, so that they are found and the answer can be that they may be turned.
+    # The expected number of digits less the number of non-digits, and less 0.4 for each figure at the border. Digits
+    # turned by 90 degrees count, too, so that they are found and the answer can be that they may be turned.
     if not images:
         return -np.inf
     upright, scores = torch.stack(list(images.values())), []

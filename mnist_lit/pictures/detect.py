@@ -14,7 +14,7 @@ from mnist_lit.pictures.choice import choose_digits
 from mnist_lit.pictures.figures import Figure
 from mnist_lit.pictures.picture import NoDigitError, full_size, to_rgb
 
-_SIDES = 240, 1600  # pixels: least and most of the longer side of a picture in which figures are found
+_SIDES = 240, 1600  # pixels: limits of the picture's longer side when figures are found
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,8 +22,8 @@ class Detection:
     """A digit in a picture.
 
     Attributes:
-        line: Number of its line, from 1 at the top. Where a gap is more than 1.5 times as wide as the digits are
-            high, another line begins.
+        line: Number of its line, from 1 at the top. A gap wider than 1.5 times the height of the digits begins another
+            line.
         position: Its place in the line, from 1 at the left.
         box: Left, top, right and bottom edge, in pixels of the upright picture.
         image: The digit as MNIST's makers would have made it, float32 ``(1, 28, 28)`` in [0, 1].
@@ -36,19 +36,19 @@ class Detection:
 
 
 def detect_digits(picture: Image.Image) -> list[Detection]:
-    """Return the digits in a picture as one reads them: lines from the top, in each line from the left.
+    """Return the digits in a picture in reading order: lines from the top, in each line from the left.
 
     Connected ink is found at eight thresholds, and the best threshold is taken (``candidates``). ``energy``, which
     measures how much an image is like a digit, decides the rest (``choice``): which parts are one digit that the pen
     has broken, which figure is two digits that touch, whether figures at the border belong to the number, whether ink
     is dark on light paper or light on dark, and whether all of the picture is one digit. Digits less than 0.4 times as
-    high as the tallest are left out. Where there are more than 40 figures, none are joined or cut.
+    high as the tallest are left out. More than 40 figures are neither joined nor cut.
 
     Args:
         picture: Of any size and mode.
 
     Raises:
-        NoDigitError: If there is nothing that could be a digit.
+        NoDigitError: If nothing in the picture could be a digit.
     """
     picture = to_rgb(picture)
     longer = max(picture.size)
@@ -70,7 +70,7 @@ def detect_digits(picture: Image.Image) -> list[Detection]:
 
 
 def _lines(figures: Sequence[Figure]) -> list[list[Figure]]:
-    # As one reads them, each from the left.
+    # In reading order, each line from the left.
     lines: list[list[Figure]] = []
     for figure in sorted(figures, key=lambda figure: figure.top + figure.bottom):
         for line in lines:
@@ -85,7 +85,7 @@ def _lines(figures: Sequence[Figure]) -> list[list[Figure]]:
 
 
 def _numbers(line: Sequence[Figure]) -> list[list[Figure]]:
-    # The numbers of a line: those of two columns stand further apart than the digits of one.
+    # The numbers of a line: numbers in two columns are further apart than the digits of a number.
     numbers, height = [[line[0]]], float(np.median([figure.height for figure in line]))
     for before, figure in pairwise(line):
         if figure.left - before.right > 1.5 * height:

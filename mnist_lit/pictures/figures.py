@@ -69,12 +69,12 @@ class Figure:
         return self.width > 2.2 * self.height
 
     def lies_within(self, other: "Figure") -> bool:
-        """Return whether its box is inside that of another one."""
+        """Return whether its box is inside another figure's box."""
         is_beside = self.left >= other.left and self.right <= other.right
         return is_beside and self.top >= other.top and self.bottom <= other.bottom
 
     def gap(self, other: "Figure") -> int:
-        """Return the distance to the box of another one, negative where they overlap."""
+        """Return the distance to another figure's box, negative where they overlap."""
         beside = max(self.left, other.left) - min(self.right, other.right)
         return max(beside, self.top - other.bottom, other.top - self.bottom)
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.floating[Any]]
 
-_PAPER = 160  # pixels of the longer side at which paper is told from ink
+_PAPER = 160  # pixels of the longer side at which paper is separated from ink
 
 
 def find_paper(pixels: Floats) -> Floats:

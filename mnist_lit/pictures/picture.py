@@ -1,5 +1,6 @@
 """Pictures: their files are found and read, and each becomes upright and RGB."""
 
+import os
 import re
 import warnings
 from collections.abc import Iterable
@@ -12,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from mnist_lit.errors import UserError
 
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
-_MAX_SIDE = 4000  # pixels of the longer side that are kept of a large picture, for the memory that they take
+_MAX_SIDE = 4000  # pixels: a picture with a longer side is reduced, to save memory
 _SHOWN = re.compile(r"\d{3,}_.*\.png")  # names of the pictures of --show
 
 
@@ -21,7 +22,7 @@ class NoDigitError(UserError):
 
 
 def find_pictures(paths: Iterable[Path], output: Path | None = None, show: Path | None = None) -> list[Path]:
-    """Return the files among ``paths`` and in the folders among them and below, each once, without hidden ones.
+    """Return the files among ``paths`` and below the folders among them, each once, without hidden files.
 
     Args:
         paths: Files and folders.
@@ -51,7 +52,7 @@ def find_pictures(paths: Iterable[Path], output: Path | None = None, show: Path 
     return list(pictures.values())
 
 
-def read_picture(path: Path) -> Image.Image:
+def read_picture(path: str | os.PathLike[str]) -> Image.Image:
     """Return the picture in a file, the first of several, upright, as RGB.
 
     A transparent part becomes white behind dark ink and black behind light ink.
@@ -64,6 +65,7 @@ def read_picture(path: Path) -> Image.Image:
         UserError: If it is empty, in another format, damaged, or has more than 178 million pixels.
         OSError: If it cannot be read.
     """
+    path = Path(path)
     if not path.stat().st_size:
         raise UserError("the file is empty" if path.is_file() else "a pipe or a device: pictures are read from files")
     with path.open("rb") as file, warnings.catch_warnings():

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from mnist_lit.pictures.picture import NoDigitError, to_rgb
 
-_SIZE = 128  # pixels of the longer side at which ink is told from paper
+_SIZE = 128  # pixels of the longer side at which ink is separated from paper
 _BOX, _FIELD = 20, 28  # pixels of MNIST's box for the ink, and of its image around it
 _FINE = 8  # times MNIST's size at which strokes are measured
 _STROKES = (1.3, 2.6)  # in MNIST's pixels: of the thinnest twentieth of its digits, and the thickest tenth
@@ -22,8 +22,8 @@ def preprocess(image: Image.Image) -> Tensor:
     its centre of mass in the middle of 28x28 (LeCun, Bottou, Bengio and Haffner 1998, section III.A). Strokes that are
     thinner or thicker than most of MNIST's are made as wide as these.
 
-    Ink is told from paper by itself: it covers less than the paper around it, and is darker, lighter or of another
-    colour. Light may change smoothly over the picture.
+    Ink is separated from paper automatically: it covers less than the paper around it, and is darker, lighter or of
+    another colour. Light may change smoothly over the picture.
 
     Args:
         image: A picture of one digit, of any size and mode.
@@ -42,7 +42,7 @@ def preprocess(image: Image.Image) -> Tensor:
 
 
 def find_digit(image: Image.Image) -> tuple[Tensor, tuple[int, int, int, int]]:
-    """Return what ``preprocess`` returns, and the left, top, right and bottom edge of the ink, in pixels of ``to_rgb``.
+    """Return the image of ``preprocess``, and the left, top, right and bottom edge of the ink, in pixels of ``to_rgb``.
 
     Args:
         image: A picture of one digit, of any size and mode.

@@ -1,4 +1,4 @@
-"""The command ``read``: the digits and numbers in one's own pictures."""
+"""The command ``read``, which prints the digits and numbers in pictures."""
 
 import argparse
 import sys
@@ -18,15 +18,15 @@ from mnist_lit.pictures.table import printable, write_answers
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise argparse.ArgumentError(None, message)  # which becomes one sentence; argparse's own has the usage, too
+        raise argparse.ArgumentError(None, message)  # printed as one sentence, without argparse's usage
 
 
 def read(arguments: Sequence[str], description: str) -> None:
-    """Print the digits in pictures; a picture that cannot be read is named when all others have been read.
+    """Print the digits in pictures, and then an error for each picture that cannot be read.
 
     Args:
-        arguments: The command's, as ``--help`` lists them.
-        description: The command's, in one sentence.
+        arguments: The command's arguments, as ``--help`` lists them.
+        description: What the command does, in one sentence.
 
     Raises:
         argparse.ArgumentError: If an argument is missing, unknown or of the wrong type.
@@ -42,13 +42,13 @@ def read(arguments: Sequence[str], description: str) -> None:
         "default best, and pretrained where there is no run.",
     )
     parser.add_argument("--output", type=Path, help="CSV file for the digits, their boxes and all ten probabilities.")
-    parser.add_argument("--show", type=Path, help="Folder for each picture, with boxes, beside what the network sees.")
+    parser.add_argument("--show", type=Path, help="Folder for the pictures with boxes and what the network sees.")
     parser.add_argument(
         "--reject",
         type=float,
         default=REJECT,
-        help="Share of real digits that may be refused, at least 0 and below 1 (default %(default)s): the larger, the "
-        "more non-digits are answered with ?; 0: none are.",
+        help="Share of real digits that may be refused, at least 0 and below 1 (default %(default)s): a larger share "
+        "also refuses more non-digits, which are answered with ?; 0 refuses nothing.",
     )
     options = parser.parse_args(arguments)
     show: Path | None = options.show

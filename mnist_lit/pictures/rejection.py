@@ -33,24 +33,24 @@ def refuse(images: Tensor, reject: float) -> list[str]:
 
     Args:
         images: Float ``(N, 1, 28, 28)`` with pixels in [0, 1], on the CPU.
-        reject: Share of MNIST's digits that would be refused, from 0, none, to less than 1, measured on the 5,000 that
-            the network was not trained on.
+        reject: Share of MNIST's digits that may be refused, at least 0 and below 1, measured on the 5,000 digits that
+            the network was not trained on; 0 refuses nothing.
     """
     if not reject:
         return [""] * len(images)
     network, scores = _load()
     limit = scores.quantile(reject, interpolation="lower")
     return [
-        "" if score >= limit else "may be turned" if turned >= limit else "no digit"
+        "" if score >= limit else "may be turned" if turned >= limit else "not a digit"
         for score, turned in zip(*score_images(images, network), strict=True)
     ]
 
 
 def score_images(images: Tensor, network: MLP) -> tuple[Tensor, Tensor]:
-    """Return the score by which each image is refused, and the energy of the image if it is turned, both ``(N,)``.
+    """Return the score by which each image is refused, and the energy of the turned image, both ``(N,)``.
 
-    The score is its energy, or minus infinity if that of the image turned by 90 degrees, to the left or to the right,
-    is larger by 5: a 9 that is turned may be like a 6, but it is far more like a 9.
+    The score is the image's energy, or minus infinity if the energy of the image turned by 90 degrees, to the left or
+    to the right, is larger by 5: a turned 9 may be like a 6, but it is far more like a 9.
 
     Args:
         images: Float ``(N, 1, 28, 28)`` with pixels in [0, 1].

@@ -22,8 +22,8 @@ def write_answers(answers: Mapping[Path, Sequence[Answer]], output: Path | None 
     """Print a table of the digits in pictures, and write CSV with all ten probabilities to ``output``.
 
     Args:
-        answers: The answers to each picture, at least one.
-        output: The file, if there is to be one.
+        answers: The answers for each picture, at least one.
+        output: The file; None writes no file.
 
     Raises:
         OSError: If the file cannot be written.
@@ -67,7 +67,7 @@ def format_probabilities(probabilities: Tensor) -> list[str]:
 
 
 def printable(path: Path) -> str:
-    """Return a path for the screen: the name of a stranger's file may have characters that a terminal would obey."""
+    """Return a path for the screen: a file's name may have control characters, which a terminal would execute."""
     return str(path) if str(path).isprintable() else ascii(str(path))
 
 
@@ -80,7 +80,7 @@ def _print(table: Sequence[tuple[str, ...]]) -> None:
             cells = zip(text, _COLUMNS.values(), widths, strict=True)
             print("  ".join(f"{cell:{side}{width}}" for cell, side, width in cells).rstrip())
         return
-    from rich.console import Console  # only a terminal waits for it
+    from rich.console import Console  # imported for a terminal only
     from rich.table import Table
     from rich.text import Text
 

@@ -1,1 +1,1 @@
-"""What keeps a run safe: its folder, its checkpoints, its continuation."""
+"""Runs: their folders, checkpoints, signals and continuation, and ``make_trainer``."""

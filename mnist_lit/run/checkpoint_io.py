@@ -1,4 +1,4 @@
-"""Checkpoints written whole or not at all."""
+"""Checkpoint files that are written whole or not at all."""
 
 import pickle
 import re
@@ -14,20 +14,20 @@ from mnist_lit.files import replacing
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and moves it there, so that its name never stands for half a file.
+    """Writes a checkpoint under another name in its folder and renames it, so that it is never half a file.
 
-    Lightning's own writes it into the folder for temporary files, and where that is another file system the move is a
+    Lightning's plugin writes it into the folder for temporary files. If this is on another file system, the move is a
     copy, which can be interrupted.
     """
 
-    _checked = False  # whether what is written can be read
+    _checked = False  # whether a saved checkpoint could be loaded
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Save ``checkpoint`` as ``path``.
 
         Raises:
-            OSError: If it cannot be written, on a full disk for example; what was at ``path`` is as it was.
-            UserError: If it holds more than tensors and plain values, for example the state of a user's callback.
+            OSError: If it cannot be written, for example to a full disk; the previous file stays.
+            UserError: If it holds more than tensors and plain values, for example in the state of a user's callback.
         """
         path = Path(path)
         try:
@@ -40,18 +40,18 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         except pickle.UnpicklingError as error:
             kind = re.search(r"GLOBAL (\S+)", str(error))
             raise UserError(
-                f"{path} was not saved: it could not be read again, since something in it is a "
-                f"{kind[1] if kind else 'program'}, where only tensors and plain values are allowed"
+                f"{path} was not saved: it holds a {kind[1] if kind else 'program'}, and only tensors and plain values "
+                "can be loaded again"
             ) from error
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = lambda storage, _: storage, weights_only: bool | None = True
     ) -> dict[str, Any]:
-        """Load tensors and plain values; a checkpoint with anything else is refused, whatever ``weights_only`` is."""
+        """Load a checkpoint; refuse one with more than tensors and plain values, whatever ``weights_only`` is."""
         return super().load_checkpoint(path, map_location, weights_only=True)
 
 
 def use_whole_files(trainer: Trainer) -> None:
-    """Let ``trainer`` save with ``AtomicCheckpointIO``, unless the user has chosen another plugin."""
+    """Let ``trainer`` save with ``AtomicCheckpointIO``, unless the user chose another plugin."""
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
         trainer.strategy.checkpoint_io = AtomicCheckpointIO()

@@ -11,15 +11,15 @@ from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
 
+from mnist_lit.batches import Batch
 from mnist_lit.datamodule import MNISTDataModule
-from mnist_lit.errors import UserError
+from mnist_lit.errors import check_range
 from mnist_lit.module import MNISTClassifier
-from mnist_lit.network import Batch
 from mnist_lit.run.checkpoint import RunCheckpoint
 from mnist_lit.run.folder import SaveConfigAtFirstStep
 from mnist_lit.run.progress import EpochBar, EpochLines
 
-# Hooks that are called for each batch, and methods that are part of a step.
+# Hooks that are called for each batch, and methods that are part of a step
 _HOOKS = (
     "on_train_batch_start",
     "on_train_batch_end",
@@ -41,16 +41,15 @@ _TRANSFER = "on_before_batch_transfer", "transfer_batch_to_device", "on_after_ba
 
 
 class StepsPerExecution(Callback):
-    """Makes many steps in one round of Lightning's loop, whose hooks take as long as the step of a small network.
+    """Makes many steps in one round of Lightning's loop, whose hooks take half as long as the step of a small network.
 
-    As Keras's ``Model.compile(steps_per_execution=...)`` does. All that a run writes is equal to the last bit to one
-    step a round: weights, metrics, curves, checkpoints. Callbacks are called for the last step of each round. A round
-    is shorter where something is due: validation, a point of a curve, a checkpoint, the end of the epoch or of the run.
+    Keras has this as ``Model.compile(steps_per_execution=...)``. A run writes exactly what it would write with one step
+    a round: weights, metrics, curves, checkpoints. Callbacks are called only for the last step of each round. A round
+    ends early if something is due: validation, a point of a curve, a checkpoint, the end of the epoch or of the run.
 
-    It has no effect where a step is more than a plain loop's, or where something is called for each: several
-    processes, another precision than 32 bits, gradients that are accumulated or clipped, a profiler, a callback of
-    one's own with hooks for each batch, a subclass of MNISTClassifier with other steps, other data, data without a
-    length.
+    It has no effect if a step is more than that of a plain loop, or if something is called for each step: several
+    processes, another precision than 32 bits, accumulated or clipped gradients, a profiler, a user's callback with
+    hooks for each batch, a subclass of MNISTClassifier with other steps, other data, data without a length.
 
     Args:
         steps: Most steps in one round; at least 1.
@@ -64,12 +63,11 @@ class StepsPerExecution(Callback):
     """
 
     def __init__(self, steps: int = 50) -> None:
-        if steps < 1:
-            raise UserError(f"steps must be at least 1, got {steps}")
+        check_range("steps", steps, at_least=1)
         self.steps = steps
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Put a loop in the place of Lightning's."""
+        """Replace Lightning's loop."""
         if stage == "fit":
             trainer.fit_loop.epoch_loop = _Rounds(trainer, self.steps)
 
@@ -77,18 +75,18 @@ class StepsPerExecution(Callback):
 class _Rounds(_TrainingEpochLoop):
     """Lightning's loop over the batches of an epoch, with plain steps before each of its own."""
 
-    # Lightning has no public place for this: a training_step of many steps would make its counts of batches and steps,
-    # on which logging, validation, checkpoints and continuation rest, counts of something else.
+    # Lightning has no public API for this. With many steps in a training_step, its counts of batches and steps would be
+    # wrong, and with them logging, validation, checkpoints and continuation.
 
     def __init__(self, trainer: Trainer, steps_per_round: int) -> None:
         super().__init__(trainer)
-        self.__dict__.update(trainer.fit_loop.epoch_loop.__dict__)  # it has been told of the data already
+        self.__dict__.update(trainer.fit_loop.epoch_loop.__dict__)  # it has the data already
         self._steps_per_round = self._most = steps_per_round
 
     def on_run_start(self, data_fetcher: _DataFetcher) -> None:
         """Begin an epoch."""
         super().on_run_start(data_fetcher)
-        # Without a length, that a batch is an epoch's last one is found too late.
+        # Without a length, the last batch of an epoch is recognized too late.
         can_be_plain = data_fetcher.length is not None and _can_be_plain(self.trainer)
         self._most = self._steps_per_round if can_be_plain else 1
 
@@ -102,7 +100,7 @@ class _Rounds(_TrainingEpochLoop):
         trainer, batches, steps = self.trainer, self.batch_progress.current.ready, self.global_step
         validated = self.batch_progress.total.ready if trainer.check_val_every_n_epoch is None else batches
         counts = [
-            (batches, self._most),  # counted again in each epoch: so the bar of the command line moves evenly
+            (batches, self._most),  # restarts in each epoch, so the progress bar moves evenly
             (batches, trainer.num_training_batches),
             (validated, trainer.val_check_batch),
             (self._batches_that_stepped, trainer.log_every_n_steps),
@@ -126,7 +124,7 @@ class _Rounds(_TrainingEpochLoop):
         def compute_gradients(batch: Batch) -> Tensor:
             loss: Tensor = module.training_step(batch, self.batch_idx + 1)
             for parameter in parameters:
-                parameter.grad = None  # optimizer.zero_grad() does no more, in ten times the time
+                parameter.grad = None  # as optimizer.zero_grad() does, in a tenth of the time
             loss.backward()
             return loss
 
@@ -137,7 +135,7 @@ class _Rounds(_TrainingEpochLoop):
                 for scheduler in schedulers:
                     scheduler.step()
                 self.batch_progress.increment_by(1)
-        finally:  # a callback that saves a checkpoint after an exception finds the right counts
+        finally:  # a callback may save a checkpoint after an exception, with the right counts
             made = self.batch_progress.current.ready - batches
             progress = self.automatic_optimization.optim_progress.optimizer
             progress.zero_grad.increment_by(made)
@@ -147,8 +145,8 @@ class _Rounds(_TrainingEpochLoop):
 
 
 def _can_be_plain(trainer: Trainer) -> bool:
-    """Return whether a step is that of a plain loop, and nothing is called for each."""
-    # These have nothing to do except where a round ends.
+    """Return whether a step is that of a plain loop, and nothing is called for each step."""
+    # These have nothing to do except at the end of a round.
     known = (
         Callback,
         EpochBar,
@@ -177,5 +175,5 @@ def _can_be_plain(trainer: Trainer) -> bool:
 
 
 def _method(instance: object, name: str) -> object:
-    # That of its class; none if the instance has a function of its own in its place, as LambdaCallback has.
+    # The method of its class; None if a function of the instance replaces it, as in LambdaCallback.
     return getattr(getattr(instance, name, None), "__func__", None)

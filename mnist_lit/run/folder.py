@@ -1,4 +1,4 @@
-"""The folder of a run, and what is written into it beside the checkpoints."""
+"""The folder of a run, and the files in it other than checkpoints."""
 
 import errno
 import os
@@ -17,32 +17,32 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from mnist_lit.errors import UserError
 from mnist_lit.files import UNFINISHED
 
-_NO_LOCKS = errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP  # of a file system without a lock service
+_NO_LOCKS = errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP  # a file system without a lock service
 
 
 def is_first_process() -> bool:
-    """Return whether this is the process of a run that writes and prints."""
+    """Return whether this is the first process of a run, which writes and prints."""
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def run_dir_of(checkpoint: Path) -> Path | None:
-    """Return the folder of a run's checkpoint, in ``lightning_logs``; None for a file elsewhere."""
+    """Return the run's folder in ``lightning_logs`` that has this checkpoint; None for a file elsewhere."""
     folder, run_dir = checkpoint.resolve().parent, checkpoint.resolve().parent.parent
     return run_dir if folder.name == "checkpoints" and run_dir.parent.name == "lightning_logs" else None
 
 
 class RunFolder:
-    """The folder ``lightning_logs/version_N`` of a run, whichever logger it has, also when many runs start at once.
+    """The folder ``lightning_logs/version_N`` of a run, with any logger; runs that start at once get different folders.
 
-    It is locked until the run ends, however it ends.
+    It is locked until the run ends, in whatever way.
 
     Args:
-        root: Where ``lightning_logs`` is; by default where the run is that is continued, else the current folder.
+        root: The folder that has ``lightning_logs``; by default that of a continued run, else the current folder.
 
     Attributes:
-        path: The folder; none before it is opened.
-        is_new: Whether this run has made it.
-        has_stepped: Whether the training of this fit has made a step.
+        path: The folder; None before it is opened.
+        is_new: Whether this run made it.
+        has_stepped: Whether the current fit has made a step.
     """
 
     def __init__(self, root: Path | None = None) -> None:
@@ -50,20 +50,20 @@ class RunFolder:
         self.path: Path | None = None
         self.is_new = self.has_stepped = False
         self._lock: FileLock | None = None
-        self._previous: Path | None = None  # before a fit that has made no step yet
+        self._previous: Path | None = None  # the folder before a fit, until its first step
         self._is_made_by_fit = False
 
     def begin_fit(self) -> None:
-        """Note the folder, for a fit that fails before its first step."""
+        """Note the folder, to return to it if the fit fails before its first step."""
         self._previous, self._is_made_by_fit, self.has_stepped = self.path, False, False
 
     def begin_run(self) -> None:
-        """Let the next fit be a run of its own, in a new folder."""
+        """Let the next fit be a new run, in a new folder."""
         self.release()
         self.path = None
 
     def choose(self, checkpoint: Path) -> None:
-        """Continue in the folder of a checkpoint, or in a new one if it lies elsewhere than the runs of ``root``."""
+        """Continue in the folder of a checkpoint, or in a new one if the checkpoint is not in a run of ``root``."""
         run_dir = run_dir_of(checkpoint)
         if run_dir and self.root and run_dir.parent.parent != self.root.resolve():
             run_dir = None
@@ -71,16 +71,16 @@ class RunFolder:
         self.path, self.is_new = run_dir, False
 
     def adopt(self, trainer: Trainer, is_continued: bool) -> None:
-        """Take the folder in which a logger of the user's writes, if it is one of a run of ``root``.
+        """Take the folder that a user's logger writes into, if it is one for a run.
 
         Raises:
-            UserError: If there are checkpoints in it: they are of another run.
+            UserError: If it has checkpoints of another run.
         """
         if not isinstance(trainer.logger, CSVLogger | TensorBoardLogger):
             return
         run_dir = Path(trainer.logger.log_dir).resolve()
         is_ours = run_dir.parent == Path(trainer.default_root_dir).resolve() / "lightning_logs"
-        if not is_ours or not re.fullmatch(r"version_\d+", run_dir.name):  # the commands would not find it
+        if not is_ours or not re.fullmatch(r"version_\d+", run_dir.name):  # the commands would not find its checkpoints
             return
         if any(run_dir.glob("checkpoints/*.ckpt")) and not is_continued:
             raise UserError(
@@ -90,9 +90,9 @@ class RunFolder:
         self.path = run_dir
 
     def open(self) -> Path:
-        """Return the folder, made where needed."""
+        """Return the folder; make it first if there is none."""
         if not is_first_process():
-            return self.path or Path()  # the first process tells the others where it is
+            return self.path or Path()  # the first process sends its path to the others
         logs = Path(self.root or "").absolute() / "lightning_logs"
         while self.path is None:
             logs.mkdir(parents=True, exist_ok=True)
@@ -110,7 +110,7 @@ class RunFolder:
         """Open the folder for a training, lock it, and return it.
 
         Raises:
-            UserError: If another training writes into it.
+            UserError: If another training is writing into it.
         """
         self._is_made_by_fit |= self.path is None and is_first_process()
         run_dir = self.open()
@@ -126,7 +126,7 @@ class RunFolder:
             if error.errno not in _NO_LOCKS:
                 raise
             rank_zero_warn(f"{run_dir} is not locked, since its file system has no locks: start no second run in it")
-        for path in (run_dir / "checkpoints").glob(UNFINISHED):  # of a process of this run that was killed
+        for path in (run_dir / "checkpoints").glob(UNFINISHED):  # a killed process of this run left it
             path.unlink()
         return run_dir
 
@@ -137,23 +137,22 @@ class RunFolder:
             self._lock = None
 
     def end_fit(self) -> None:
-        """Unlock the folder; after a fit without a step go back to the one before, and remove one that the fit made."""
+        """Unlock the folder; if the fit made no step, return to the folder before it and remove its own."""
         self.release()
         if not self.has_stepped:
             if self.path and self._is_made_by_fit:
                 shutil.rmtree(self.path, ignore_errors=True)
             self.path = self._previous
-        self._is_made_by_fit = False  # or a second call would remove the folder before
+        self._is_made_by_fit = False  # so that a second call does not remove the previous folder
 
 
 class RunLogger(TensorBoardLogger):
     """TensorBoardLogger that writes into a ``RunFolder``.
 
-    Lightning's takes the first number that is free when it looks, and makes the folder later, when another run may have
-    taken it.
+    Lightning's logger chooses a free number and makes the folder later, when another run may have taken it.
 
     Args:
-        folder: Of the run.
+        folder: The run's.
     """
 
     def __init__(self, folder: RunFolder) -> None:
@@ -178,14 +177,14 @@ class RunLogger(TensorBoardLogger):
 
     @property
     def is_new_run(self) -> bool:
-        """Whether the run is a new one, not one that is continued."""
+        """Whether the run is new, and not continued."""
         return self.folder.is_new
 
     def begin(self, step: int | None) -> None:
         """Lock the folder for a training.
 
         Args:
-            step: At which a run is continued; TensorBoard forgets the points from there on.
+            step: Where a run continues; TensorBoard drops the points from there on.
         """
         run_dir = self.folder.lock()
         if step is not None or self._writes_into != run_dir:
@@ -194,13 +193,13 @@ class RunLogger(TensorBoardLogger):
 
     @rank_zero_only
     def save(self) -> None:
-        """Write what was logged; before the first point nothing, or TensorBoard would forget points of the run."""
+        """Write the logged points, if there are any: else TensorBoard would drop points of a continued run."""
         if self._experiment is not None and self.folder.path:
             super().save()
 
     @rank_zero_only
     def rewrite_hparams(self, hparams: dict[str, Any]) -> None:
-        """Write ``hparams.yaml`` again: a callback may have changed the hyperparameters."""
+        """Write ``hparams.yaml`` again, since a callback may have changed the hyperparameters."""
         save_hparams_to_yaml(Path(self.log_dir, self.NAME_HPARAMS_FILE), hparams)
 
     def finalize(self, status: str) -> None:
@@ -211,10 +210,10 @@ class RunLogger(TensorBoardLogger):
 
 
 class SaveConfigAtFirstStep(SaveConfigCallback):
-    """Saves ``config.yaml``, and ``hparams.yaml`` again, at the first step: a run that is refused changes nothing.
+    """Saves ``config.yaml``, and ``hparams.yaml`` again, at the first step: a refused run changes nothing.
 
     Attributes:
-        folder: Of the run.
+        folder: The run's.
     """
 
     folder: RunFolder
@@ -223,7 +222,7 @@ class SaveConfigAtFirstStep(SaveConfigCallback):
         """Do nothing yet."""
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Save, the first time."""
+        """Save both files, the first time."""
         if self.already_saved or not trainer.is_global_zero:
             return
         self.already_saved = True

@@ -15,7 +15,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
-_REQUEUED = ".requeued"  # in the folder of a run whose job is started again: the job and its command
+_REQUEUED = ".requeued"  # file in the folder of a run that SLURM starts again: the job and its command
 
 
 class TrainingInterruptedError(Exception):
@@ -23,7 +23,7 @@ class TrainingInterruptedError(Exception):
 
     Args:
         signum: The signal's number.
-        path: The checkpoint that was saved; empty if there is none.
+        path: The checkpoint that was saved; empty if none was.
     """
 
     def __init__(self, signum: int, path: str) -> None:
@@ -41,47 +41,47 @@ def continue_command(checkpoint: Path) -> str:
 
 
 class Interruption:
-    """Notes SIGINT (Ctrl-C), SIGTERM and SLURM's signal before a requeue, for a training that stops between two steps.
+    """Notes SIGINT (Ctrl-C), SIGTERM and SLURM's signal before a requeue, so that a training stops between two steps.
 
     Lightning's own handlers stop within a step and save nothing, or save within a round of steps. A second signal ends
     the process at once.
+
+    Attributes:
+        signum: The signal to stop for, as of the last batch; 0 if there was none.
     """
 
     def __init__(self) -> None:
-        self._noted = self._agreed = self._requeue_signal = 0
+        self.signum = self._noted = self._requeue_signal = 0
 
     def watch(self, trainer: Trainer, is_requeued: bool) -> None:
-        """Take over the signals, SLURM's if its job can go on; at the training's end Lightning gives them back."""
-        self._noted = self._agreed = 0
+        """Handle the signals, SLURM's only if the job can be requeued; Lightning restores the handlers afterwards."""
+        self.signum = self._noted = self._requeue_signal = 0
         environment = trainer._accelerator_connector.cluster_environment
-        self._requeue_signal = 0
-        is_requeued &= isinstance(environment, SLURMEnvironment) and environment.auto_requeue
-        if is_requeued and isinstance(environment, SLURMEnvironment) and environment.requeue_signal:
-            self._requeue_signal = int(environment.requeue_signal)
+        if is_requeued and isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
+            self._requeue_signal = int(environment.requeue_signal or 0)
         if threading.current_thread() is threading.main_thread():
             for signum in {signal.SIGINT, signal.SIGTERM, self._requeue_signal or signal.SIGINT}:
                 signal.signal(signum, self._note)
 
     def _note(self, signum: int, _: FrameType | None) -> None:
         if self._noted and self._noted == self._requeue_signal:
-            return  # SLURM sends SIGTERM, too, and kills a process that does not end
+            return  # SLURM also sends SIGTERM, and later kills a process that has not ended
         if self._noted:
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)
         self._noted = signum
 
-    def signum(self, trainer: Trainer, batch_idx: int) -> int:
-        """Return the signal to stop for after this batch, 0 for none; all processes stop after the same one."""
+    def agree(self, trainer: Trainer, batch_idx: int) -> None:
+        """Set ``signum``, after the same batch in all processes."""
         if trainer.world_size == 1:
-            return self._noted
-        if batch_idx % 10 == 0:
+            self.signum = self._noted
+        elif batch_idx % 10 == 0:
             noted = torch.tensor(self._noted, device=trainer.strategy.root_device)
-            self._agreed = int(trainer.strategy.reduce(noted, reduce_op="max"))
-        return self._agreed
+            self.signum = int(trainer.strategy.reduce(noted, reduce_op="max"))
 
-    def requeue(self, trainer: Trainer, run_dir: Path, signum: int) -> None:
-        """After SLURM's signal, ask it to start the job again, and note that in the run's folder."""
-        if signum == self._requeue_signal and trainer.is_global_zero:
+    def requeue(self, trainer: Trainer, run_dir: Path) -> None:
+        """Ask SLURM to start the job again if it sent the signal, and note that in the run's folder."""
+        if self.signum == self._requeue_signal and trainer.is_global_zero:
             (run_dir / _REQUEUED).write_text(json.dumps({"job": _job(), "hparams": _hparams(trainer)}))
             try:
                 subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=True)
@@ -91,11 +91,11 @@ class Interruption:
 
 
 def find_requeued(root: Path, trainer: Trainer | None = None) -> Path | None:
-    """Return the last checkpoint of the run that SLURM starts again with this job and command; None if there is none.
+    """Return the last checkpoint of the run that this job of SLURM, requeued, continues; None if there is none.
 
     Args:
-        root: Where ``lightning_logs`` is.
-        trainer: With a model and data, whose hyperparameters must be those of the run: a program may train several.
+        root: The folder that has ``lightning_logs``.
+        trainer: If given, the hyperparameters of its model and data must match the run's: a program may train several.
     """
     if "SLURM_JOB_ID" in os.environ:
         for note in (root / "lightning_logs").glob(f"version_*/{_REQUEUED}"):
@@ -106,7 +106,7 @@ def find_requeued(root: Path, trainer: Trainer | None = None) -> Path | None:
 
 
 def forget_requeued(run_dir: Path) -> None:
-    """Remove the note of a run that is being continued."""
+    """Remove the note from the folder of a run that continues."""
     (run_dir / _REQUEUED).unlink(missing_ok=True)
 
 

@@ -9,7 +9,7 @@ from mnist_lit.run.interruption import TrainingInterruptedError
 
 
 class EpochBar(TQDMProgressBar):
-    """The bar of an epoch within 80 columns, the validation accuracy first."""
+    """The progress bar of an epoch in 80 columns, with the validation accuracy first."""
 
     BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
 
@@ -17,12 +17,12 @@ class EpochBar(TQDMProgressBar):
         super().__init__(refresh_rate=50, leave=True)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Close the bar, which else is drawn once more, behind the message."""
+        """Close the bar: else it would be drawn once more, after the message."""
         if isinstance(exception, TrainingInterruptedError):
             self.train_progress_bar.close()
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """Return the metrics in the order in which they are shown."""
+        """Return the metrics in the order of the bar."""
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
         first = {name: metrics[name] for name in ("val_acc", "train_loss") if name in metrics}
@@ -43,7 +43,7 @@ class EpochLines(ProgressBar):
         self._enabled = True
 
     def disable(self) -> None:
-        """Print nothing: on the other processes, and while Lightning searches a learning rate or a batch size."""
+        """Print nothing: in the other processes, and while Lightning searches for a learning rate or a batch size."""
         self._enabled = False
 
     def enable(self) -> None:
@@ -51,18 +51,18 @@ class EpochLines(ProgressBar):
         self._enabled = True
 
     # The module logs train_loss after this callback's hook at the end of an epoch. So each line is printed when the
-    # next epoch or the end comes.
+    # next epoch starts or the training ends.
 
     def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
-        """Print the line of the epoch before."""
+        """Print the line of the previous epoch."""
         self._print_line(trainer)
 
     def on_train_end(self, trainer: Trainer, *_: Any) -> None:
-        """Print the last epoch's line."""
+        """Print the line of the last epoch."""
         self._print_line(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Note that there is a line to print, and of how many batches."""
+        """Note the number of batches, for a line to print."""
         self._batches = trainer.fit_loop.epoch_loop.batch_progress.current.completed
 
     def on_validation_end(self, trainer: Trainer, *_: Any) -> None:

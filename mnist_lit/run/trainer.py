@@ -1,4 +1,4 @@
-"""``make_trainer``: a Trainer with all that makes a training of this package safe and fast."""
+"""``make_trainer``: a Trainer with everything that makes a training of this package safe and fast."""
 
 import logging
 import os
@@ -24,14 +24,14 @@ from mnist_lit.run.progress import EpochBar, EpochLines
 def make_trainer(**options: Any) -> Trainer:
     """Return a Trainer with the callbacks, the logger and the folder of the command line.
 
-    It has the folder of a run and its lock, whole checkpoint files, exact continuation, many steps in one round of
-    Lightning's loop, and a line for each epoch where there is no terminal. ``ckpt_path`` of its methods also takes
-    ``"best"`` and ``"last"``: its own run's, else the newest run's. Torch computes with one thread, unless
-    ``OMP_NUM_THREADS`` says otherwise: a step is too small to share.
+    It has a run's folder with a lock, whole checkpoint files, exact continuation, many steps in one round of
+    Lightning's loop, and, without a terminal, a line for each epoch. ``ckpt_path`` of its methods also takes ``"best"``
+    and ``"last"``: checkpoints of its own run, else of the newest one. Torch computes with one thread, unless
+    ``OMP_NUM_THREADS`` is set: a step is too small to share.
 
     Args:
-        options: The Trainer's. By default ``max_epochs`` is 10 and ``devices`` 1; ``logger`` (TensorBoard's), the
-            callbacks and the progress bar are added where they do not contain others; with ``barebones`` none are.
+        options: The Trainer's. By default ``max_epochs`` is 10 and ``devices`` 1. TensorBoard's logger, the callbacks
+            and the progress bar are added unless the options have their own; with ``barebones`` nothing is added.
 
     Raises:
         UserError: If SLURM's variables and ``devices`` contradict each other.
@@ -45,8 +45,8 @@ def make_trainer(**options: Any) -> Trainer:
     make_quiet()
     _check_slurm(options)
     if "OMP_NUM_THREADS" not in os.environ:
-        # On an idle machine a second thread gains nothing, and on a busy one the two wait for each other so long that
-        # an epoch of one second can take ten.
+        # On an idle machine a second thread gains nothing. On a busy one the two wait for each other, and an epoch of
+        # one second can take ten.
         torch.set_num_threads(1)
     if options.get("barebones"):
         return Trainer(**options)
@@ -60,7 +60,7 @@ def make_trainer(**options: Any) -> Trainer:
         if isinstance(callback, RunCheckpoint | SaveConfigAtFirstStep):
             callback.folder = folder
     if options.get("enable_model_summary") is None:
-        options["enable_model_summary"] = sys.stdout.isatty()
+        options["enable_model_summary"] = False  # nearly all of its rows are metrics, without parameters
     trainer = Trainer(**options)
     RunConnector.of(trainer, folder, is_early=True)
     return trainer
@@ -75,7 +75,7 @@ def _own_callbacks(options: dict[str, Any], users: list[Any]) -> list[Callback]:
         callbacks.append(RunCheckpoint())
     has_bar = any(isinstance(callback, ProgressBar) for callback in users)
     if options.get("enable_progress_bar") is not False and not has_bar:
-        # The default bar, rich's, reads every metric whenever a step ends.
+        # Lightning's default bar, rich's, reads every metric after each step.
         is_terminal = sys.stdout.isatty()
         callbacks.append(EpochBar() if is_terminal else EpochLines())
     return callbacks
@@ -90,22 +90,22 @@ def _check_slurm(options: dict[str, Any]) -> None:
         and processes != "1"
     ):
         raise UserError(
-            f"SLURM_NTASKS is {processes}, and this run has one process: start it with 'srun --ntasks 1', unset "
+            f"SLURM_NTASKS is {processes}, but this run has one process: start it with 'srun --ntasks 1', unset "
             "SLURM_NTASKS, or give --trainer.devices"
         )
 
 
 def make_quiet() -> None:
-    """Leave out Lightning's messages about devices, seeds and tips, and a deprecation that no user can avoid."""
+    """Hide Lightning's messages about devices, seeds and tips, and a deprecation that users cannot avoid."""
     for name in "lightning.pytorch", "lightning.fabric":
         for handler in logging.getLogger(name).handlers:
             handler.addFilter(_was_asked_for)
-    # Lightning 2.6.6 uses in every run what torch 2.14 calls deprecated, and no setting avoids it.
+    # Every run of Lightning 2.6.6 uses a function that torch 2.14 has deprecated; no setting avoids it.
     warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
 
 
 def _was_asked_for(record: logging.LogRecord) -> bool:
-    # Below warnings Lightning announces devices, seeds, its makers' other packages and why it stopped. The user has
+    # Below warnings, Lightning reports devices, seeds, its makers' other packages and why it stopped. The user has
     # asked for the messages of a callback, a profiler or a tuner.
     asked_for = Path(record.pathname).parent.name in ("callbacks", "profilers", "tuner")
     return record.levelno >= logging.WARNING or asked_for

@@ -1,1 +1,1 @@
-"""What one does with a trained network."""
+"""Uses of a trained network: figures, TensorBoard's pictures, report, demo page, exports."""

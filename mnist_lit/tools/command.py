@@ -1,6 +1,7 @@
 """The functions of ``tools/`` as commands, with a checkpoint's model and data."""
 
 import sys
+from argparse import ArgumentError
 from collections.abc import Callable
 from importlib import import_module
 from inspect import signature
@@ -10,7 +11,7 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from mnist_lit.datamodule import MNISTDataModule
-from mnist_lit.errors import UserError
+from mnist_lit.errors import UserError, explain
 from mnist_lit.files import Checkpoint, damaged, find_checkpoint, read_checkpoint, require_local
 from mnist_lit.module import MNISTClassifier
 
@@ -21,7 +22,7 @@ OF_NETWORK = (
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested options by their whole names, such as ``data.augment.rotation``."""
+    """Return nested options by their full names, such as ``data.augment.rotation``."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
@@ -29,7 +30,7 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def make_model(checkpoint: Checkpoint) -> MNISTClassifier:
-    """Return the model of a checkpoint, in evaluation mode; a UserError if it is damaged."""
+    """Return a checkpoint's model in evaluation mode, or raise a UserError if the checkpoint is damaged."""
     try:
         model = MNISTClassifier(**checkpoint.hparams).eval()
         model.load_state_dict(checkpoint.weights)
@@ -39,7 +40,7 @@ def make_model(checkpoint: Checkpoint) -> MNISTClassifier:
 
 
 def make_datamodule(checkpoint: Checkpoint, data_dir: Path = Path("data")) -> MNISTDataModule:
-    """Return the datamodule of a checkpoint; a UserError if it is damaged."""
+    """Return a checkpoint's datamodule, or raise a UserError if the checkpoint is damaged."""
     try:
         return MNISTDataModule(data_dir, **checkpoint.data_hparams)
     except (TypeError, ValueError) as error:
@@ -50,20 +51,24 @@ def run_tool(command: str, description: str) -> None:
     """Run a function of ``tools/`` with the options in ``sys.argv``.
 
     Args:
-        command: The function's name, and its file's. Its parameters become options, except for these, which it is given
-            if it has them: ``model`` (MNISTClassifier with the checkpoint's weights), ``datamodule`` (MNISTDataModule
-            with the checkpoint's hyperparameters), ``checkpoint`` (its path) and ``epoch`` (its epoch, from 1).
-        description: What it does, in one sentence.
+        command: Name of the function and of its file. Its parameters become options, except these, which are passed to
+            it if it has them: ``model`` (MNISTClassifier with the checkpoint's weights), ``datamodule``
+            (MNISTDataModule with the checkpoint's hyperparameters), ``checkpoint`` (its path) and ``epoch`` (its epoch,
+            from 1).
+        description: What the command does, in one sentence.
     """
-    # Imported here: most of what a tool needs comes with an extra, and takes its time.
+    # Imported here: a tool's imports take time, and most of their packages come with an extra.
     tool: Callable[..., None] = getattr(import_module(f"mnist_lit.tools.{command}"), command)
     parser = ArgumentParser(prog=f"python -m mnist_lit {command}", description=description, exit_on_error=False)
     parser.add_argument("--ckpt_path", default="best", help=OF_NETWORK)
     parser.add_argument("--data.data_dir", default="data", help="Folder of the data, if they are needed.")
-    parser.add_argument("--trainer.default_root_dir", default=".", help="Where lightning_logs is.")
+    parser.add_argument("--trainer.default_root_dir", default=".", help="Folder that contains lightning_logs.")
     given: set[str | int] = {"model", "datamodule", "checkpoint", "epoch"}
     parser.add_function_arguments(tool, as_group=False, skip=given)
-    options = parser.parse_args(sys.argv[2:])
+    try:
+        options = parser.parse_args(sys.argv[2:])
+    except ArgumentError as error:
+        raise ArgumentError(None, explain(str(error), command, parser._option_string_actions)) from error
     data_dir = require_local(Path(options.data.data_dir), "--data.data_dir")
     checkpoint = read_checkpoint(find_checkpoint(options.ckpt_path, Path(options.trainer.default_root_dir)))
     names = signature(tool).parameters
@@ -75,6 +80,6 @@ def run_tool(command: str, description: str) -> None:
         "model": make_model(checkpoint),
         "datamodule": make_datamodule(checkpoint, data_dir),
         "checkpoint": checkpoint.path,
-        "epoch": checkpoint.content["epoch"] + 1 if "epoch" in checkpoint.content else None,  # the package's has none
+        "epoch": checkpoint.content["epoch"] + 1 if "epoch" in checkpoint.content else None,  # pretrained has none
     }
     tool(**{name: values[name] for name in names})

@@ -1,4 +1,4 @@
-"""A page to draw digits on, and to see what the network makes of them."""
+"""A page on which users draw digits and see how the network reads them."""
 
 import os
 import time
@@ -19,29 +19,29 @@ if TYPE_CHECKING:
     import gradio as gr
 
 _CANVAS = 280, 280  # pixels
-_PEN = 12  # pixels, its radius: a digit that fills the canvas has strokes about as wide as MNIST's
-_PICTURE = 224, 224  # pixels, 8 for each of the network's along each side
+_PEN = 12  # radius in pixels: a digit that fills the canvas has strokes about as wide as MNIST's
+_PICTURE = 224, 224  # pixels: 8 times the network's 28
 
-_TITLE = "### What speaks for {}\nRed pixels speak for it, blue ones against it: pixel times gradient of its logit."
+_TITLE = "### Evidence for {}\nRed pixels support it, blue pixels oppose it: pixel times gradient of its logit."
 
-# At the start and after each clearing Gradio's pad waits for a click on its brush.
+# At the start and after the canvas is cleared, Gradio's pad waits for a click on its brush.
 _JS = """() => new MutationObserver(() => {
     if (document.querySelector("#pad .empty")) document.querySelector("#pad [aria-label=Brush]")?.click()
 }).observe(document.body, {childList: true, subtree: true})"""
 
 _CSS = """
 img { image-rendering: pixelated }
-/* There is one pen, and the whole canvas is in view: no tools for either. */
+/* There is only one pen, and the whole canvas is in view: hide the tools for both. */
 #pad :is(.toolbar-wrap, .zoom-number, .separator, [title^=Zoom], [title=Pan]) { display: none }
 """
 
 
 def input_x_gradient(model: MNISTClassifier, image: Tensor) -> Tensor:
-    """Return how much each pixel speaks for the network's guess: the pixel times the gradient of the guess's logit.
+    """Return how much each pixel supports the network's guess: the pixel times the gradient of the guess's logit.
 
-    Gradient * input, of Shrikumar, Greenside, Shcherbina and Kundaje, "Not just a black box: learning important
-    features through propagating activation differences" (2016). Of a network without activations (``identity``) it is
-    exactly weight * pixel of the one linear map that its layers make: with the bias, the contributions add up to the
+    This is gradient * input (Shrikumar, Greenside, Shcherbina and Kundaje, "Not just a black box: learning important
+    features through propagating activation differences", 2016). For a network without activations (``identity``) it is
+    exactly weight * pixel of the single linear map that the layers form: with the bias, the contributions add up to the
     logit.
 
     Args:
@@ -49,7 +49,7 @@ def input_x_gradient(model: MNISTClassifier, image: Tensor) -> Tensor:
         image: Float ``(1, 28, 28)`` with pixels in [0, 1].
 
     Returns:
-        Float ``(1, 28, 28)``: positive where a pixel speaks for the guess, negative where it speaks against it.
+        Float ``(1, 28, 28)``: positive where a pixel supports the guess, negative where it opposes the guess.
 
     Example:
         >>> model = MNISTClassifier(activation="identity")
@@ -62,7 +62,7 @@ def input_x_gradient(model: MNISTClassifier, image: Tensor) -> Tensor:
 
 
 def build_demo(model: MNISTClassifier) -> "gr.Blocks":
-    """Return the page, on which ``model`` guesses, on the CPU.
+    """Return the page, whose guesses ``model`` makes on the CPU.
 
     Raises:
         UserError: If Gradio is not installed.
@@ -86,7 +86,7 @@ def build_demo(model: MNISTClassifier) -> "gr.Blocks":
             return " ".join(numbers(answers)), draw_answers(picture, answers), no_guess[2], None
         (answer,) = answers
         colours = signed_colours(input_x_gradient(model, answer.detection.image)[0])
-        digit = f"{int(answer.probabilities.argmax())}{', which may be no digit' if answer.refused else ''}"
+        digit = f"{int(answer.probabilities.argmax())}{', which may not be a digit' if answer.refused else ''}"
         return (
             {str(label): probability for label, probability in enumerate(answer.probabilities.tolist())},
             to_pil_image(answer.detection.image).resize(_PICTURE, Image.Resampling.NEAREST),
@@ -106,7 +106,7 @@ def build_demo(model: MNISTClassifier) -> "gr.Blocks":
                 image_mode="L",
                 height=400,
                 min_width=400,
-                scale=0,  # a fixed width, or Gradio fits the canvas to one that it has while the page is laid out
+                scale=0,  # a fixed width: else Gradio fits the canvas to a width from before the layout ends
                 canvas_size=_CANVAS,
                 fixed_canvas=True,
                 brush=gr.Brush(_PEN, colors=["#000000"]),
@@ -126,7 +126,7 @@ def build_demo(model: MNISTClassifier) -> "gr.Blocks":
 
 
 def launch(model: MNISTClassifier, port: int) -> "gr.Blocks":
-    """Start to serve the page only on 127.0.0.1, without a request to any other host, and return it.
+    """Start serving the page on 127.0.0.1 only, without requests to other hosts, and return it.
 
     Raises:
         UserError: If Gradio is not installed, or the port cannot be used.
@@ -134,7 +134,7 @@ def launch(model: MNISTClassifier, port: int) -> "gr.Blocks":
     if not 1 <= port <= 65535:
         raise UserError(f"port must be from 1 to 65535, got {port}")
     page = build_demo(model)
-    # Gradio asks the page for a sign of life, through a proxy if there is one.
+    # Gradio checks that the page responds, which must not go through a proxy.
     os.environ["no_proxy"] = ",".join(filter(None, (os.environ.get("no_proxy"), "127.0.0.1")))
     try:
         page.launch(
@@ -148,8 +148,8 @@ def launch(model: MNISTClassifier, port: int) -> "gr.Blocks":
             css=_CSS,
             js=_JS,
         )
-    except OSError as error:  # Gradio's own names its options, not ours
-        raise UserError(f"port {port} is in use or not for you to use: choose another with --port") from error
+    except OSError as error:  # Gradio's message names its options, not ours
+        raise UserError(f"port {port} is in use or needs more rights: choose another with --port") from error
     return page
 
 

@@ -1,4 +1,4 @@
-"""What a network answers for the test images."""
+"""A network's answers for the test images."""
 
 import copy
 from typing import NamedTuple
@@ -28,12 +28,12 @@ class Evaluation(NamedTuple):
 
     @property
     def accuracy(self) -> float:
-        """The part that is read right, in [0, 1]."""
+        """Share of the images that are read right, in [0, 1]."""
         return 1 - float(self.is_wrong.double().mean())
 
 
 def evaluate(network: nn.Module, datamodule: MNISTDataModule) -> Evaluation:
-    """Return what ``network``, which stays as it is, answers for the test images of ``datamodule``."""
+    """Return the answers of ``network``, which is not changed, for the test images of ``datamodule``."""
     datamodule.prepare_data()
     datamodule.setup("test")
     images, labels = map(torch.cat, zip(*datamodule.test_dataloader(), strict=True))

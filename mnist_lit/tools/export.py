@@ -1,4 +1,4 @@
-"""The network as a file that is used without this package: ONNX, or torch.export's pt2."""
+"""Exports of the network, which are used without this package: ONNX, or torch.export's pt2."""
 
 import io
 import json
@@ -22,7 +22,7 @@ from mnist_lit.tools.evaluation import evaluate
 
 Format = Literal["onnx", "pt2"]
 
-_OPSET, _IR_VERSION = 18, 8  # of ONNX 1.13 (2022), the oldest ones that torch writes: read since onnxruntime 1.14
+_OPSET, _IR_VERSION = 18, 8  # of ONNX 1.13 (2022), the oldest that torch writes; onnxruntime 1.14 and later read them
 
 
 def export(
@@ -31,25 +31,26 @@ def export(
     format: Format,
     output: Path,
 ) -> None:
-    """Write the network of ``model`` for use without this package, and print what was written.
+    """Write the network of ``model`` for use without this package, and print a summary.
 
-    The file takes ``images``, float32 ``(N, 1, 28, 28)`` with pixels in [0, 1], for any N, and gives ``logits``,
-    float32 ``(N, 10)``. With it go the versions of ``mnist_lit`` and ``torch``, the hyperparameters as ``recipe``,
-    ``test_accuracy``, ``input`` and ``output``: in ONNX as ``metadata_props``, whose values are text or JSON; in pt2 as
-    the extra file ``metadata.json``, for which ``torch.export.load`` is given ``extra_files={"metadata.json": ""}``.
+    The network in the file takes ``images``, float32 ``(N, 1, 28, 28)`` with pixels in [0, 1], for any N, and returns
+    ``logits``, float32 ``(N, 10)``. The file's metadata are the versions of ``mnist_lit`` and ``torch``, the
+    hyperparameters as ``recipe``, ``test_accuracy``, ``input`` and ``output``. ONNX has them as ``metadata_props``,
+    whose values are text or JSON; pt2 as the file ``metadata.json``, which ``torch.export.load`` reads into
+    ``extra_files={"metadata.json": ""}``.
 
     Args:
-        model: The model, which stays as it is.
-        datamodule: Gives the test images.
+        model: The model, which is not changed.
+        datamodule: Provides the test images.
         format: ``onnx``, for ONNX Runtime and many others, or ``pt2``, for PyTorch (torch.export).
-        output: File to write, whose name ends in the format's; an older one is replaced.
+        output: File to write, whose suffix is the format; an older file is replaced.
 
     Raises:
-        UserError: If a package of the extra ``export`` is missing, the file is not named so, or it gives other logits
-            than the network when it is read again; what was at ``output`` is as it was.
+        UserError: If a package of the extra ``export`` is missing, the suffix is another, or the written file gives
+            other logits than the network; an older file at ``output`` is kept.
         OSError: If the file cannot be written.
     """
-    if output.suffix != f".{format}":  # torch.export.load wants it of a pt2
+    if output.suffix != f".{format}":  # torch.export.load requires it for pt2
         raise UserError(f"--output {output}: the name of the file must end in .{format}")
     evaluation = evaluate(model.network, datamodule)
     metadata = {
@@ -64,9 +65,9 @@ def export(
     with replacing(output) as unfinished:
         unfinished.write_bytes(content)
         difference = float((_run(unfinished, format, evaluation.images) - evaluation.logits).abs().max())
-        # Relative: the pretrained network's logits reach 29, where rounding makes 1e-5. Not `>`, for NaN.
+        # Relative: the pretrained network's logits reach 29, where rounding errors are 1e-5. `not <=` refuses NaN, too.
         if not difference <= 1e-5 * max(1.0, float(evaluation.logits.abs().max())):
-            raise UserError(f"{output} was not written: its logits would be {difference:.1g} off the checkpoint's")
+            raise UserError(f"{output} was not written: its logits differ by {difference:.1g} from the checkpoint's")
     print(
         f"Wrote {output}: {len(content) / 1000:,.0f} KB, test accuracy {100 * evaluation.accuracy:.2f} %, "
         f"logits within {difference:.1g} of the checkpoint's"
@@ -89,18 +90,18 @@ def _serialize(network: torch.nn.Module, format: Format, metadata: dict[str, Any
         buffer = io.BytesIO()
         torch.export.save(program, buffer, extra_files={"metadata.json": json.dumps(metadata, indent=2)})
         return buffer.getvalue()
-    # torch 2.9 warns that some of torchvision's operators, none of which are used here, have no annotations.
+    # torch 2.9 warns that some of torchvision's operators have no annotations; the network does not use them.
     logging.getLogger("torch.onnx._internal.exporter._schemas").setLevel(logging.ERROR)
     onnx_program = torch.onnx.export(
         program,
         input_names=["images"],
         output_names=["logits"],
-        dynamic_shapes=({0: "batch"},),  # the program's own, by name
+        dynamic_shapes=({0: "batch"},),  # names the program's dynamic dimension
         opset_version=_OPSET,
         dynamo=True,
         verbose=False,
     )
-    assert onnx_program is not None  # which it is without dynamo
+    assert onnx_program is not None  # as it would be without dynamo
     text = {name: value if isinstance(value, str) else json.dumps(value) for name, value in metadata.items()}
     onnx_program.model.metadata_props.update(text)
     onnx_program.model.ir_version = _IR_VERSION
@@ -112,7 +113,7 @@ def _run(path: Path, format: Format, images: Tensor) -> Tensor:
     if format == "onnx":
         session = import_module("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
         return torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
-    with path.open("rb") as file, warnings.catch_warnings():  # of a path that does not end in .pt2 torch would warn
-        warnings.filterwarnings("ignore", "The given buffer is not writable")  # torch 2.9 warns of its own reading
+    with path.open("rb") as file, warnings.catch_warnings():  # torch would warn of a path without .pt2
+        warnings.filterwarnings("ignore", "The given buffer is not writable")  # a warning of torch 2.9 about itself
         logits: Tensor = torch.export.load(file).module()(images).detach()
     return logits

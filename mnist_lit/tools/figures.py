@@ -1,4 +1,4 @@
-"""Pictures of a network: how it learned and from what, what it looks for, what it mistakes, how sure it is."""
+"""Pictures of a network: curves, distortions, first-layer weights, confusion matrix, mistakes, reliability."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def signed_colours(values: Tensor) -> Tensor:
-    """Return values as colours: red above 0, blue below, white at 0; the largest one has the full colour.
+    """Return values as colours: red above 0, blue below, white at 0; the largest value has the full colour.
 
     Args:
-        values: Float ``(..., H, W)``; each image has its own largest value.
+        values: Float ``(..., H, W)``; each image is scaled by its own largest value.
 
     Returns:
         RGB, float ``(..., 3, H, W)`` in [0, 1].
@@ -33,16 +33,16 @@ def signed_colours(values: Tensor) -> Tensor:
 
 
 def last_hidden(network: MLP, images: Tensor) -> Tensor:
-    """Return what the last hidden layer gives for ``images``, float ``(N, units)``; without one, their pixels."""
+    """Return the last hidden layer's output for ``images``, float ``(N, units)``; their pixels if there is no layer."""
     hidden: Tensor = network.layers[:-1](images)
     return hidden
 
 
 def draw_first_layer(network: MLP) -> Tensor:
-    """Return the weights of each unit of the first layer as an image: red where it looks for ink, blue for none.
+    """Return each first-layer unit's weights as an image: red where ink excites the unit, blue where ink inhibits it.
 
     Returns:
-        RGB, float ``(3, H, W)`` in [0, 1]: 16 units a row.
+        RGB, float ``(3, H, W)`` in [0, 1]: 16 units per row.
     """
     weights = next(network.parameters()).detach().float().cpu().view(-1, 28, 28)
     picture: Tensor = make_grid(signed_colours(weights), nrow=16, padding=1, pad_value=0.5)
@@ -50,16 +50,16 @@ def draw_first_layer(network: MLP) -> Tensor:
 
 
 def draw_mistakes(images: Tensor, probabilities: Tensor, labels: Tensor, count: int = 32) -> Tensor:
-    """Return the mistakes in which the network was most confident, each with its label, the guess and its probability.
+    """Return the network's most confident mistakes, each with its label, the guess and the guess's probability.
 
     Args:
-        images: Float ``(N, 1, 28, 28)`` with pixels in [0, 1], only of mistakes.
+        images: The mistaken images, float ``(N, 1, 28, 28)`` with pixels in [0, 1].
         probabilities: Float ``(N, 10)``.
         labels: int64 ``(N,)``.
-        count: How many to draw at most.
+        count: Largest number of mistakes to draw.
 
     Returns:
-        RGB, uint8 ``(3, H, W)``: eight mistakes a row.
+        RGB, uint8 ``(3, H, W)``: eight mistakes per row.
     """
     confidence, guesses = probabilities.max(dim=1)
     order = confidence.argsort(descending=True)[:count].tolist()
@@ -77,11 +77,11 @@ def draw_mistakes(images: Tensor, probabilities: Tensor, labels: Tensor, count: 
 
 
 def draw_distortions(datamodule: MNISTDataModule, rows: int = 7) -> Tensor:
-    """Return a training digit of each kind, and below it as the network sees it in training, differently each time.
+    """Return a training digit of each kind, and below each digit several of its random distortions in training.
 
     Args:
         datamodule: Set up for ``fit``, with a distortion.
-        rows: Number of rows, the undistorted digits among them.
+        rows: Number of rows, including the undistorted digits.
 
     Returns:
         Float ``(3, H, W)`` in [0, 1], twice as large as the images.
@@ -95,7 +95,7 @@ def draw_distortions(datamodule: MNISTDataModule, rows: int = 7) -> Tensor:
 
 
 def draw_confusion_matrix(logits: Tensor, labels: Tensor) -> "Figure":
-    """Return torchmetrics' plot of how often each digit, a row, was read as which.
+    """Return torchmetrics' plot of how often each digit (row) was read as each digit (column).
 
     Args:
         logits: Float ``(N, 10)``.
@@ -105,7 +105,7 @@ def draw_confusion_matrix(logits: Tensor, labels: Tensor) -> "Figure":
 
     confusion = MulticlassConfusionMatrix(num_classes=10)
     confusion.update(logits.cpu(), labels.cpu())
-    # Not one of pyplot's figures, which stay in memory until they are closed. A layout would take 60 of 240 ms.
+    # Not a pyplot figure, which would stay in memory until it is closed. An automatic layout would take 60 of 240 ms.
     figure = Figure(figsize=(7, 7), dpi=80)
     figure.subplots_adjust(left=0.12, bottom=0.12, right=0.98, top=0.98)
     confusion.plot(ax=figure.add_subplot(), cmap="Blues")
@@ -113,7 +113,7 @@ def draw_confusion_matrix(logits: Tensor, labels: Tensor) -> "Figure":
 
 
 def draw_reliability(logits: Tensor, labels: Tensor) -> "Figure":
-    """Return a reliability diagram (Guo et al. 2017): of the guesses made with some probability, how many are right.
+    """Return a reliability diagram (Guo et al. 2017): the share of right guesses in each range of probability.
 
     Args:
         logits: Float ``(N, 10)``.
@@ -122,7 +122,7 @@ def draw_reliability(logits: Tensor, labels: Tensor) -> "Figure":
     from matplotlib.figure import Figure
 
     probabilities, guesses = logits.softmax(dim=1).max(dim=1)
-    bins = torch.bucketize(probabilities, torch.linspace(0.1, 0.9, 9))  # those of the calibration error
+    bins = torch.bucketize(probabilities, torch.linspace(0.1, 0.9, 9))  # the calibration error's bins
     figure = Figure(figsize=(6, 5), layout="constrained")
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], linestyle="--", color="grey", label="perfectly calibrated")
@@ -130,7 +130,7 @@ def draw_reliability(logits: Tensor, labels: Tensor) -> "Figure":
         right = (guesses == labels)[bins == each].float()
         axes.bar(each / 10 + 0.05, float(right.mean()), width=0.09, color="tab:blue")
         axes.text(each / 10 + 0.05, float(right.mean()), f"{len(right)}", ha="center", va="bottom")
-    axes.set(xlabel="probability of the guess", ylabel="part that is right", xlim=(0, 1), ylim=(0, 1.08))
+    axes.set(xlabel="probability of the guess", ylabel="share of right guesses", xlim=(0, 1), ylim=(0, 1.08))
     axes.legend(loc="upper left")
     return figure
 

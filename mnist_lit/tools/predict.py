@@ -1,4 +1,4 @@
-"""Predictions of the test images as CSV."""
+"""Predictions for the test images as CSV."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ def write_predictions(probabilities: Tensor, output: Path | None) -> None:
 
     Args:
         probabilities: Float ``(N, 10)``.
-        output: The file, if there is to be one.
+        output: The file; None prints the rows.
 
     Raises:
         OSError: If the file cannot be written.

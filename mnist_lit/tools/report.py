@@ -1,4 +1,4 @@
-"""A report on a network, as one HTML file that holds its pictures."""
+"""A report on a network, as one HTML file that contains its pictures."""
 
 import html
 import io
@@ -63,13 +63,13 @@ def report(
     checkpoint: Path | None = None,
     epoch: int | None = None,
 ) -> None:
-    """Test the network and write what there is to see of it, and print where.
+    """Test the network, write its results and pictures to a file, and print the file's name.
 
     Args:
         model: The network.
-        datamodule: Gives the test images, and tells how training images were distorted.
-        output: HTML file to write; an older one is replaced.
-        checkpoint: The network's, in the folder of its run, which has the curves.
+        datamodule: Provides the test images and the distortion of the training images.
+        output: HTML file to write; an older file is replaced.
+        checkpoint: Path of the network's checkpoint. The folder of its run contains the curves.
         epoch: Epoch of the checkpoint, counted from 1.
 
     Raises:
@@ -90,32 +90,32 @@ def report(
     ]
     run_dir = checkpoint.resolve().parent.parent if checkpoint else None
     if run_dir and any(run_dir.glob("events.out.tfevents.*")):
-        sections.append(_section("How it learned", _image(draw_curves(run_dir))))
+        sections.append(_section("Curves", _image(draw_curves(run_dir))))
     if datamodule.augment:
         datamodule.setup("fit")
-        text = "Digits as they are, and below each as they are distorted in training, differently each time."
-        sections.append(_section("What it learned from", _image(draw_distortions(datamodule)), text))
+        text = "Training digits, and below each digit six of its random distortions."
+        sections.append(_section("Distorted training digits", _image(draw_distortions(datamodule)), text))
     if isinstance(network, MLP):
-        text = "The weights of each unit of the first layer: red where it looks for ink, blue where for none."
-        sections.append(_section("What it looks for", _image(draw_first_layer(network)), text))
+        text = "The weights of each unit: red where ink excites the unit, blue where ink inhibits it."
+        sections.append(_section("The first layer", _image(draw_first_layer(network)), text))
     by_digit = multiclass_accuracy(logits, labels, num_classes=10, average="none")
     calibration_error = multiclass_calibration_error(logits.softmax(dim=1), labels, num_classes=10, n_bins=10)
     sections += [
-        _section("What is read as what", _image(draw_confusion_matrix(logits, labels))),
+        _section("Confusion matrix", _image(draw_confusion_matrix(logits, labels))),
         _section(
-            "The accuracy of each digit's images",
+            "Accuracy on each digit's images",
             _table({str(digit): f"{100 * float(acc):.2f} %" for digit, acc in enumerate(by_digit)}),
         ),
         _section(
-            "Its most confident mistakes",
+            "The most confident mistakes",
             _image(draw_mistakes(images[wrong], logits[wrong].softmax(dim=1), labels[wrong])),
-            f"Of {int(wrong.sum())} in all.",
+            f"There are {int(wrong.sum())} mistakes in all.",
         ),
         _section(
-            "Is it as sure as it is right?",
+            "Calibration",
             _image(draw_reliability(logits, labels)),
-            f"The expected calibration error is {100 * float(calibration_error):.2f} % (Guo et al. 2017): how far the "
-            "probabilities are from the part of the guesses that is right. Above each bar: the number of guesses.",
+            f"The expected calibration error is {100 * float(calibration_error):.2f} % (Guo et al. 2017): the average "
+            "gap between a guess's probability and the share of right guesses. Above each bar: the number of guesses.",
         ),
     ]
     page = _PAGE.format(

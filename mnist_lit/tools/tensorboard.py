@@ -1,4 +1,4 @@
-"""What TensorBoard shows beside the curves: charts, hyperparameters, and pictures of the network and its mistakes."""
+"""TensorBoard's pages besides the curves: charts, hyperparameters, and pictures of the network and its mistakes."""
 
 import warnings
 from importlib.util import find_spec
@@ -26,72 +26,72 @@ _PROJECTED = 1000  # images
 
 
 class TensorBoardSummary(LearningRateMonitor):
-    """Adds to TensorBoard's curves what explains them.
+    """Adds charts, hyperparameters and pictures to TensorBoard's curves.
 
-    - The learning rate as a curve, with other loggers too; Custom Scalars with a chart of training and validation
-      together for the loss and one for the accuracy; Graphs with the network; HParams with the hyperparameters and
-      ``best_val_acc``, the highest ``val_acc`` so far.
-    - After each validation and test the accuracy of each digit's images, and the expected calibration error (Guo et al.
-      2017): how far the probabilities of the guesses are from the part of them that is right.
-    - Before the training the digits as they are distorted. At its end, and after ``trainer.validate`` and
-      ``trainer.test``, the confusion matrix, if matplotlib is installed, the most confident mistakes, and what the
-      first layer looks for: all three take a third of a second.
-    - After a test the last hidden layer of 1,000 images in the projector.
+    - The learning rate as a curve, for other loggers, too; in Custom Scalars two charts, loss and accuracy, with
+      training and validation together; in Graphs the network; in HParams the hyperparameters and ``best_val_acc``, the
+      highest ``val_acc`` so far.
+    - After each validation and test, the accuracy on each digit's images, and the expected calibration error (Guo et
+      al. 2017): the average gap between a guess's probability and the share of right guesses.
+    - Before training, distorted digits. After training, ``trainer.validate`` and ``trainer.test``, the confusion matrix
+      (if matplotlib is installed), the most confident mistakes and the first layer's weights: all three take a third of
+      a second.
+    - After a test, the last hidden layer for 1,000 images in the projector.
 
     The module's ``validation_step`` and ``test_step`` must return the logits.
     """
 
-    # One callback for all, since Lightning calls each one six times a step.
+    # A single callback, since Lightning calls each callback six times per step.
 
     def __init__(self) -> None:
         super().__init__()
         self._outputs: list[tuple[Tensor, Tensor, Tensor]] = []  # logits, labels and mistaken images of each batch
-        self._logits = self._labels = self._mistakes = torch.empty(0)  # the same of all batches
-        self._images: list[Tensor] = []  # the first ones of a test
+        self._logits = self._labels = self._mistakes = torch.empty(0)  # the same for all batches
+        self._images: list[Tensor] = []  # the first images of a test
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Lay out the charts, draw the network and show distorted digits."""
+        """Define the charts, draw the network and show distorted digits."""
         super().on_train_start(trainer)
         network = pl_module.get_submodule("network")
         charts = {name: ["Multiline", [f"train_{name}$", f"val_{name}$"]] for name in ("loss", "acc")}
         datamodule = getattr(trainer, "datamodule", None)
         for logger in _tensorboard_loggers(trainer):
-            if not getattr(logger, "is_new_run", True):  # a run that is continued: they are there
+            if not getattr(logger, "is_new_run", True):  # a continued run has them
                 continue
             logger.experiment.add_custom_scalars({"train and validation": charts})
             if isinstance(datamodule, MNISTDataModule) and datamodule.augment:
                 logger.experiment.add_image("pictures/distorted_training_digits", draw_distortions(datamodule))
             with warnings.catch_warnings():
-                # TensorBoard's graphs are made with torch.jit.trace, which torch has deprecated (2.14 says so).
+                # TensorBoard makes graphs with torch.jit.trace, which torch has deprecated (2.14 warns).
                 warnings.filterwarnings("ignore", r"`torch\.jit\.trace", FutureWarning)
                 logger.experiment.add_graph(network, next(network.parameters()).new_zeros(1, 1, 28, 28))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget what an evaluation kept that was broken off."""
+        """Discard the outputs of an interrupted evaluation."""
         self._outputs.clear()
         self._images.clear()
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget what an evaluation kept that was broken off."""
+        """Discard the outputs of an interrupted evaluation."""
         self.on_validation_start(trainer, pl_module)
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: int
     ) -> None:
-        """Keep what the network answered."""
+        """Keep the network's outputs."""
         images, labels = batch
         self._outputs.append((outputs, labels, images[outputs.argmax(dim=1) != labels]))
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: int
     ) -> None:
-        """Keep what the network answered, and the first images."""
+        """Keep the network's outputs, and the first images."""
         self.on_validation_batch_end(trainer, pl_module, outputs, batch)
         if batch_idx * len(batch[0]) < _PROJECTED:
             self._images.append(batch[0])
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the scores, in a training also ``best_val_acc`` and the hyperparameters; else show the pictures."""
+        """Log the scores. In training also log ``best_val_acc`` and the hyperparameters; else show the pictures."""
         if trainer.sanity_checking:
             return
         self._gather(trainer)
@@ -104,7 +104,7 @@ class TensorBoardSummary(LearningRateMonitor):
     def _log_best(self, trainer: Trainer, pl_module: LightningModule) -> None:
         step = trainer.global_step - 1  # where Lightning logs val_acc
         scores = [float(trainer.callback_metrics["val_acc"])]
-        for callback in trainer.checkpoint_callbacks:  # they have the best score so far, without this one
+        for callback in trainer.checkpoint_callbacks:  # their best score so far, without this validation
             if getattr(callback, "monitor", "val_acc") == "val_acc":
                 scores.append(float(getattr(callback, "best_model_score", None) or 0.0))
         metric = {"best_val_acc": max(scores)}
@@ -121,7 +121,7 @@ class TensorBoardSummary(LearningRateMonitor):
         self._show(trainer, pl_module, "val")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the figures and show the pictures, and the last hidden layer in the projector."""
+        """Log the scores, and show the pictures and, in the projector, the last hidden layer."""
         self._gather(trainer)
         self._log_scores(trainer, "test")
         self._show(trainer, pl_module, "test")
@@ -142,7 +142,7 @@ class TensorBoardSummary(LearningRateMonitor):
 
     def _log_scores(self, trainer: Trainer, stage: str) -> None:
         by_digit = multiclass_accuracy(self._logits, self._labels, num_classes=10, average="none")
-        digits = self._labels.unique().tolist()  # of a few images there may be none of a digit
+        digits = self._labels.unique().tolist()  # a few images may not include every digit
         scores = {f"{stage}_acc_by_digit/{digit}": float(by_digit[digit]) for digit in digits}
         scores[f"{stage}_calibration_error"] = float(
             multiclass_calibration_error(self._logits.softmax(dim=1), self._labels, num_classes=10, n_bins=10)

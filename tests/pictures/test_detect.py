@@ -35,7 +35,7 @@ def write_two(digits: Sequence[Tensor]) -> Image.Image:
 
 
 def crop(page: Image.Image) -> Image.Image:
-    """Return what is left of a page if it is cropped to its ink."""
+    """Return a page cropped to its ink."""
     rows, columns = (np.flatnonzero((np.asarray(page) < 128).any(axis=axis)) for axis in (1, 0))
     return page.crop((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1))
 
@@ -47,7 +47,7 @@ def read(picture: Image.Image, network: MLP) -> list[str]:
 
 @pytest.mark.parametrize("starts", [(2, 4), slow(range(8))], ids=["two", "eight"])
 @pytest.mark.parametrize("kind", sorted({*scenes.NUMBERS, *scenes.SCENES} - {"touching"}))
-def test_numbers_are_read_whatever_is_around_them(
+def test_numbers_are_read_on_any_background(
     test_images: Images, network: MLP, kind: str, starts: Sequence[int]
 ) -> None:
     scene = (scenes.NUMBERS | scenes.SCENES)[kind]
@@ -62,15 +62,15 @@ def test_numbers_are_read_whatever_is_around_them(
     assert right >= 7 / 8 * len(starts)
 
 
-def test_the_edge_of_a_sheet_is_no_digit(test_images: Images, network: MLP) -> None:
-    # At one of the thresholds what lies between the sheet and the desk is like a 1, and has more ink than the digits.
+def test_the_edge_of_a_sheet_is_not_a_digit(test_images: Images, network: MLP) -> None:
+    # At one of the thresholds the gap between the sheet and the desk is like a 1, and has more ink than the digits.
     picture = scenes.make_picture(scenes.on_desk, choose(test_images, 0, 1), np.random.default_rng(4))
     assert read(picture, network) == ["72"]
 
 
-def test_squares_that_the_border_cuts_off_are_no_digits(test_images: Images, network: MLP) -> None:
+def test_squares_that_the_border_cuts_off_are_not_digits(test_images: Images, network: MLP) -> None:
     page = Image.new("L", (570, 520), 255)
-    for place in range(2, 570, 55):  # below the last line, and right of it, they are narrow, like light 1s
+    for place in range(2, 570, 55):  # beyond the last lines the squares are narrow, like light 1s
         ImageDraw.Draw(page).line([(place, 0), (place, 520)], fill=80)
         ImageDraw.Draw(page).line([(0, place), (570, place)], fill=80)
     for index, digit in enumerate(choose(test_images, 0, 1)):
@@ -78,7 +78,7 @@ def test_squares_that_the_border_cuts_off_are_no_digits(test_images: Images, net
     assert read(page, network) == ["72"]
 
 
-def test_digits_are_in_the_order_in_which_one_reads(test_images: Images, network: MLP) -> None:
+def test_digits_are_in_reading_order(test_images: Images, network: MLP) -> None:
     page = Image.new("L", (900, 380), 255)
     for place, digit in enumerate(choose(test_images, *range(8), 15, *range(9, 14))):
         line, position = divmod(place, 7)
@@ -88,30 +88,30 @@ def test_digits_are_in_the_order_in_which_one_reads(test_images: Images, network
         assert read(turned, network) == ["7210414", "9590690"]
     detection = detect_digits(page)[8]
     assert (detection.line, detection.position) == (2, 2)
-    # The second digit of the second line lies in (150, 150, 262, 262); the box is that of its ink.
+    # The second digit of the second line is in (150, 150, 262, 262); the box fits its ink.
     ink = np.argwhere(np.asarray(page)[150:262, 150:262] < 128)
     edges = [150 + ink[:, 1].min(), 150 + ink[:, 0].min(), 151 + ink[:, 1].max(), 151 + ink[:, 0].max()]
     assert np.abs(np.subtract(detection.box, edges)).max() <= 6
 
 
-def test_numbers_of_two_columns_are_apart(test_images: Images, network: MLP) -> None:
+def test_numbers_in_two_columns_are_separate(test_images: Images, network: MLP) -> None:
     page = Image.new("L", (900, 300), 255)
     for left, top, digit in zip(
         (20, 110, 560, 650, 50, 170, 290), (30,) * 4 + (170,) * 3, choose(test_images, *range(7)), strict=True
     ):
         page.paste(Image.fromarray(255 - digit.numpy()).resize((84, 84)), (left, top))
-    assert read(page, network) == ["72", "10", "414"]  # the last one with wide gaps
+    assert read(page, network) == ["72", "10", "414"]  # the last number has wide gaps
 
 
 def test_a_box_is_in_pixels_of_the_upright_picture(test_images: Images) -> None:
     (digit,) = choose(test_images, 0)
-    page = Image.new("L", (5000, 3000), 255)  # larger than what is kept
+    page = Image.new("L", (5000, 3000), 255)  # larger than the largest picture kept
     page.paste(Image.fromarray(255 - digit.numpy()).resize((1120, 1120)), (3000, 1000))
     (detection,) = detect_digits(page)
     left, top, right, bottom = detection.box
     assert 3000 < left < 3560 < right < 4120
     assert 1000 < top < 1560 < bottom < 2120
-    (cropped,) = detect_digits(to_rgb(page).crop((2000, 800, 3600, 2000)))  # knows nothing of what it is a part of
+    (cropped,) = detect_digits(to_rgb(page).crop((2000, 800, 3600, 2000)))  # a crop has its own size
     assert cropped.box[2] <= 1600
     lying = page.rotate(90, expand=True)
     lying.getexif()[0x0112] = 6  # to be shown turned clockwise
@@ -120,14 +120,14 @@ def test_a_box_is_in_pixels_of_the_upright_picture(test_images: Images) -> None:
 
 
 @pytest.mark.parametrize("colours", [("white", "white"), ("navy", "navy"), ("white", "whitesmoke")])
-def test_without_ink_there_is_none(colours: tuple[str, str]) -> None:
+def test_a_blank_picture_has_no_ink(colours: tuple[str, str]) -> None:
     picture = Image.new("RGB", (300, 200), colours[0])
     picture.paste(colours[1], (0, 0, 150, 200))
     with pytest.raises(NoDigitError, match="no ink"):
         detect_digits(picture)
 
 
-def test_what_is_no_digit_is_refused_and_digits_are_not(test_images: Images) -> None:
+def test_non_digits_are_refused_and_digits_are_not(test_images: Images) -> None:
     def refused(images: Tensor) -> float:
         return float(np.mean([reason != "" for reason in refuse(images, REJECT)]))
 
@@ -143,7 +143,7 @@ def test_what_is_no_digit_is_refused_and_digits_are_not(test_images: Images) -> 
     assert refuse(torch.stack(scribbles), 0) == [""] * 100
 
 
-def test_digits_as_exact_as_a_drawing_are_none_to_refuse() -> None:
+def test_digits_of_exact_lines_are_not_refused() -> None:
     zero, one, seven = (Image.new("L", (300, 300), 255) for _ in range(3))
     ImageDraw.Draw(zero).ellipse((90, 40, 210, 260), outline=0, width=22)
     ImageDraw.Draw(one).line([(150, 40), (150, 260)], fill=0, width=22)
@@ -163,7 +163,7 @@ def test_a_printed_number_is_read(network: MLP, number: str) -> None:
 
 
 @pytest.mark.parametrize("colours", [("white", "black"), ("black", "white")])
-def test_the_hole_of_a_bold_zero_is_no_one(network: MLP, colours: tuple[str, str]) -> None:
+def test_the_hole_of_a_bold_zero_is_not_a_one(network: MLP, colours: tuple[str, str]) -> None:
     picture = Image.new("RGB", (440, 300), colours[0])
     for left in 80, 250:
         ImageDraw.Draw(picture).ellipse((left, 40, left + 100, 260), outline=colours[1], width=40)
@@ -179,7 +179,7 @@ def test_a_digit_in_a_circle_is_read(network: MLP) -> None:
 def test_each_letter_of_a_word_is_refused() -> None:
     found = detect_digits(print_text("ARM"))
     assert "" not in refuse(torch.stack([detection.image for detection in found]), REJECT)
-    assert all(bottom - top > 90 for _, top, _, bottom in (detection.box for detection in found))  # no hole of an A
+    assert all(bottom - top > 90 for _, top, _, bottom in (detection.box for detection in found))  # not the A's hole
     assert len(found) == 3
 
 
@@ -193,7 +193,7 @@ def write(places: Sequence[tuple[float, float]], strokes: Sequence[Sequence[tupl
     return picture
 
 
-def test_a_digit_that_the_pen_has_broken_is_one(test_images: Images, network: MLP) -> None:
+def test_a_digit_that_the_pen_has_broken_is_read_as_one_digit(test_images: Images, network: MLP) -> None:
     body = [(0.1, 0.12), (0.08, 0.45), (0.5, 0.4), (0.85, 0.6), (0.75, 0.9), (0.4, 1), (0.05, 0.92)]
     five = body, [(0.3, 0), (0.9, 0)]  # its bar apart
     assert read(write([(100, 100)], five), network) == ["5"]
@@ -203,7 +203,7 @@ def test_a_digit_that_the_pen_has_broken_is_one(test_images: Images, network: ML
     assert read(write([(100, 100), (350, 110), (600, 90)], four), network) == ["444"]
 
 
-def test_a_turned_number_is_named_so() -> None:
+def test_a_turned_number_is_reported_as_turned() -> None:
     two = [(0.05, 0.2), (0.3, 0), (0.7, 0), (0.8, 0.25), (0, 1), (0.9, 1)]
     for places in [(100, 110), (280, 110)], [(100, 110), (280, 110), (460, 110)]:
         found = detect_digits(write(places, [two]).rotate(90, expand=True))
@@ -211,15 +211,15 @@ def test_a_turned_number_is_named_so() -> None:
 
 
 def test_a_turned_digit_is_never_guessed(test_images: Images) -> None:
-    # A 1, two digits that turned are like others, two with holes that are like digits, and one that is broken.
+    # A 1, two digits that are like others when turned, two whose holes are like digits, and a broken digit.
     for digit in choose(test_images, 2, 7, 58, 61, 106, 8):
         picture = photos.to_picture(scenes.plain([digit], np.random.default_rng(0))).rotate(90, expand=True)
         (found,) = detect_digits(picture)
         assert refuse(found.image[None], REJECT) == ["may be turned"]
 
 
-def test_the_hole_of_a_digit_is_none(test_images: Images, network: MLP) -> None:
-    # It is more like a 1 than the figure is like an 8.
+def test_the_hole_of_a_digit_is_not_a_digit(test_images: Images, network: MLP) -> None:
+    # The hole is more like a 1 than the figure is like an 8.
     picture = photos.thick_pen(choose(test_images, 655)[0], np.random.default_rng(0))
     assert read(picture, network) == ["8"]
 
@@ -232,7 +232,7 @@ def test_an_underline_may_touch_the_digits(network: MLP) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (28, 28), (400, 300)])
-def test_noise_is_no_digit_or_refused(size: tuple[int, int]) -> None:
+def test_noise_is_never_read_as_a_digit(size: tuple[int, int]) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
     try:
         found = detect_digits(Image.fromarray(noise))
@@ -245,7 +245,7 @@ def test_noise_is_no_digit_or_refused(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("pairs", [5, slow(20)])
-def test_digits_that_touch_are_parted(test_images: Images, network: MLP, pairs: int) -> None:
+def test_digits_that_touch_are_separated(test_images: Images, network: MLP, pairs: int) -> None:
     random = np.random.default_rng(0)
     right = 0
     for start in range(0, 2 * pairs, 2):
@@ -255,7 +255,7 @@ def test_digits_that_touch_are_parted(test_images: Images, network: MLP, pairs: 
 
 
 @pytest.mark.parametrize("colours", [("black", "white"), ("white", "#222222"), ("yellow", "#206020")])
-def test_the_box_is_that_of_the_ink(test_images: Images, colours: tuple[str, str]) -> None:
+def test_the_box_fits_the_ink(test_images: Images, colours: tuple[str, str]) -> None:
     for scale in 1, 4:
         for digit in choose(test_images, *range(20 // scale)):
             mask = Image.fromarray(digit.numpy()).resize((28 * scale, 28 * scale))
@@ -267,8 +267,8 @@ def test_the_box_is_that_of_the_ink(test_images: Images, colours: tuple[str, str
             assert np.abs(detection.box - edges).max() <= 4 * scale
 
 
-def test_the_boxes_of_two_digits_are_theirs(test_images: Images) -> None:
-    # Else the paper, seen as light ink and cut in two, is two digits as well.
+def test_two_digits_have_separate_boxes(test_images: Images) -> None:
+    # Otherwise the paper, taken for light ink and cut in two, would also be two digits.
     for start in range(0, 12, 2):
         page = write_two(choose(test_images, start, start + 1))
         for detection, left in zip(detect_digits(page), (60, 144), strict=True):
@@ -276,21 +276,21 @@ def test_the_boxes_of_two_digits_are_theirs(test_images: Images) -> None:
             assert 60 <= detection.box[1] < detection.box[3] <= 144
 
 
-def test_a_picture_read_as_one_has_the_box_of_its_ink() -> None:
+def test_a_picture_read_as_a_single_digit_has_the_box_of_its_ink() -> None:
     picture = Image.new("L", (300, 300), 255)
-    ImageDraw.Draw(picture).line([(40, 150), (260, 150)], fill=0, width=20)  # could be a part of a digit alone
+    ImageDraw.Draw(picture).line([(40, 150), (260, 150)], fill=0, width=20)  # only a stroke, at most a part of a digit
     (detection,) = detect_digits(picture)
     assert np.abs(np.subtract(detection.box, (40, 140, 260, 160))).max() <= 6
 
 
-def test_no_digit_is_lost_where_a_picture_is_cropped_to_others(test_images: Images, network: MLP) -> None:
+def test_a_tight_crop_loses_no_digit(test_images: Images, network: MLP) -> None:
     one, zero, four = (Image.fromarray(digit.numpy()) for digit in choose(test_images, 2, 3, 4))
     page = Image.new("L", (420, 140), 255)
     for left, top, size, digit in (0, 0, 140, one), (160, 30, 80, zero), (280, 0, 140, four):
         page.paste(0, (left, top), digit.resize((size, size)))
     assert read(crop(page), network) == ["104"]
     bold = Image.new("L", (320, 160), 255)
-    ImageDraw.Draw(bold).rectangle((0, 0, 40, 160), fill=0)  # a 1 that is all along the border
+    ImageDraw.Draw(bold).rectangle((0, 0, 40, 160), fill=0)  # a 1 that fills the left border
     ImageDraw.Draw(bold).line([(140, 15), (300, 15), (220, 160)], fill=0, width=40, joint="curve")
     assert read(bold, network) == ["17"]
 

@@ -31,19 +31,19 @@ def accuracy(pictures: list[Image.Image], labels: Tensor) -> float:
     ("kind", "least"),
     [("clean", 98), ("rough", 96), ("harsh", 93), ("low resolution", 96), ("thin pen", 96), ("thick pen", 94)],
 )
-def test_pictures_that_mnist_did_not_make_are_read(digits: Images, kind: str, least: float) -> None:
+def test_pictures_from_outside_mnist_are_read(digits: Images, kind: str, least: float) -> None:
     images, labels = digits
     random = np.random.default_rng(1)
     assert accuracy([photos.KINDS[kind](image, random) for image in images], labels) > least
 
 
-def test_mnists_own_digits_stay_much_as_they_are(digits: Images) -> None:
+def test_mnists_own_digits_hardly_change(digits: Images) -> None:
     seen = torch.stack([preprocess(Image.fromarray(image.numpy())) for image in digits[0]])
     assert float((seen[:, 0] - digits[0] / 255).abs().mean()) < 0.04
     assert float(seen.amax(dim=(1, 2, 3)).min()) == 1
 
 
-def test_the_ink_fills_a_box_of_20_pixels_about_its_centre_of_mass(digits: Images) -> None:
+def test_the_ink_fills_a_box_of_20_pixels_around_its_centre_of_mass(digits: Images) -> None:
     random = np.random.default_rng(0)
     for image in digits[0][:30]:
         seen = preprocess(photos.rough(image, random))
@@ -60,7 +60,7 @@ INK_AND_PAPER = [("black", "white"), ("white", "black"), ("red", "green"), ("nav
 
 
 @pytest.mark.parametrize(("ink", "paper"), INK_AND_PAPER)
-def test_ink_is_told_from_paper_whatever_their_colours(digits: Images, ink: str, paper: str) -> None:
+def test_ink_is_separated_from_paper_in_any_colours(digits: Images, ink: str, paper: str) -> None:
     images, labels = digits[0][:30], digits[1][:30]
     pictures = []
     for image in images:
@@ -76,7 +76,7 @@ def _saved(picture: Image.Image, kind: str, tmp_path: Path) -> Path:
     path = tmp_path / kind
     grey = np.asarray(picture)
     if kind == "16 bit.png":
-        Image.fromarray((grey.astype(np.uint16) + 100) * 3).save(path)  # of 65535 levels it uses few
+        Image.fromarray((grey.astype(np.uint16) + 100) * 3).save(path)  # it uses few of 65535 levels
     elif kind == "float.tiff":
         Image.fromarray(grey.astype(np.float32) * 0.01).save(path)
     elif kind == "palette.gif":
@@ -163,7 +163,7 @@ def test_without_ink_there_is_no_digit(make: Callable[[], Image.Image]) -> None:
         preprocess(make())
 
 
-def test_whatever_is_in_a_picture_there_is_a_digit_or_none() -> None:
+def test_any_picture_gives_an_image_or_no_digit_error() -> None:
     random = np.random.default_rng(0)
     found = 0
     for _ in range(300):
@@ -181,7 +181,7 @@ def test_whatever_is_in_a_picture_there_is_a_digit_or_none() -> None:
     assert 50 < found < 250
 
 
-def test_files_that_are_no_pictures_are_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_pictures_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "file"
     picture = io.BytesIO()
     ImageDraw.Draw(image := _blank((200, 200))).line([(90, 20), (100, 180)], fill="black", width=15)

@@ -24,7 +24,7 @@ READ = ("read", "--ckpt_path=pretrained")
 
 @pytest.fixture
 def folder(test_images: Images, tmp_path: Path) -> Path:
-    """Return a folder of three photos of digits, named after them, in two folders."""
+    """Return a folder with three photos of digits, one of them in a subfolder."""
     images, labels = test_images
     random = np.random.default_rng(0)
     for index, name in enumerate(["first.jpg", "more/second.png", "third.bmp"]):
@@ -107,7 +107,7 @@ def test_without_any_digit_nothing_is_written(cli: CLI, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "nothing"]
 
 
-def test_output_can_be_a_device_and_names_can_be_strange(cli: CLI, folder: Path) -> None:
+def test_output_can_be_a_device_and_names_can_have_any_characters(cli: CLI, folder: Path) -> None:
     (folder / "first.jpg").rename(os.fsdecode(os.fsencode(folder) + b"/\xff\x1b[31m.jpg"))
     result = cli(*READ, "photos", "--output=predictions.csv")
     assert result.status == 0
@@ -117,7 +117,7 @@ def test_output_can_be_a_device_and_names_can_be_strange(cli: CLI, folder: Path)
     assert not Path("/dev/null").is_file()
 
 
-def test_any_name_is_shown_and_folders_of_shown_pictures_are_named(cli: CLI, folder: Path) -> None:
+def test_a_long_name_is_shown_and_a_folder_of_shown_pictures_is_refused(cli: CLI, folder: Path) -> None:
     (folder / "first.jpg").rename(folder / f"{'é' * 125}.jpg")  # 254 bytes
     assert cli(*READ, "photos", "--show=seen").status == 0
     assert len(list(Path("seen").iterdir())) == 3
@@ -168,7 +168,7 @@ def test_a_picture_of_a_number_has_a_row_for_each_digit(cli: CLI, test_images: I
     assert rows[3]["digit"] == "?"
     table = result.out.splitlines()
     assert table[1].split()[:2] == ["number.png", "7"]
-    assert table[4].endswith(("no digit", "may be turned"))
+    assert table[4].endswith(("not a digit", "may be turned"))
     assert {path.name for path in Path("seen").iterdir()} == {"001_number.png", "002_scribble.png"}
     # With --reject 0 the network must guess.
     result = cli(*READ, "scribble.png", "--reject=0")
@@ -177,7 +177,7 @@ def test_a_picture_of_a_number_has_a_row_for_each_digit(cli: CLI, test_images: I
 
 def test_the_shown_box_of_a_large_picture_is_around_its_ink(cli: CLI, test_images: Images, tmp_path: Path) -> None:
     (digit,) = choose(test_images, 0)
-    page = Image.new("L", (5000, 5000), 255)  # larger than what is kept
+    page = Image.new("L", (5000, 5000), 255)  # larger than the largest picture kept
     page.paste(Image.fromarray(255 - digit.numpy()).resize((1400, 1400)), (2500, 2500))
     page.save(tmp_path / "large.png")
     assert cli(*READ, "large.png", "--show=seen", "--reject=0").status == 0
@@ -185,7 +185,7 @@ def test_the_shown_box_of_a_large_picture_is_around_its_ink(cli: CLI, test_image
     red, dark = shown[..., 0] - shown[..., 1] > 100, shown.max(axis=2) < 60
     for axis in 0, 1:
         box, ink = (np.flatnonzero(mask.any(axis=axis)) for mask in (red, dark))
-        assert 0 <= ink[0] - box[0] < 35  # the answer stands above the box
+        assert 0 <= ink[0] - box[0] < 35  # the answer is above the box
         assert 0 <= box[-1] - ink[-1] < 6
 
 
@@ -197,13 +197,13 @@ def test_reject_must_be_from_0_to_below_1(cli: CLI, reject: str) -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], ["number.png", "--colour=red"], ["number.png", "--reject=much"]])
-def test_wrong_arguments_are_one_sentence(cli: CLI, arguments: list[str]) -> None:
+def test_wrong_arguments_give_one_sentence(cli: CLI, arguments: list[str]) -> None:
     result = cli("read", *arguments)
     assert_one_sentence(result, arguments[-1].split("=")[0] if arguments else "required: PICTURES")
     assert result.status == 2
 
 
-def test_the_newest_run_reads_and_the_network_of_the_package_where_there_is_none(cli: CLI, tmp_path: Path) -> None:
+def test_the_newest_run_reads_or_the_pretrained_network_if_there_is_no_run(cli: CLI, tmp_path: Path) -> None:
     result = cli("read", NUMBER)
     assert (result.status, result.err) == (0, f"Checkpoint: {PRETRAINED}\n")
     assert "75811" in result.out
@@ -234,7 +234,7 @@ def test_a_picture_is_read_without_lightning(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
 
 
-def test_on_a_terminal_a_name_is_printed_as_it_is(cli: CLI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_prints_names_unchanged(cli: CLI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(NUMBER, tmp_path / "[red]x[u] :smile:.jpg")
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("TERM", "xterm")

@@ -22,7 +22,7 @@ SHORT = ("fit", "--trainer.max_epochs=3", "--trainer.limit_train_batches=30", "-
 
 
 def folder(root: Path) -> Path:
-    """Return the newest run's."""
+    """Return the newest run's folder."""
     return max((root / "lightning_logs").glob("version_*"), key=lambda path: int(path.name.removeprefix("version_")))
 
 
@@ -37,7 +37,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def assert_same_run(run: Path, other: Path) -> None:
-    """Assert that both have the same checkpoints, counters inside Lightning aside, and the same curves."""
+    """Assert that both runs have the same curves and, except for Lightning's counters, the same checkpoints."""
     assert curves(run) == curves(other)
     for name in sorted(path.name for path in (run / "checkpoints").iterdir()):
         one, two = (torch.load(path / "checkpoints" / name) for path in (run, other))
@@ -45,14 +45,13 @@ def assert_same_run(run: Path, other: Path) -> None:
             assert same(one[key], two[key]), (name, key)
 
 
-# The kinds that differ most are tried each time: averaged weights, accumulated gradients, an end within an epoch, no
-# validation.
+# The kinds that differ most: averaged weights, accumulated gradients, an end within an epoch, no validation.
 QUICK_KINDS = [kill_and_continue.KINDS[number] for number in (0, 1, 6, 9)]
 SLOW_KINDS = [slow(kind) for kind in kill_and_continue.KINDS if kind not in QUICK_KINDS]
 
 
 @pytest.mark.parametrize("options", [*QUICK_KINDS, *SLOW_KINDS], ids=" ".join)
-def test_a_continued_run_is_the_run_that_never_stopped(cli: CLI, tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_a_continued_run_equals_a_run_that_never_stopped(cli: CLI, tmp_path: Path, options: tuple[str, ...]) -> None:
     often = ("--trainer.callbacks+=mnist_lit.callbacks.RunCheckpoint", "--trainer.callbacks.every_n_train_steps=4")
     command = (*SHORT, *options, *often)
     assert cli(*command).status == 0
@@ -82,7 +81,7 @@ def test_a_continued_run_is_the_run_that_never_stopped(cli: CLI, tmp_path: Path,
         ("max_steps=60", "max_steps=120", "val_check_interval=0.5"),
     ],
 )
-def test_a_run_that_was_at_its_end_goes_on(cli: CLI, tmp_path: Path, first: str, then: str, validation: str) -> None:
+def test_a_finished_run_can_be_extended(cli: CLI, tmp_path: Path, first: str, then: str, validation: str) -> None:
     command = ("fit", "--trainer.limit_train_batches=30", f"--trainer.{validation}", "--trainer.max_epochs=-1",
                "--model.schedule=constant", "--model.lr=0.05")  # fmt: skip
     assert cli(*command, f"--trainer.{then}").status == 0
@@ -106,7 +105,7 @@ def test_a_run_that_was_at_its_end_goes_on(cli: CLI, tmp_path: Path, first: str,
             assert curves(run) == curves(whole)
 
 
-def test_a_checkpoint_between_accumulated_gradients_is_tested_but_not_continued(cli: CLI) -> None:
+def test_a_checkpoint_between_optimizer_steps_can_be_tested_but_not_continued(cli: CLI) -> None:
     command = (
         *SHORT,
         "--trainer.accumulate_grad_batches=4",
@@ -119,7 +118,9 @@ def test_a_checkpoint_between_accumulated_gradients_is_tested_but_not_continued(
 
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_and_says_how_to_continue(cli: CLI, tmp_path: Path, signum: signal.Signals, status: int) -> None:
+def test_a_signal_saves_and_prints_how_to_continue(
+    cli: CLI, tmp_path: Path, signum: signal.Signals, status: int
+) -> None:
     (tmp_path / "here").mkdir()
     os.chdir(tmp_path / "here")
     handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
@@ -128,11 +129,10 @@ def test_a_signal_saves_and_says_how_to_continue(cli: CLI, tmp_path: Path, signu
     stopped = cli(*SHORT, "--model.lr=0.1", f"--trainer.default_root_dir={elsewhere}")
     assert stopped.status == status
     assert handlers == [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
-    said, command = stopped.err.splitlines()
-    assert said == f"stopped by {signum.name}; saved ../elsewhere/lightning_logs/version_0/checkpoints/last.ckpt"
-    assert (
-        load_whole(elsewhere / "lightning_logs/version_0/checkpoints/last.ckpt")["global_step"] == 42
-    )  # the end of the round
+    message, command = stopped.err.splitlines()
+    assert message == f"stopped by {signum.name}; saved ../elsewhere/lightning_logs/version_0/checkpoints/last.ckpt"
+    last = load_whole(elsewhere / "lightning_logs/version_0/checkpoints/last.ckpt")
+    assert last["global_step"] == 42  # the end of the round
     Stop.at = 0
     continued = cli(*command.removeprefix("Continue: python -m mnist_lit ").split())
     assert (continued.status, continued.err) == (0, "")
@@ -140,7 +140,7 @@ def test_a_signal_saves_and_says_how_to_continue(cli: CLI, tmp_path: Path, signu
     assert "Run: ../elsewhere/lightning_logs/version_0\n" in continued.out
 
 
-def test_a_continuation_that_is_refused_changes_nothing(cli: CLI, run: Path) -> None:
+def test_a_refused_continuation_changes_nothing(cli: CLI, run: Path) -> None:
     kept = [path for path in sorted(run.rglob("*")) if path.is_file() and "tfevents" not in path.name]
     before, points = [path.read_bytes() for path in kept], curves(run)
     assert_one_sentence(cli(*RUN, "--trainer.max_epochs=3", "--ckpt_path=last"), "one_cycle", "120 steps", "180")
@@ -149,7 +149,7 @@ def test_a_continuation_that_is_refused_changes_nothing(cli: CLI, run: Path) -> 
     assert points == curves(run)
 
 
-def test_a_run_is_continued_where_it_is(cli: CLI, tmp_path: Path) -> None:
+def test_a_run_continues_in_its_own_folder(cli: CLI, tmp_path: Path) -> None:
     command = (*SHORT, "--model.schedule=constant")
     cli(*command, "--trainer.max_epochs=2")
     (tmp_path / "elsewhere").mkdir()
@@ -157,8 +157,8 @@ def test_a_run_is_continued_where_it_is(cli: CLI, tmp_path: Path) -> None:
     assert "Run: ../lightning_logs/version_0\n" in cli(*command, "--ckpt_path=../lightning_logs/version_0").out
     os.chdir(tmp_path)
     last = torch.load("lightning_logs/version_0/checkpoints/last.ckpt")
-    assert (last["epoch"], last["global_step"]) == (2, 90)  # a folder stands for its last checkpoint
-    # An option says where a new one goes.
+    assert (last["epoch"], last["global_step"]) == (2, 90)  # for a folder, fit takes its last checkpoint
+    # An option chooses where a new run goes.
     cli(*command, "--trainer.default_root_dir=here", "--trainer.max_epochs=1")
     here = Path("here/lightning_logs/version_0/checkpoints/last.ckpt")
     before = here.read_bytes()
@@ -167,13 +167,13 @@ def test_a_run_is_continued_where_it_is(cli: CLI, tmp_path: Path) -> None:
     assert before == here.read_bytes()
 
 
-def test_ctrl_c_before_anything_is_saved_is_no_error(cli: CLI) -> None:
+def test_ctrl_c_before_the_first_save_is_not_an_error(cli: CLI) -> None:
     Stop.at, Stop.by = 3, signal.SIGINT
     stopped = cli("fit", "--trainer.fast_dev_run=60")
     assert (stopped.status, stopped.err) == (130, "stopped by SIGINT; nothing was saved\n")
 
 
-def test_an_epoch_that_max_steps_cut_short_is_finished(cli: CLI, tmp_path: Path) -> None:
+def test_a_continuation_finishes_an_epoch_that_max_steps_cut_short(cli: CLI, tmp_path: Path) -> None:
     command = (*SHORT, "--model.schedule=constant")
     cli(*command)
     cli(*command, "--trainer.max_steps=40")
@@ -199,28 +199,28 @@ def test_the_end_of_a_run_is_saved_whatever_ends_it(cli: CLI, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_a_run_ends_as_if_never_stopped(tmp_path: Path, data_dir: Path) -> None:
+def test_a_run_killed_at_random_moments_ends_as_if_never_stopped(tmp_path: Path, data_dir: Path) -> None:
     killer = kill_and_continue.Killer(data_dir)
     continuations = 0
     for number in range(5):
         options = kill_and_continue.KINDS[number]
-        killer.run(tmp_path / f"left alone {number}", options, kills=0, random_=Random())
+        killer.run(tmp_path / f"whole {number}", options, kills=0, random_=Random())
         root = tmp_path / f"killed {number}"
-        # Each time it is killed soon after there is a newer checkpoint, however long that takes.
+        # It is killed soon after each new checkpoint, however long that takes.
         result = killer.run(
             root, options, kills=3, random_=Random(number), longest=0.1, steps=kill_and_continue.INTERVAL + 1
         )
         continuations += result.continuations
         assert result.damaged == 0
         assert result.oldest <= kill_and_continue.INTERVAL
-        assert not kill_and_continue.differences(folder(root), folder(tmp_path / f"left alone {number}"))
+        assert not kill_and_continue.differences(folder(root), folder(tmp_path / f"whole {number}"))
         if continuations >= 2:
             break
     assert continuations >= 2
 
 
-def test_a_run_continues_where_its_folder_was_moved_to(cli: CLI, tmp_path: Path) -> None:
-    # A learning rate at which the first epoch stays the best one.
+def test_a_run_continues_after_its_folder_was_moved(cli: CLI, tmp_path: Path) -> None:
+    # At this learning rate the first epoch stays the best.
     command = (*SHORT, "--model.lr=1.5", "--model.schedule=constant", "--seed_everything=3")
     cli(*command, "--trainer.max_epochs=2")
     run = tmp_path / "lightning_logs" / "version_0"
@@ -233,19 +233,19 @@ def test_a_run_continues_where_its_folder_was_moved_to(cli: CLI, tmp_path: Path)
     assert load_whole(run.parent / "version_7" / "checkpoints" / "best.ckpt")["epoch"] == 0
 
 
-def test_a_run_that_is_at_work_is_not_continued_by_another_process(cli: CLI, run: Path, tmp_path: Path) -> None:
+def test_a_run_in_progress_is_not_continued_by_another_process(cli: CLI, run: Path, tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     with FileLock(run / ".lock"):
         continued = cli(*RUN, "--trainer.max_epochs=3", "--ckpt_path=last")
         assert_one_sentence(continued, "another training is writing into", "version_0")
         assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-        assert cli(*SHORT, "--trainer.max_epochs=1").status == 0  # a new one has a folder of its own
+        assert cli(*SHORT, "--trainer.max_epochs=1").status == 0  # a new run has its own folder
     assert folder(tmp_path).name == "version_1"
 
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """Let no file grow beyond ``size`` bytes, as on a disk that is full."""
+    """Limit files to ``size`` bytes, as on a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:
@@ -254,7 +254,7 @@ def largest_file(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before_whole(cli: CLI, tmp_path: Path) -> None:
+def test_a_checkpoint_that_cannot_be_written_does_not_damage_the_previous_one(cli: CLI, tmp_path: Path) -> None:
     cli(*SHORT, "--trainer.max_epochs=1", "--model.schedule=constant")
     checkpoints = tmp_path / "lightning_logs" / "version_0" / "checkpoints"
     before = {path.name: path.read_bytes() for path in checkpoints.iterdir()}
@@ -267,7 +267,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before_whole(cli: CL
     assert cli(*SHORT, "--model.schedule=constant", "--ckpt_path=last").status == 0
 
 
-def test_the_plugin_by_itself_writes_whole_files_and_reads_no_programs(tmp_path: Path) -> None:
+def test_the_plugin_writes_whole_files_and_does_not_load_code(tmp_path: Path) -> None:
     plugin, path = AtomicCheckpointIO(), tmp_path / "new folder" / "model.ckpt"
     plugin.save_checkpoint({"weights": torch.ones(3)}, path)
     with largest_file(1_000), pytest.raises(OSError, match=r"File too large.*model\.ckpt"):
@@ -312,16 +312,16 @@ def test_every_flipped_bit_is_noticed(cli: CLI, tmp_path: Path) -> None:
     for position in range(0, len(whole), 997):
         damaged.write_bytes(whole[:position] + bytes([whole[position] ^ 4]) + whole[position + 1 :])
         try:
-            assert same(load_whole(damaged)["state_dict"], weights)  # padding, which means nothing
+            assert same(load_whole(damaged)["state_dict"], weights)  # the bit was padding
         except ValueError:
             refused += 1
     assert refused > 0.8 * len(whole) / 997
 
 
-def test_a_checkpoint_of_a_giant_network_takes_no_memory(cli: CLI, run: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_of_a_huge_network_is_refused_before_it_takes_memory(cli: CLI, run: Path, tmp_path: Path) -> None:
     checkpoint = torch.load(run / "checkpoints" / "last.ckpt")
     checkpoint["hyper_parameters"]["hidden_sizes"] = (6_000, 6_000)  # 160 MB
-    torch.save(checkpoint, tmp_path / "giant.ckpt")
+    torch.save(checkpoint, tmp_path / "huge.ckpt")
     before = forget_peak_memory()
-    assert_one_sentence(cli("test", "--ckpt_path=giant.ckpt"), "giant.ckpt", "not a checkpoint of mnist_lit")
+    assert_one_sentence(cli("test", "--ckpt_path=huge.ckpt"), "huge.ckpt", "not a checkpoint of mnist_lit")
     assert peak_memory() - before < 100_000  # kilobytes

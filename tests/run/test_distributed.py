@@ -18,10 +18,10 @@ from mnist_lit.files import load_whole
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 TWO = (f"--config={ROOT}/configs/ddp.yaml",)
-# Rounding errors grow with the learning rate, and more steps than these would make any two orders of a sum differ.
+# Rounding errors, which depend on the order of a sum, grow with the learning rate and the number of steps.
 CALM = ("--model.schedule=constant", "--model.lr=0.02")
-# 101 steps: batches that cannot be halved, and a last one of another size. The last batch of the validation has one
-# image: of two processes the second has none of it.
+# 101 steps with batches of an odd size and a smaller last batch. The last validation batch has one image: the second
+# process has none.
 UNEVEN = (
     *("--data.batch_size=545", "--data.val_size=5001"),
     *("--data.augment.rotation=10", "--data.augment.elastic=0.8"),
@@ -29,7 +29,7 @@ UNEVEN = (
 
 
 class SeenImages(SeenBatches):
-    """Keeps of each step which images the process was given, as they were distorted, in a file for each process."""
+    """Saves the distorted images of each step, in a file for each process."""
 
     def __init__(self, folder: str) -> None:
         super().__init__()
@@ -51,14 +51,14 @@ def processes(*command: str, data_dir: Path, cwd: Path) -> "subprocess.Popen[str
     )
 
 
-def test_two_processes_do_what_one_does(cli: CLI, tmp_path: Path, data_dir: Path) -> None:
+def test_two_processes_train_like_one(cli: CLI, tmp_path: Path, data_dir: Path) -> None:
     seen = ("--trainer.callbacks+=test_distributed.SeenImages", f"--trainer.callbacks.folder={tmp_path}")
     command = ("fit", "--trainer.max_epochs=1", *CALM, *UNEVEN, *seen)
     one = cli(*command)
     two = processes(*command, *TWO, data_dir=data_dir, cwd=tmp_path)
     out, err = two.communicate()
     assert (two.returncode, err) == (0, "")
-    # The lines say the same, and of the two processes one says them.
+    # Only one of the two processes prints, and it prints the same lines.
     assert out == one.out.replace("version_0", "version_1")
     runs = [tmp_path / "lightning_logs" / f"version_{n}" for n in (0, 1)]
     weights = [load_whole(run / "checkpoints" / "last.ckpt")["state_dict"] for run in runs]
@@ -77,7 +77,7 @@ def test_two_processes_do_what_one_does(cli: CLI, tmp_path: Path, data_dir: Path
 
 @pytest.mark.slow
 def test_every_image_is_counted_once(cli: CLI, tmp_path: Path, data_dir: Path) -> None:
-    # The last batch has one image: of two processes the second has none of it.
+    # The last batch has one image, so the second process has none.
     cli("fit", "--trainer.max_steps=20", "--data.val_size=1001", "--trainer.logger=false")
     options = ("validate", "--ckpt_path=lightning_logs/version_0/checkpoints/last.ckpt")
     two = processes(*options, *TWO, data_dir=data_dir, cwd=tmp_path)
@@ -90,7 +90,7 @@ def test_every_image_is_counted_once(cli: CLI, tmp_path: Path, data_dir: Path) -
 
 
 @pytest.mark.slow
-def test_two_processes_are_stopped_killed_and_continued_by_one(cli: CLI, tmp_path: Path, data_dir: Path) -> None:
+def test_two_processes_are_stopped_and_killed_and_one_continues(cli: CLI, tmp_path: Path, data_dir: Path) -> None:
     recipe = ("fit", "--trainer.max_epochs=3", "--data.batch_size=500", *CALM)
     run = processes(*recipe, *TWO, data_dir=data_dir, cwd=tmp_path)
     last = tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt"

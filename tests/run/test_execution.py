@@ -28,16 +28,16 @@ def steps(number: int) -> tuple[str, str]:
 
 @pytest.fixture
 def rounds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Collect after how many steps a checkpoint could have been saved: those that callbacks hear of."""
-    heard: list[int] = []
+    """Collect the steps after which callbacks are called, and a checkpoint can be saved."""
+    called: list[int] = []
     hook = RunCheckpoint.on_train_batch_end
 
     def on_train_batch_end(self: RunCheckpoint, trainer: Trainer, *args: Any) -> None:
-        heard.append(trainer.global_step)
+        called.append(trainer.global_step)
         hook(self, trainer, *args)
 
     monkeypatch.setattr(RunCheckpoint, "on_train_batch_end", on_train_batch_end)
-    return heard
+    return called
 
 
 @pytest.mark.parametrize(
@@ -57,11 +57,11 @@ def rounds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     ],
     ids=" ".join,
 )  # fmt: skip
-def test_many_steps_in_a_round_are_the_same_run(
+def test_rounds_of_many_steps_give_the_same_run(
     cli: CLI, tmp_path: Path, rounds: list[int], options: tuple[str, ...]
 ) -> None:
     command = (*SHORT, "--trainer.log_every_n_steps=10", *options)
-    said = cli(*command, *steps(1))
+    single = cli(*command, *steps(1))
     each_step = rounds.copy()
     assert each_step == list(range(1, len(each_step) + 1))
     one = folder(tmp_path)
@@ -69,7 +69,7 @@ def test_many_steps_in_a_round_are_the_same_run(
         rounds.clear()
         again = cli(*command, *more)
         assert (again.status, again.err) == (0, "")
-        assert again.out.replace("version_1", "version_0").replace("version_2", "version_0") == said.out
+        assert again.out.replace("version_1", "version_0").replace("version_2", "version_0") == single.out
         assert len(rounds) < len(each_step) or "--trainer.log_every_n_steps=1" in options
         assert rounds[-1] == each_step[-1]
         many = folder(tmp_path)
@@ -82,7 +82,7 @@ def test_many_steps_in_a_round_are_the_same_run(
 
 
 @pytest.mark.parametrize("is_killed", [False, True])
-def test_a_run_that_is_stopped_within_a_round_goes_on(
+def test_a_run_that_stopped_within_a_round_continues(
     cli: CLI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_killed: bool
 ) -> None:
     command = (*SHORT, "--trainer.log_every_n_steps=10", "--data.augment.rotation=10", *OFTEN)
@@ -138,8 +138,8 @@ def test_an_exception_within_a_round_leaves_the_right_counts(
         assert same(saved[0][key], saved[1][key]), key
 
 
-class Listener(Callback):
-    """Hears of every step."""
+class BatchHook(Callback):
+    """Is called after each step."""
 
     def on_train_batch_end(self, *_: Any) -> None:
         pass
@@ -148,7 +148,7 @@ class Listener(Callback):
 @pytest.mark.parametrize(
     "options",
     [
-        ("--trainer.callbacks+=test_execution.Listener",),
+        ("--trainer.callbacks+=test_execution.BatchHook",),
         ("--trainer.callbacks+=EMAWeightAveraging",),
         ("--trainer.profiler=simple",),
         ("--trainer.accumulate_grad_batches=2",),
@@ -157,12 +157,12 @@ class Listener(Callback):
     ],
     ids=" ".join,
 )
-def test_what_needs_each_step_has_it(cli: CLI, rounds: list[int], options: tuple[str, ...]) -> None:
+def test_options_that_need_each_step_turn_rounds_off(cli: CLI, rounds: list[int], options: tuple[str, ...]) -> None:
     assert cli(*SHORT, "--trainer.max_epochs=1", *options).status == 0
     assert len(rounds) == 12
 
 
-def test_in_python_it_is_a_callback(data_dir: Path, tmp_path: Path, rounds: list[int]) -> None:
+def test_rounds_are_a_callback_in_python(data_dir: Path, tmp_path: Path, rounds: list[int]) -> None:
     data = MNISTDataModule(data_dir, val_size=58_870)
 
     def train(
@@ -195,7 +195,7 @@ def test_in_python_it_is_a_callback(data_dir: Path, tmp_path: Path, rounds: list
 
     class WithClosure(torch.optim.SGD):
         def step(self, closure: Any = None) -> Any:
-            closure()  # which it needs, as SAM does
+            closure()  # and once more below, as SAM does
             return super().step(closure)
 
     class Sharp(MNISTClassifier):
@@ -224,12 +224,12 @@ def test_in_python_it_is_a_callback(data_dir: Path, tmp_path: Path, rounds: list
     assert same(train(Clipped()), train(Clipped(), StepsPerExecution()))
     assert same(train(Sharp()), train(Sharp(), StepsPerExecution()))
     assert rounds == [12]
-    # Its length is not known: the end of the epoch, with validation and checkpoints, must not be missed.
+    # Without a known length, the end of the epoch still validates and saves.
     count = len(list(tmp_path.rglob("last.ckpt")))
     train(MNISTClassifier(schedule="constant"), StepsPerExecution(), data=Streamed(data_dir, val_size=58_870))
     assert len(rounds) == 12
     assert len(list(tmp_path.rglob("last.ckpt"))) == count + 1
 
 
-def test_fewer_steps_than_one_are_refused(cli: CLI) -> None:
+def test_a_round_of_less_than_one_step_is_refused(cli: CLI) -> None:
     assert_one_sentence(cli(*SHORT, *steps(0)), "steps must be at least 1, got 0")

@@ -1,5 +1,7 @@
 """``make_trainer`` and Trainers made by hand: one call after another, as in a notebook."""
 
+import errno
+import fcntl
 import os
 import signal
 import threading
@@ -16,7 +18,7 @@ from lightning.pytorch.loggers import CSVLogger
 from test_checkpoint import assert_same_run, same
 
 from mnist_lit import MNISTClassifier, MNISTDataModule, RandomDistortion, RunCheckpoint, make_trainer
-from mnist_lit.files import load_whole
+from mnist_lit.files import PRETRAINED, load_whole
 
 SHORT: dict[str, Any] = {"limit_train_batches": 30, "limit_val_batches": 2, "log_every_n_steps": 10}
 
@@ -57,7 +59,7 @@ class Sends(Callback):
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_a_trainer_made_in_python_does_what_the_command_does(data: MNISTDataModule, tmp_path: Path, cli: Any) -> None:
+def test_a_trainer_made_in_python_trains_like_the_command(data: MNISTDataModule, tmp_path: Path, cli: Any) -> None:
     trainer = make_trainer(max_epochs=2, **SHORT)
     trainer.fit(model(), data)
     options = [f"--trainer.{name}={value}" for name, value in SHORT.items()]
@@ -76,15 +78,20 @@ def test_best_and_last_are_names_of_checkpoints(data: MNISTDataModule) -> None:
     with pytest.raises(ValueError, match="there is no checkpoint in lightning_logs"):
         trainer.test(model(), data, ckpt_path="last")
     trainer.fit(model(), data)
-    for name in "best", "last":
+    checkpoints = run_dir() / "checkpoints"
+    files = {
+        "best": checkpoints / "best.ckpt",
+        "last": checkpoints / "last.ckpt",
+        str(run_dir()): checkpoints / "best.ckpt",
+    }
+    for name, file in {**files, "pretrained": PRETRAINED}.items():
         for tester in trainer, make_trainer(logger=False):
-            other = model(seed=1)
+            other = model(seed=1, activation="silu" if name == "pretrained" else "relu")
             tester.test(other, data, ckpt_path=name, verbose=False)
-            weights = load_whole(run_dir() / "checkpoints" / f"{name}.ckpt")["state_dict"]
-            assert same(dict(other.state_dict()), weights)
+            assert same(dict(other.state_dict()), load_whole(file)["state_dict"])
 
 
-def test_a_test_of_a_checkpoint_leaves_no_trace_in_the_next_training(data: MNISTDataModule, data_dir: Path) -> None:
+def test_testing_a_checkpoint_does_not_change_the_next_training(data: MNISTDataModule, data_dir: Path) -> None:
     make_trainer(max_steps=20, max_epochs=2, **SHORT).fit(model(schedule="constant"), data)
     assert load_whole(run_dir() / "checkpoints/last.ckpt")["global_step"] == 20
     for evaluate in "test", "validate":
@@ -97,7 +104,7 @@ def test_a_test_of_a_checkpoint_leaves_no_trace_in_the_next_training(data: MNIST
     assert_same_run(run_dir(1), run_dir(2))
 
 
-def test_a_test_of_another_run_leaves_the_trainer_with_its_own(data: MNISTDataModule) -> None:
+def test_a_trainer_keeps_its_run_after_testing_another(data: MNISTDataModule) -> None:
     make_trainer(max_epochs=1, **SHORT).fit(model(), data)
     trainer, trained = make_trainer(max_epochs=1, **SHORT), model(seed=1, schedule="constant")
     trainer.fit(trained, data)
@@ -111,7 +118,7 @@ def test_a_test_of_another_run_leaves_the_trainer_with_its_own(data: MNISTDataMo
     assert load_whole(run_dir(0) / "checkpoints/last.ckpt")["global_step"] == 30
 
 
-def test_a_trainer_goes_on_after_tests_and_validations(data: MNISTDataModule) -> None:
+def test_a_trainer_continues_after_tests_and_validations(data: MNISTDataModule) -> None:
     trainer, trained = make_trainer(max_epochs=1, **SHORT), model(schedule="constant")
     trainer.fit(trained, data)
     trainer.test(trained, data, verbose=False)
@@ -140,7 +147,7 @@ def test_two_trainers_at_once_share_a_datamodule(data_dir: Path) -> None:
 
 @pytest.mark.parametrize("is_by_hand", [False, True])
 @pytest.mark.parametrize(("hook", "step"), [("on_train_batch_end", 15), ("on_validation_start", 30)])
-def test_a_cell_that_was_interrupted_is_run_again_and_goes_on(
+def test_an_interrupted_cell_continues_when_it_is_run_again(
     data: MNISTDataModule, is_by_hand: bool, hook: str, step: int
 ) -> None:
     for callbacks in [Sends(hook, step)], []:
@@ -160,19 +167,19 @@ def test_a_cell_that_was_interrupted_is_run_again_and_goes_on(
     assert one["loops"]["fit_loop"]["epoch_progress"] == two["loops"]["fit_loop"]["epoch_progress"]
 
 
-def test_after_an_interruption_another_model_is_trained_from_its_start(data: MNISTDataModule) -> None:
+def test_after_an_interruption_another_model_starts_from_the_beginning(data: MNISTDataModule) -> None:
     trainer = make_trainer(max_epochs=1, callbacks=[Sends("on_train_batch_end", 15)], **SHORT)
     with pytest.raises(Exception, match="stopped by SIGINT"):
         trainer.fit(model(), data)
     other = model(seed=1)
     trainer.fit(other, data)
-    alone = model(seed=1)
-    make_trainer(max_epochs=1, **SHORT).fit(alone, data)
-    assert same(dict(other.state_dict()), dict(alone.state_dict()))
+    reference = model(seed=1)
+    make_trainer(max_epochs=1, **SHORT).fit(reference, data)
+    assert same(dict(other.state_dict()), dict(reference.state_dict()))
 
 
 class Fails(Callback):
-    """Has a defect that shows once, in the second epoch."""
+    """Fails once, in the second epoch."""
 
     has_failed = False
 
@@ -198,24 +205,23 @@ def test_an_epoch_in_which_a_training_failed_is_counted_once(data: MNISTDataModu
     assert seen == [3, 4]
 
 
-def test_a_one_cycle_that_has_ended_is_not_begun_again(data: MNISTDataModule) -> None:
+def test_a_finished_one_cycle_is_not_started_again(data: MNISTDataModule) -> None:
     trainer, trained = make_trainer(max_epochs=2, **SHORT), model()
     trainer.fit(trained, data)
     trainer.fit_loop.max_epochs = 4
-    with pytest.raises(ValueError, match=r"one_cycle.* 60 steps.* 120.*only a constant schedule"):
+    with pytest.raises(ValueError, match=r"one_cycle.* 60 steps.* 120.*only a run with a constant schedule"):
         trainer.fit(trained, data)
     assert load_whole(run_dir() / "checkpoints/last.ckpt")["global_step"] == 60
 
 
-def test_a_learning_rate_finder_that_makes_the_network_diverge_ends_as_it_does_by_itself(data: MNISTDataModule) -> None:
+def test_a_learning_rate_finder_may_make_the_network_diverge(data: MNISTDataModule) -> None:
     finder = LearningRateFinder(min_lr=1e-3, max_lr=1e6, early_stop_threshold=None)
     make_trainer(max_epochs=1, callbacks=[finder], **SHORT).fit(model(), data)
     assert load_whole(run_dir() / "checkpoints/last.ckpt")["global_step"] == 30
 
 
 @pytest.mark.parametrize("val_size", [5000, 0])
-def test_a_run_in_other_processes_leaves_its_paths(data_dir: Path, val_size: int) -> None:
-    # Not make_trainer's thread: forked processes inherit it.
+def test_a_run_in_other_processes_returns_its_paths(data_dir: Path, val_size: int) -> None:
     options = {"strategy": "ddp_fork", "devices": 2, "accelerator": "cpu"}
     trainer = make_trainer(max_epochs=1, limit_val_batches=2 if val_size else 0, limit_train_batches=10, **options)
     trainer.fit(model(), MNISTDataModule(data_dir, val_size=val_size))
@@ -243,19 +249,16 @@ def test_a_trainer_made_by_hand_writes_whole_files_into_the_folder_of_its_logger
     assert sorted(path.name for path in Path("lightning_logs").iterdir()) == ["version_0", "version_1", "version_2"]
 
 
-def test_a_training_in_another_thread_needs_no_signals(data: MNISTDataModule) -> None:
+def test_a_training_in_another_thread_works_without_signals(data: MNISTDataModule) -> None:
     thread = threading.Thread(target=lambda: make_trainer(max_epochs=1, **SHORT).fit(model(), data))
     thread.start()
     thread.join()
     assert (run_dir() / "checkpoints/last.ckpt").exists()
 
 
-def test_without_a_lock_service_a_run_trains_and_says_so_once(
+def test_without_a_lock_service_a_run_trains_and_warns_once(
     data: MNISTDataModule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import errno
-    import fcntl
-
     def flock(*_: Any) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
@@ -267,7 +270,7 @@ def test_without_a_lock_service_a_run_trains_and_says_so_once(
     assert (run_dir() / "checkpoints/last.ckpt").exists()
 
 
-def test_a_fit_that_is_refused_leaves_the_trainer_no_folder_of_another_run(data: MNISTDataModule) -> None:
+def test_a_trainer_does_not_keep_the_folder_of_a_fit_that_was_refused(data: MNISTDataModule) -> None:
     make_trainer(max_epochs=1, **SHORT).fit(model(), data)
     before = (run_dir() / "checkpoints/last.ckpt").read_bytes()
     trainer = make_trainer(max_epochs=2, **SHORT)
@@ -278,11 +281,11 @@ def test_a_fit_that_is_refused_leaves_the_trainer_no_folder_of_another_run(data:
     trainer.fit(model(seed=1, schedule="constant"), data)
     assert (run_dir() / "checkpoints/last.ckpt").read_bytes() == before
     assert load_whole(run_dir(1) / "checkpoints/last.ckpt")["global_step"] == 60
-    assert [step for step, _ in curves(run_dir(1))["train_loss"]] == [59]  # and its curves are there, too
+    assert [step for step, _ in curves(run_dir(1))["train_loss"]] == [59]  # the curves are there, too
 
 
 class Refuses(Callback):
-    """Has a defect that shows before the first step."""
+    """Fails before the first step."""
 
     is_on = False
 
@@ -291,7 +294,7 @@ class Refuses(Callback):
             raise ZeroDivisionError
 
 
-def test_trainings_that_fail_at_their_start_leave_no_folder_and_take_none_away(data: MNISTDataModule) -> None:
+def test_trainings_that_fail_at_their_start_neither_leave_nor_remove_folders(data: MNISTDataModule) -> None:
     refuses = Refuses()
     trainer = make_trainer(max_epochs=1, callbacks=[refuses], **SHORT)
     trainer.fit(model(), data)
@@ -305,7 +308,7 @@ def test_trainings_that_fail_at_their_start_leave_no_folder_and_take_none_away(d
     assert [path.name for path in Path("lightning_logs").iterdir()] == ["version_0"]
 
 
-def test_the_checkpoints_of_one_model_are_not_replaced_by_those_of_another(data: MNISTDataModule) -> None:
+def test_a_model_does_not_replace_the_checkpoints_of_another(data: MNISTDataModule) -> None:
     shared = RunCheckpoint()
     trainer = make_trainer(max_epochs=1, callbacks=[shared], **SHORT)
     trainer.fit(model(), data)
@@ -320,16 +323,16 @@ def test_the_checkpoints_of_one_model_are_not_replaced_by_those_of_another(data:
         assert float(score) == pytest.approx(max(accuracies))
 
 
-def test_a_trainer_that_kept_nothing_does_not_test_the_network_of_another_run(data: MNISTDataModule) -> None:
+def test_a_trainer_that_saved_nothing_does_not_test_the_network_of_another_run(data: MNISTDataModule) -> None:
     make_trainer(max_epochs=1, **SHORT).fit(model(), data)
     trainer, trained = make_trainer(max_epochs=1, enable_checkpointing=False, **SHORT), model(seed=1)
     trainer.fit(trained, data)
-    with pytest.raises(ValueError, match="this Trainer has kept no checkpoint"):
+    with pytest.raises(ValueError, match="this Trainer has saved no checkpoint"):
         trainer.test(trained, data, ckpt_path="best")
 
 
 class OwnCycle(MNISTClassifier):
-    """Has a one-cycle whose rate is not the hyperparameter."""
+    """Has a one-cycle with another rate than the hyperparameter."""
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
@@ -338,7 +341,7 @@ class OwnCycle(MNISTClassifier):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
 
 
-def test_a_schedule_of_ones_own_is_continued(data: MNISTDataModule) -> None:
+def test_a_users_schedule_is_continued(data: MNISTDataModule) -> None:
     for callbacks in [Sends("on_train_batch_end", 15)], []:
         trainer = make_trainer(max_epochs=2, callbacks=callbacks, **SHORT)
         seed_everything(0, verbose=False)

@@ -89,7 +89,7 @@ class Page:
 
     def wait_for_guess(self, digit: int) -> None:
         self.wait(f"return document.querySelector('[data-testid=label-output-value]')?.innerText == '{digit}'")
-        self.wait(f"return document.body.innerText.includes('What speaks for {digit}\\n')")
+        self.wait(f"return document.body.innerText.includes('Evidence for {digit}\\n')")
         self.wait("return [...document.querySelectorAll('img')].filter(image => image.naturalWidth).length == 2")
 
     def probabilities(self) -> dict[str, float]:
@@ -97,7 +97,7 @@ class Page:
         return {str(meter.get_attribute("aria-label")): float(str(meter.get_attribute("value"))) for meter in meters}
 
     def picture(self, name: str) -> Tensor:
-        """Return a picture's 28x28 pixels, uint8 (28, 28, 3), having seen that it is larger and not smoothed."""
+        """Return a picture's 28x28 pixels, uint8 (28, 28, 3), and assert that it is enlarged without smoothing."""
         image = self.driver.find_element("css selector", f"#{name} img")
         assert image.value_of_css_property("image-rendering") == "pixelated"
         with urllib.request.urlopen(str(image.get_attribute("src"))) as response:
@@ -108,15 +108,15 @@ class Page:
         return small
 
     def hosts(self) -> set[str | None]:
-        """Return the hosts of all that the browser asked for since the last call, but for its own parts and data."""
+        """Return the hosts that the browser requested since the last call, except its own pages and inline data."""
         messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         urls = [message["params"]["request"]["url"] for message in messages if "request" in message["params"]]
         return {urlsplit(url).hostname for url in urls if urlsplit(url).scheme not in ("data", "blob", "chrome")}
 
 
 @pytest.fixture(scope="module")
-def asked_hosts() -> set[str]:
-    """The hosts that this process asks for anything from now on, filled as it goes."""
+def contacted_hosts() -> set[str]:
+    """Return a set, to which each host is added that this process contacts from now on."""
     hosts = set()
 
     def note(event: str, arguments: tuple[Any, ...]) -> None:
@@ -143,8 +143,8 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Chrome"]:
     for option in (
         *("headless=new", "no-sandbox", "disable-quic", "no-first-run", "disable-background-networking"),
         *("disable-component-update", "disable-sync", f"user-data-dir={tmp_path_factory.mktemp('chromium')}"),
-        # The pad draws with WebGL, which without a graphics card takes half a second for each movement of the pointer,
-        # or with these a tenth.
+        # The pad draws with WebGL. Without a graphics card each movement of the pointer takes half a second, and with
+        # these options a tenth.
         *("use-angle=swiftshader", "enable-unsafe-swiftshader", "force-device-scale-factor=0.5"),
     ):
         options.add_argument(f"--{option}")
@@ -155,7 +155,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Chrome"]:
 
 
 @pytest.fixture(scope="module")
-def url(asked_hosts: set[str]) -> Iterator[str]:
+def url(contacted_hosts: set[str]) -> Iterator[str]:
     pytest.importorskip("gradio", reason="the demo needs Gradio")
     torch.set_num_threads(1)  # as the command line does
     demo = launch(MNISTClassifier.from_pretrained(), free_port())
@@ -173,7 +173,7 @@ def test_a_new_page_shows_no_guess_and_no_error(page: Page) -> None:
     assert page.driver.title == "mnist_lit"
     text = page.driver.find_element("tag name", "body").text
     assert "What the network sees" in text
-    assert "What speaks for the guess" in text
+    assert "Evidence for the guess" in text
     assert "Error" not in text
     assert page.probabilities() == {}
 
@@ -189,7 +189,7 @@ def test_the_network_reads_the_digit_that_is_drawn_with_the_mouse(page: Page, di
     assert max(probabilities, key=probabilities.__getitem__) == str(digit)
 
 
-def test_the_pictures_are_what_the_network_sees_and_what_speaks_for_its_guess(page: Page) -> None:
+def test_the_pictures_show_what_the_network_sees_and_which_pixels_support_its_guess(page: Page) -> None:
     page.clear()
     page.draw(DIGITS[5])
     page.wait_for_guess(5)
@@ -204,7 +204,7 @@ def test_the_pictures_are_what_the_network_sees_and_what_speaks_for_its_guess(pa
     strong = contributions.abs() > 0.1 * contributions.abs().max()
     assert strong.sum() > 10
     assert torch.equal(red[strong] > blue[strong], contributions[strong] > 0)
-    assert (torch.stack((red, green, blue))[:, image[0] == 0] == 255).all()  # black pixels say nothing
+    assert (torch.stack((red, green, blue))[:, image[0] == 0] == 255).all()  # black pixels contribute nothing
 
 
 def test_a_number_is_read_digit_by_digit(page: Page) -> None:
@@ -221,10 +221,10 @@ def test_clearing_removes_the_guess(page: Page) -> None:
     page.wait_for_guess(9)
     page.clear()
     assert page.probabilities() == {}
-    assert "What speaks for the guess" in page.driver.find_element("tag name", "body").text
+    assert "Evidence for the guess" in page.driver.find_element("tag name", "body").text
 
 
-def test_the_page_fits_a_phone_and_takes_a_finger(driver: "Chrome", url: str) -> None:
+def test_the_page_fits_a_phone_and_accepts_touch(driver: "Chrome", url: str) -> None:
     phone = {"width": 390, "height": 844, "deviceScaleFactor": 0.5, "mobile": True}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
     driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
@@ -238,9 +238,9 @@ def test_the_page_fits_a_phone_and_takes_a_finger(driver: "Chrome", url: str) ->
         driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
 
 
-def test_nothing_is_asked_of_another_host(page: Page, asked_hosts: set[str]) -> None:
-    assert page.hosts() == {"127.0.0.1"}  # of the tests before this one too
-    assert asked_hosts <= {"127.0.0.1", "localhost", "::1"}  # the browser's own driver is at localhost
+def test_no_other_host_is_contacted(page: Page, contacted_hosts: set[str]) -> None:
+    assert page.hosts() == {"127.0.0.1"}  # also in the tests before this one
+    assert contacted_hosts <= {"127.0.0.1", "localhost", "::1"}  # the browser's own driver is at localhost
 
 
 def test_input_x_gradient_of_a_linear_network_is_weight_times_pixel(test_images: Images) -> None:
@@ -258,13 +258,13 @@ def test_input_x_gradient_of_a_linear_network_is_weight_times_pixel(test_images:
         torch.testing.assert_close(contributions.sum() + bias[guess], logits[guess], rtol=0, atol=1e-5)
 
 
-def test_the_demo_says_its_address_and_ctrl_c_ends_it(
+def test_the_demo_prints_its_address_and_ctrl_c_ends_it(
     cli: CLI,
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> None:
     pytest.importorskip("gradio", reason="the demo needs Gradio")
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # is not asked: nobody listens there
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # not used: nothing listens there
     monkeypatch.setenv("no_proxy", "")
     port = free_port()
 
@@ -287,7 +287,7 @@ def test_the_demo_says_its_address_and_ctrl_c_ends_it(
         assert client.connect_ex(("127.0.0.1", port)) != 0
 
 
-def test_a_port_that_cannot_be_used_is_one_sentence(cli: CLI) -> None:
+def test_a_port_that_cannot_be_used_gives_one_sentence(cli: CLI) -> None:
     pytest.importorskip("gradio", reason="the demo needs Gradio")
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
@@ -296,12 +296,12 @@ def test_a_port_that_cannot_be_used_is_one_sentence(cli: CLI) -> None:
         for option, words in (port, f"port {port} is in use"), (0, "from 1 to 65535"), (65536, "from 1 to 65535"):
             result = cli("demo", "--ckpt_path=pretrained", f"--port={option}")
             assert (result.status, result.out) == (1, "")
-            _, error = result.err.splitlines()  # the first line says which checkpoint it is
+            _, error = result.err.splitlines()  # the first line names the checkpoint
             assert error.startswith("error: ")
             assert words in error
 
 
-def test_without_gradio_a_sentence_says_what_to_install(cli: CLI, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_gradio_the_error_names_the_command_that_installs_it(cli: CLI, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
     result = cli("demo", "--ckpt_path=pretrained")
     assert (result.status, result.out) == (1, "")

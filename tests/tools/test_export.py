@@ -76,7 +76,7 @@ def metadata(path: Path) -> dict[str, Any]:
 
 
 def same(logits: Tensor, others: Tensor) -> bool:
-    """Return whether they are the same but for rounding, which grows with the largest logit."""
+    """Return whether they are equal except for rounding, which grows with the largest logit."""
     return torch.allclose(logits, others, rtol=0, atol=1e-5 * max(1.0, float(others.abs().max())))
 
 
@@ -124,7 +124,7 @@ def test_a_program_without_this_package_gets_the_accuracy_and_the_logits_of_the_
     assert metadata(file)["test_accuracy"] == right / 10_000
 
 
-def test_the_command_line_writes_the_same_file_and_says_so(cli: CLI, file: Path, tmp_path: Path) -> None:
+def test_the_command_line_writes_the_same_file_and_prints_its_name(cli: CLI, file: Path, tmp_path: Path) -> None:
     result = run_cli(cli, "onnx" if file.suffix == ".onnx" else "pt2")
     assert (result.status, result.err) == (0, "")
     said = re.fullmatch(
@@ -133,7 +133,7 @@ def test_the_command_line_writes_the_same_file_and_says_so(cli: CLI, file: Path,
     assert said
     assert int(said[1]) == pytest.approx(file.stat().st_size / 1000, abs=0.5)
     assert float(said[2]) <= 1e-4
-    assert [path.name for path in tmp_path.iterdir()] == [file.name]  # the weights are in it
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]  # it contains the weights
     assert (tmp_path / file.name).read_bytes() == file.read_bytes()
 
 
@@ -151,7 +151,7 @@ QUICK = "identity", "relu", "silu"
         ("gelu", (16, 8, 4), "pt2"),
     ],
 )
-def test_every_network_is_exported_as_it_is(
+def test_an_export_of_any_network_gives_the_same_logits(
     datamodule: MNISTDataModule,
     images: Tensor,
     tmp_path: Path,
@@ -178,7 +178,7 @@ def test_a_file_takes_batches_of_any_size(file: Path, images: Tensor, batch_size
     assert same(torch.cat([logits, expected[batch_size:]]), expected)
 
 
-def test_a_file_says_what_it_holds(file: Path) -> None:
+def test_a_file_describes_its_network(file: Path) -> None:
     assert metadata(file) == {
         "mnist_lit": "0.1.0",
         "torch": torch.__version__,
@@ -206,11 +206,11 @@ def test_an_onnx_files_input_and_output_have_names_and_shapes(file: Path) -> Non
     onnx = pytest.importorskip("onnx")
     onnx.checker.check_model(file, full_check=True)
     model = onnx.load(file)
-    assert (model.ir_version, [each.version for each in model.opset_import]) == (8, [18])  # which older readers have
+    assert (model.ir_version, [each.version for each in model.opset_import]) == (8, [18])  # which older readers support
     assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"  # nothing is written into the home folder
 
 
-def test_a_file_does_not_tell_where_it_was_made(file: Path) -> None:
+def test_a_file_contains_no_paths_of_the_machine_that_wrote_it(file: Path) -> None:
     contents = [file.read_bytes()]
     if zipfile.is_zipfile(file):
         contents = [zipfile.ZipFile(file).read(name) for name in zipfile.ZipFile(file).namelist()]
@@ -218,7 +218,7 @@ def test_a_file_does_not_tell_where_it_was_made(file: Path) -> None:
         assert not any(str(folder).encode() in content for content in contents)
 
 
-def test_a_model_can_be_exported_in_the_midst_of_its_training(datamodule: MNISTDataModule, tmp_path: Path) -> None:
+def test_a_model_can_be_exported_during_training(datamodule: MNISTDataModule, tmp_path: Path) -> None:
     model = MNISTClassifier()
     before = {name: weights.clone() for name, weights in model.state_dict().items()}
     export(model, datamodule, "pt2", tmp_path / "digits.pt2")
@@ -228,7 +228,7 @@ def test_a_model_can_be_exported_in_the_midst_of_its_training(datamodule: MNISTD
 
 
 class MonteCarloDropout(nn.Module):
-    """Dropout at test time too (Gal and Ghahramani 2016): other logits at each call."""
+    """Dropout also at test time (Gal and Ghahramani 2016): each call returns other logits."""
 
     def forward(self, hidden: Tensor) -> Tensor:
         return F.dropout(hidden, training=True)
@@ -245,7 +245,7 @@ def test_a_file_that_gives_other_logits_than_the_network_is_not_kept(
     path.write_text("an older one")
     model = MNISTClassifier.from_pretrained()
     model.network.layers.insert(1, MonteCarloDropout())
-    with pytest.raises(ValueError, match=r"was not written: its logits would be .* off the checkpoint's"):
+    with pytest.raises(ValueError, match=r"was not written: its logits differ by .* from the checkpoint's"):
         export(model, datamodule, format, path)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {path.name: "an older one"}
 
@@ -253,12 +253,12 @@ def test_a_file_that_gives_other_logits_than_the_network_is_not_kept(
 def test_a_network_whose_training_diverged_is_not_exported(datamodule: MNISTDataModule, tmp_path: Path) -> None:
     model = MNISTClassifier()
     nn.init.constant_(model.network.layers[-1].get_parameter("bias"), torch.nan)
-    with pytest.raises(ValueError, match="its logits would be nan off the checkpoint's"):
+    with pytest.raises(ValueError, match="its logits differ by nan from the checkpoint's"):
         export(model, datamodule, "pt2", tmp_path / "digits.pt2")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_network_of_large_logits_is_exported_though_rounding_grows_with_them(
+def test_a_network_with_large_logits_is_exported_despite_larger_rounding_errors(
     datamodule: MNISTDataModule, tmp_path: Path
 ) -> None:
     need("onnx")
@@ -276,7 +276,7 @@ def test_an_older_file_is_replaced_whole_or_not_at_all(
     path.write_text("an older one")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     request.addfinalizer(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # no file may be larger, as on a disk that is full
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # files cannot grow larger, as on a full disk
     assert_one_sentence(run_cli(cli, "pt2"), "digits.pt2: File too large")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {path.name: "an older one"}
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -285,7 +285,7 @@ def test_an_older_file_is_replaced_whole_or_not_at_all(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_place_that_cannot_be_written_is_named(cli: CLI, tmp_path: Path) -> None:
+def test_the_error_names_a_path_that_cannot_be_written(cli: CLI, tmp_path: Path) -> None:
     (tmp_path / "folder.pt2").mkdir()
     (tmp_path / "file").touch()
     before = sorted(tmp_path.rglob("*"))
@@ -295,11 +295,11 @@ def test_a_place_that_cannot_be_written_is_named(cli: CLI, tmp_path: Path) -> No
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_without_the_extra_packages_there_is_pt2_alone(
+def test_without_the_extra_packages_only_pt2_is_exported(
     cli: CLI, datamodule: MNISTDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = MNISTClassifier()
-    for package in "onnxruntime", "onnxscript", "onnx":  # one, two, all three are missing
+    for package in "onnxruntime", "onnxscript", "onnx":  # one, two and then all three are missing
         monkeypatch.setitem(sys.modules, package, None)
         with pytest.raises(ValueError, match="needs the package onnx"):
             export(model, datamodule, "onnx", tmp_path / "digits.onnx")

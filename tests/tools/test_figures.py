@@ -19,7 +19,7 @@ def images(run: Path) -> dict[str, list[int]]:
     return {name: [event.step for event in events.Images(tag)] for name, tag in tags.items()}
 
 
-def test_tensorboard_shows_what_a_run_learned_and_mistook(cli: CLI, run: Path, test_images: Images) -> None:
+def test_tensorboard_shows_the_pictures_and_scores_of_a_run(cli: CLI, run: Path, test_images: Images) -> None:
     pytest.importorskip("matplotlib", reason="torchmetrics' plots come with the extra 'plots'")
     assert images(RUN) == {
         "distorted_training_digits": [0],
@@ -53,20 +53,20 @@ def test_tensorboard_shows_what_a_run_learned_and_mistook(cli: CLI, run: Path, t
     assert torch.allclose(torch.tensor(rows), hidden, atol=1e-4)
     assert projected.with_name("metadata.tsv").read_text().split() == [str(int(label)) for label in labels[:1000]]
 
-    # Each test and validation has a folder of its own.
+    # Each test and validation has its own folder.
     assert "version_0/test/version_1\n" in cli("test").out
     assert "version_0/validate/version_0\n" in cli("validate").out
     assert set(images(RUN / "validate" / "version_0")) == {"first_layer", "val_confusion_matrix", "val_mistakes"}
 
 
-def test_a_test_of_a_checkpoint_that_no_run_has_gets_a_folder_of_its_own(cli: CLI) -> None:
+def test_a_test_of_a_checkpoint_outside_any_run_gets_its_own_folder(cli: CLI) -> None:
     assert "tensorboard --logdir lightning_logs/test/version_0\n" in cli("test", "--ckpt_path=pretrained").out
     assert "test_mistakes" in images(Path("lightning_logs/test/version_0"))
     assert "no checkpoint" in cli("test").err
     assert "Pictures" not in cli("test", "--ckpt_path=pretrained", "--trainer.logger=false").out
 
 
-def test_a_run_without_validation_shows_what_its_first_layer_looks_for(cli: CLI) -> None:
+def test_a_run_without_validation_shows_its_first_layer(cli: CLI) -> None:
     short = ("fit", "--trainer.max_epochs=2", "--trainer.limit_train_batches=20", "--data.val_size=0")
     assert cli(*short).status == 0
     assert images(RUN) == {"first_layer": [39]}
@@ -84,10 +84,10 @@ def test_the_most_confident_mistakes_come_first(test_images: Images) -> None:
         shown = picture[0, 18:130, 116 * place + 2 : 116 * place + 114]
         assert torch.allclose(shown, some[mistake, 0].repeat_interleave(4, 0).repeat_interleave(4, 1), atol=0.004)
         assert float(picture[0, :18, 116 * place : 116 * place + 116].min()) < 0.5  # a line of text
-    assert float(picture[:, :, 2 * 116 :].min()) == 1  # no third one
+    assert float(picture[:, :, 2 * 116 :].min()) == 1  # there is no third mistake
 
 
-def test_weights_are_red_where_a_unit_looks_for_ink() -> None:
+def test_positive_weights_are_red_and_negative_weights_are_blue() -> None:
     network = MLP()
     weights = network.layers[1].get_parameter("weight")
     with torch.no_grad():
@@ -98,11 +98,11 @@ def test_weights_are_red_where_a_unit_looks_for_ink() -> None:
     assert picture[:, 1, 1].tolist() == [1, 0, 0]  # unit 0, its first pixel
     assert picture[:, 28, 28].tolist() == [0, 0, 1]  # and its last
     assert picture[:, 2, 2].tolist() == [1, 1, 1]
-    assert picture[:, 30, 30].tolist() == [0, 0, 1]  # unit 17: each has a scale of its own
+    assert picture[:, 30, 30].tolist() == [0, 0, 1]  # unit 17: each unit has its own scale
     assert signed_colours(torch.zeros(28, 28)).min() == 1
 
 
-def test_distorted_digits_are_drawn_each_in_its_own_way(data_dir: Path) -> None:
+def test_each_drawn_distortion_is_different(data_dir: Path) -> None:
     datamodule = MNISTDataModule(data_dir, augment=RandomDistortion(rotation=10))
     datamodule.setup("fit")
     picture = draw_distortions(datamodule)

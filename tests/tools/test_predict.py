@@ -18,7 +18,7 @@ def test_the_predictions_of_the_test_images_go_to_a_file(cli: CLI) -> None:
     assert failed.err.splitlines()[-1].startswith("error: --output folder: a folder has that name")
 
 
-def test_options_of_the_trainer_limit_what_is_predicted(cli: CLI) -> None:
+def test_options_of_the_trainer_limit_the_predictions(cli: CLI) -> None:
     limited = cli(*PRETRAINED, "--data.batch_size=2", "--trainer.limit_predict_batches=1")
     assert (limited.status, len(limited.out.splitlines())) == (0, 1 + 2)
     nothing = cli(*PRETRAINED, "--trainer.limit_predict_batches=0")
@@ -29,7 +29,7 @@ def test_options_of_the_trainer_limit_what_is_predicted(cli: CLI) -> None:
     assert "--return_predictions" in nothing.err
 
 
-def test_predict_names_the_command_for_ones_own_pictures(cli: CLI) -> None:
+def test_predict_names_the_command_for_the_users_own_pictures(cli: CLI) -> None:
     for images in ["--images", "photos"], ["--images=photos"]:
         result = cli("predict", *images)
         assert_one_sentence(result, "python -m mnist_lit read")

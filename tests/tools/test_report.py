@@ -14,7 +14,7 @@ from mnist_lit.tools.report import report
 pytest.importorskip("matplotlib", reason="the report's charts come with the extra 'plots'")
 
 
-def test_a_report_holds_the_figures_and_pictures_of_a_run(cli: CLI, run: Path) -> None:
+def test_a_report_contains_the_figures_and_pictures_of_a_run(cli: CLI, run: Path) -> None:
     said = cli("report")
     assert said.status == 0
     accuracy = re.search(r"Wrote report.html: \d+ KB, test accuracy ([\d.]+) %", said.out)
@@ -24,37 +24,37 @@ def test_a_report_holds_the_figures_and_pictures_of_a_run(cli: CLI, run: Path) -
     assert f"{accuracy[1]} %</span> of the 10,000 test images" in page
     for name, value in ("activation", "gelu"), ("augment.rotation", "7.5"), ("epoch of the checkpoint", "2"):
         assert f"<th>{name}</th><td>{value}</td>" in page
-    mistakes = re.search(r"Of ([\d,]+) in all", page)
+    mistakes = re.search(r"There are ([\d,]+) mistakes in all", page)
     assert mistakes
     assert int(mistakes[1]) == round(10_000 - 100 * float(accuracy[1]))
-    # Curves, distortions, first layer, confusion matrix, mistakes, calibration; and nothing from elsewhere.
+    # Curves, distortions, first layer, confusion matrix, mistakes, calibration; and nothing is loaded from elsewhere.
     pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
     assert len(pictures) == 6
     assert all(min(Image.open(BytesIO(b64decode(picture))).size) > 100 for picture in pictures)
     assert not re.search(r"(src|href)=\"(?!data:)|https?://", page)
 
 
-def test_a_report_on_the_network_of_the_package_has_no_run(cli: CLI) -> None:
+def test_a_report_on_the_pretrained_network_has_no_curves(cli: CLI) -> None:
     said = cli("report", "--ckpt_path=pretrained", "--output=new/pretrained.html")
     assert (said.status, said.out.split(": ")[0]) == (0, "Wrote new/pretrained.html")
     page = Path("new/pretrained.html").read_text(encoding="utf-8")
     assert page.count("<img") == 5
-    assert "How it learned<" not in page
+    assert "Curves<" not in page
 
 
-def test_a_report_on_a_network_of_ones_own(data_dir: Path, tmp_path: Path) -> None:
+def test_a_report_on_another_network_leaves_out_the_first_layer(data_dir: Path, tmp_path: Path) -> None:
     model = MNISTClassifier()
     network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(784, 10))
     model.add_module("network", network)  # in place of the MLP
     for name in "one.html", "two.html":
         report(model, MNISTDataModule(data_dir), tmp_path / name)
-    # Dropout is off in a test, and stays on for the training.
+    # Dropout is off during the test, and on again for training.
     assert (tmp_path / "one.html").read_text() == (tmp_path / "two.html").read_text()
     assert model.training
-    assert "What it looks for" not in (tmp_path / "one.html").read_text()
+    assert "The first layer" not in (tmp_path / "one.html").read_text()
 
 
-def test_a_report_that_cannot_be_written_is_one_sentence(cli: CLI, tmp_path: Path) -> None:
+def test_a_report_that_cannot_be_written_gives_one_sentence(cli: CLI, tmp_path: Path) -> None:
     (tmp_path / "folder.html").mkdir()
     assert_one_sentence(cli("report"), "no checkpoint")
     for output, words in (
