@@ -15,9 +15,8 @@ def make_parser(description: str | None, **options: tuple[Any, str]) -> Argument
     """
     parser = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
     for name, (default, text) in options.items():
-        is_list = isinstance(default, list)
-        kind = int if is_list else type(default)
-        parser.add_argument(f"--{name}", type=kind, nargs="+" if is_list else None, default=default, help=text)
+        kind, nargs = (int, "+") if isinstance(default, list) else (type(default), None)
+        parser.add_argument(f"--{name}", type=kind, nargs=nargs, default=default, help=text)
     return parser
 
 

@@ -184,8 +184,7 @@ def jax(run: Run) -> float:
         def step(state: Any, batch: Any) -> Any:
             parameters, momenta = state
             indices, rate = batch
-            pixels = images[indices].astype(jnp.float32) / 255
-            steps = jax.grad(loss)(parameters, pixels, labels[indices])
+            steps = jax.grad(loss)(parameters, images[indices].astype(jnp.float32) / 255, labels[indices])
             if momentum:
                 momenta = jax.tree.map(lambda m, s: momentum * m + s, momenta, steps)
                 steps = jax.tree.map(lambda m, s: s + momentum * m, momenta, steps)  # Nesterov's

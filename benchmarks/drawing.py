@@ -10,7 +10,6 @@ from PIL import Image
 
 Floats = np.ndarray[tuple[Any, ...], np.dtype[np.floating[Any]]]
 Range = tuple[float, float]  # least and most
-
 INK = 60  # of 255: what counts as ink where a digit of MNIST is cropped
 
 

@@ -31,7 +31,6 @@ from mnist_lit.pictures.rejection import REJECTOR, score_images
 from photos import clean, low_resolution, thick_pen, thin_pen
 
 Strokes = Sequence[Floats]  # each (points, 2)
-
 _NON_DIGITS = "!#$%&()*+<=>?@ACEFGHJKLMNPRTUVWXY[]^acdefhjkmnprtuvwxy{}~"  # and no specks
 # Fonts that have digits.
 _FONTS = "futural", "futuram", "rowmans", "rowmand", "rowmant", "timesr", "timesrb", "timesi", "timesib", "scripts"
@@ -52,10 +51,8 @@ def glyphs(fonts: Sequence[str], characters: str) -> list[Strokes]:
     font = HersheyFonts()
     for name in fonts:
         font.load_default_font(name)
-        for glyph in font.glyphs_for_text(characters):
-            strokes = [np.array(stroke, float) for stroke in glyph.strokes if len(stroke) > 1]
-            if strokes and np.ptp(np.concatenate(strokes), axis=0).max() > 5:
-                signs.append(strokes)
+        found = [[np.array(stroke, float) for stroke in glyph.strokes] for glyph in font.glyphs_for_text(characters)]
+        signs += [strokes for strokes in found if strokes and np.ptp(np.concatenate(strokes), axis=0).max() > 5]
     return signs
 
 
@@ -116,9 +113,8 @@ def _part(digit: Tensor, random: Generator) -> Tensor | None:
     turns = int(random.integers(4))
     pixels = np.rot90(crop(digit.numpy()), turns)
     half = np.rot90(pixels[: round(len(pixels) * random.uniform(0.35, 0.65))], -turns)
-    if (half > INK).sum() < 8 or min(half.shape) < 6:
-        return None
-    return _place(crop(half))
+    is_small = (half > INK).sum() < 8 or min(half.shape) < 6
+    return None if is_small else _place(crop(half))
 
 
 def _stain(random: Generator) -> Tensor:
@@ -152,12 +148,8 @@ def _place(pixels: Floats) -> Tensor:
 
 
 if __name__ == "__main__":
-    options = make_parser(
-        __doc__,
-        outliers=(300_000, "how many to draw"),
-        epochs=(100, "of the digits; each with twice as many outliers"),
-        output=(REJECTOR, "the file"),
-    ).parse_args()
+    counts = {"outliers": (300_000, "how many to draw"), "epochs": (100, "of the digits, with twice as many outliers")}
+    options = make_parser(__doc__, **counts, output=(REJECTOR, "the file")).parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     random = np.random.default_rng(0)

@@ -1,6 +1,5 @@
 """Draw numbers as people photograph them, with MNIST's test digits as ink, and count how many are read right.
 
-    python benchmarks/scenes.py --pictures 100
     python benchmarks/scenes.py --pictures 100 --digits 5
 
 Prints two tables: numbers, of 2 to 9 digits on plain, lined and squared paper, of 1 to 5 digits in other scenes; and
@@ -25,7 +24,6 @@ from mnist_lit.pictures.rejection import REJECT, refuse
 from photos import load_test_digits, print_right, read
 
 Digits = Sequence[Tensor]  # each uint8 (28, 28)
-
 GAPS = 0.15, 0.5  # least and most between two digits, in digits' heights
 
 
@@ -87,7 +85,7 @@ def _page(digits: Digits, random: Generator) -> Sheet:
     return _lay(ink, size, (left, right - left, top, bottom - top), random, (0.3, 0.93))
 
 
-def _rule(sheet: Sheet, random: Generator, is_squared: bool) -> tuple[Floats, Floats]:
+def _rule(sheet: Sheet, random: Generator, is_squared: bool = False) -> tuple[Floats, Floats]:
     # Squares are about half as high as a digit; lines are lighter than the ink.
     period = sheet.height * (random.uniform(0.35, 0.7) if is_squared else random.uniform(0.9, 1.6))
     width = random.uniform(1, max(1.5, 0.02 * sheet.height))
@@ -188,11 +186,7 @@ class Scene(NamedTuple):
 
 plain, on_desk = Scene(), Scene(surround=_desk)
 touching = Scene(partial(_note, gaps=(-0.1, 0)))  # most digits begin before the last one ends
-NUMBERS = {
-    "plain": plain,
-    "lined": Scene(mark=partial(_rule, is_squared=False)),
-    "squared": Scene(mark=partial(_rule, is_squared=True)),
-}
+NUMBERS = {"plain": plain, "lined": Scene(mark=_rule), "squared": Scene(mark=partial(_rule, is_squared=True))}
 SCENES = {
     "boxed": Scene(partial(_note, margin=(0.4, 1.2)), _box),
     "underlined": Scene(mark=_underline),
@@ -229,8 +223,7 @@ def scribble(random: Generator) -> Image.Image:
         window = np.hanning(21) / np.hanning(21).sum()
         line = np.stack([np.convolve(np.pad(axis, 10, "edge"), window, "valid") for axis in line.T], axis=1)
     picture = Image.new("RGB", (300, 300), "white")
-    width = int(random.integers(8, 18))
-    ImageDraw.Draw(picture).line(line.ravel().tolist(), fill="black", width=width, joint="curve")
+    ImageDraw.Draw(picture).line(line.ravel().tolist(), "black", width=int(random.integers(8, 18)), joint="curve")
     return picture
 
 

@@ -2,8 +2,7 @@
 
     python benchmarks/throughput.py    # every contestant that is installed, five times in turn
 
-The default recipe has ReLU, momentum, weight decay and the one-cycle, the article's none of them. Ratios are medians of
-those of each round.
+The default recipe has ReLU, momentum, weight decay and the one-cycle, the article's none. Ratios are medians of rounds.
 """
 
 import json
@@ -31,7 +30,6 @@ from console import DATA, ROOT, make_parser, print_head, print_row
 from mnist_lit import MNISTClassifier, MNISTDataModule
 
 Result = dict[str, Any]
-
 ARTICLE, FAST = ROOT / "configs" / "article.yaml", ROOT / "configs" / "fast.yaml"
 TRAIN_SIZE = 60_000
 MACHINE = f"{os.cpu_count()} cores; Python {platform.python_version()}, torch {version('torch')}"

@@ -2,8 +2,7 @@
 
     python benchmarks/time_to_98.py    # every contestant that is installed, five times in turn, seeds 0 to 4
 
-mnist_lit reads its images within training and test, the others before. JAX leaves out the last, smaller batch of an
-epoch; scikit-learn, which has neither SiLU nor the one-cycle, takes ReLU and a learning rate for each epoch.
+mnist_lit reads its images within training and test, the others before. scikit-learn has neither SiLU nor the one-cycle.
 """
 
 from statistics import mean, median
@@ -19,12 +18,11 @@ TASKS = {
     "sklearn": Task("scikit-learn's `MLPClassifier`", "sklearn", FAST),
 }
 
-if __name__ == "__main__":
-    parser = make_parser(__doc__, repeats=(5, "processes of each, with the seeds 0, 1, ..."))
-    results = measure(TASKS, parser.parse_args().repeats)
-    print_head("seconds", "whole process", *PHASES, "accuracy, %", "least")
-    for name, runs in sorted(results.items(), key=lambda item: median(run["whole"] for run in item[1])):
-        seconds = [f"{median(run[column] for run in runs):.1f}" for column in ("whole", *PHASES)]
-        accuracies = [100 * run["accuracy"] for run in runs]
-        print_row(TASKS[name].label, *seconds, f"{mean(accuracies):.2f}", f"{min(accuracies):.2f}")
-    print(f"\n{MACHINE}")
+parser = make_parser(__doc__, repeats=(5, "processes of each, with the seeds 0, 1, ..."))
+results = measure(TASKS, parser.parse_args().repeats)
+print_head("seconds", "whole process", *PHASES, "accuracy, %", "least")
+for name, runs in sorted(results.items(), key=lambda item: median(run["whole"] for run in item[1])):
+    seconds = [f"{median(run[column] for run in runs):.1f}" for column in ("whole", *PHASES)]
+    accuracies = [100 * run["accuracy"] for run in runs]
+    print_row(TASKS[name].label, *seconds, f"{mean(accuracies):.2f}", f"{min(accuracies):.2f}")
+print(f"\n{MACHINE}")
