@@ -9,10 +9,7 @@ DATA = ROOT / "data"  # MNIST's files
 
 
 def make_parser(description: str | None, **options: tuple[Any, str]) -> ArgumentParser:
-    """Return a parser whose help is a program's docstring, with options given as (default, help).
-
-    The default's type is the option's; a list is one of integers.
-    """
+    """Return a parser with a docstring for its help, and options given as (default, help); lists are of integers."""
     parser = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
     for name, (default, text) in options.items():
         kind, nargs = (int, "+") if isinstance(default, list) else (type(default), None)

@@ -54,9 +54,7 @@ def gradient(pixels: Floats, random: Generator) -> Floats:
     return distance
 
 
-def photograph(
-    pixels: Floats, random: Generator, falloff: Range = (0.1, 0.5), noise: Range = (0.02, 0.1), texture: float = 0.04
-) -> Floats:
+def photograph(pixels: Floats, random: Generator, falloff: Range, noise: Range, texture: float = 0) -> Floats:
     """Return pixels ``(H, W, 3)`` in light that falls off to one side, with noise and up to so much paper's texture."""
     height, width, _ = pixels.shape
     distance = gradient(pixels, random) + 0.7

@@ -6,7 +6,7 @@ Prints for each kind of picture, and for the untouched test images, how many dig
 right. None is refused. A picture in which not exactly one digit is found is not right.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cache
 
 import numpy as np
@@ -24,6 +24,7 @@ from mnist_lit import MNISTClassifier, mnist
 from mnist_lit.pictures import NoDigitError, numbers, read_digits
 from mnist_lit.pictures.rejection import REJECT
 
+_ROUGH = (0.1, 0.5), (0.02, 0.1), 0.04  # how far light falls off, noise, and paper's texture in a photo
 pretrained = cache(MNISTClassifier.from_pretrained)
 
 
@@ -34,12 +35,12 @@ def clean(digit: Tensor, random: Generator) -> Image.Image:
 
 def rough(digit: Tensor, random: Generator) -> Image.Image:
     """Take a photo of it, under light that falls off by a tenth to a half, with noise, paper's texture and JPEG."""
-    return to_jpeg(photograph(_clean(digit, random), random), random)
+    return to_jpeg(photograph(_clean(digit, random), random, *_ROUGH), random)
 
 
 def harsh(digit: Tensor, random: Generator) -> Image.Image:
     """Let the edge of a shadow and specks of dust fall on it, and take away light, which adds noise."""
-    pixels = photograph(_clean(digit, random), random)
+    pixels = photograph(_clean(digit, random), random, *_ROUGH)
     height, width, _ = pixels.shape
     in_shadow = gradient(pixels, random) > random.uniform(-0.3, 0.3)
     blur = ImageFilter.GaussianBlur(0.03 * max(height, width))
@@ -73,9 +74,7 @@ def thick_pen(digit: Tensor, random: Generator) -> Image.Image:
     return _widen(_enlarge(digit), int(random.integers(4, 9)))
 
 
-KINDS: dict[str, Callable[[Tensor, Generator], Image.Image]] = {
-    kind.__name__.replace("_", " "): kind for kind in (clean, rough, harsh, low_resolution, thin_pen, thick_pen)
-}
+KINDS = {kind.__name__.replace("_", " "): kind for kind in (clean, rough, harsh, low_resolution, thin_pen, thick_pen)}
 
 
 def load_test_digits() -> tuple[Tensor, Tensor]:

@@ -2,10 +2,9 @@
 
     pip install -e '.[bench]' && python benchmarks/rejector.py
 
-Outlier exposure (Hendrycks, Mazeika and Dietterich, "Deep anomaly detection with outlier exposure", 2019): it learns
-from digits, MNIST's and those of Hershey's fonts (1967), and from outliers, which are drawn here: other signs of these
-fonts and random curves, both bent, digits that are turned or mirrored, pairs of digits, parts of one, and stains. 5,000
-training digits are held out: the limit for a refusal is taken from their scores. Takes half an hour on one core.
+Outlier exposure (Hendrycks, Mazeika and Dietterich 2019): it learns from digits, MNIST's and those of Hershey's fonts
+(1967), and from outliers: other signs of these fonts and random curves, both bent, turned or mirrored digits, pairs and
+parts of digits, and stains. The limit for a refusal comes from 5,000 digits held out. Takes half an hour on one core.
 """
 
 import math

@@ -35,6 +35,5 @@ print_head("batch", "processes", "steps a second", "images a second", "efficienc
 for (batch_size, processes), epoch in seconds.items():
     efficiency = seconds[batch_size, options.processes[0]] * options.processes[0] / epoch / processes
     steps = math.ceil(TRAIN_SIZE / batch_size) / epoch
-    speeds = f"{steps:,.0f}", f"{TRAIN_SIZE / epoch:,.0f}", f"{efficiency:.2f}"
-    print_row(f"{batch_size:,}", str(processes), *speeds)
+    print_row(f"{batch_size:,}", str(processes), f"{steps:,.0f}", f"{TRAIN_SIZE / epoch:,.0f}", f"{efficiency:.2f}")
 print(f"\n{MACHINE}")

@@ -114,8 +114,7 @@ def _underline(sheet: Sheet, random: Generator) -> tuple[Floats, Floats]:
     y = bottom + round(sheet.height * random.uniform(0.08, 0.25))
     slope = round((right - left) * random.uniform(-0.05, 0.05))
     line = Image.new("L", sheet.mask.shape[::-1])
-    width = round(sheet.height * random.uniform(0.03, 0.1))
-    ImageDraw.Draw(line).line([left, y, right, y + slope], fill=255, width=width)
+    ImageDraw.Draw(line).line([left, y, right, y + slope], 255, round(sheet.height * random.uniform(0.03, 0.1)))
     return np.asarray(line) / 255, sheet.ink
 
 
@@ -205,7 +204,7 @@ def make_picture(scene: Scene, digits: Digits, random: Generator) -> Image.Image
     pixels = scene(digits, random)
     if random.random() < 0.5:
         return to_picture(pixels)
-    return to_jpeg(photograph(pixels, random, (0.05, 0.35), (0.01, 0.05), texture=0), random)
+    return to_jpeg(photograph(pixels, random, (0.05, 0.35), (0.01, 0.05)), random)
 
 
 def letter(character: str, font: Path) -> Image.Image:
@@ -233,8 +232,7 @@ def refused(pictures: Iterable[Image.Image]) -> float:
 
 
 if __name__ == "__main__":
-    pictures = (100, "of each kind and length")
-    parser = make_parser(__doc__, pictures=pictures, digits=([], "lengths of the numbers, in place of the above"))
+    parser = make_parser(__doc__, pictures=(100, "of each kind and length"), digits=([], "lengths, in place of these"))
     options = parser.parse_args()
     images, labels = load_test_digits()
     print_head("pictures", "digits right, %", "numbers right, %")
@@ -244,7 +242,6 @@ if __name__ == "__main__":
         chosen = (random.integers(0, 10_000, length) for length in lengths for _ in range(options.pictures))
         digits = ((list(images[each]), "".join(map(str, labels[each].tolist()))) for each in chosen)
         print_right(name, ((make_picture(scene, several, random), number) for several, number in digits))
-
     print()
     print_head("non-digits", "refused, %")
     fonts = sorted(Path(matplotlib.get_data_path(), "fonts", "ttf").glob("DejaVuS*[!y].ttf"))

@@ -129,11 +129,9 @@ def epoch_seconds(result: Result) -> float:
 
 
 if __name__ == "__main__":
-    repeats = (5, "processes of each, with the seeds 0, 1, ...")
-    parser = make_parser(__doc__, repeats=repeats, epochs=(3, "epochs of each process, at least 2"))
+    parser = make_parser(__doc__, repeats=(5, "processes of each"), epochs=(3, "epochs of each process, at least 2"))
     results = measure(TASKS, **vars(parser.parse_args()))
-    # The default recipe holds 5,000 images out.
-    part = {name: 1 if TASKS[name].config else 55 / 60 for name in results}
+    part = {name: 1 if TASKS[name].config else 55 / 60 for name in results}  # the default recipe holds 5,000 images out
     seconds = {name: [epoch_seconds(run) / part[name] for run in runs] for name, runs in results.items()}
     columns = "recipe", "seconds for 60,000 images", "least to most", "images a second", "ratio to `fit`", "to PyTorch"
     print_head("", *columns)
