@@ -55,25 +55,26 @@ def summary(values: Sequence[str]) -> str:
     return f"{statistics.mean(numbers):.2f} ± {deviation:.2f}" if numbers else ""
 
 
-parser = make_parser(__doc__, seeds=("0-4", "a seed, or the first and last of several"))
-parser.add_argument("config", nargs="?", type=Path, help="the recipe; without one, the default recipe")
-parser.add_argument("--ablation", action="store_true", help="from the default recipe to the best in its place")
-options = parser.parse_args()
-first, _, last = options.seeds.partition("-")
-seeds = range(int(first), int(last or first) + 1)
-recipe: list[str] = []
-if options.ablation:
-    print_head("recipe", COLUMNS[0], "each seed")
-    for number, (change, more) in enumerate(ABLATION.items()):
-        recipe += more.split()
-        accuracies = [measure(f"ablation_{number}", recipe, seed)[COLUMNS[0]] for seed in seeds]
-        print_row(change, summary(accuracies), " ".join(accuracies))
-else:
-    name = options.config.stem if options.config else "default"
-    recipe += ["--config", str(options.config)] if options.config else []
-    print_head("seed", *COLUMNS)
-    rows = []
-    for seed in seeds:
-        rows.append(measure(name, recipe, seed).values())
-        print_row(str(seed), *rows[-1])
-    print_row("mean ± s.d.", *map(summary, zip(*rows, strict=True)))
+if __name__ == "__main__":
+    parser = make_parser(__doc__, seeds=("0-4", "a seed, or the first and last of several"))
+    parser.add_argument("config", nargs="?", type=Path, help="the recipe; without one, the default recipe")
+    parser.add_argument("--ablation", action="store_true", help="from the default recipe to the best in its place")
+    options = parser.parse_args()
+    first, _, last = options.seeds.partition("-")
+    seeds = range(int(first), int(last or first) + 1)
+    recipe: list[str] = []
+    if options.ablation:
+        print_head("recipe", COLUMNS[0], "each seed")
+        for number, (change, more) in enumerate(ABLATION.items()):
+            recipe += more.split()
+            accuracies = [measure(f"ablation_{number}", recipe, seed)[COLUMNS[0]] for seed in seeds]
+            print_row(change, summary(accuracies), " ".join(accuracies))
+    else:
+        name = options.config.stem if options.config else "default"
+        recipe += ["--config", str(options.config)] if options.config else []
+        print_head("seed", *COLUMNS)
+        rows = []
+        for seed in seeds:
+            rows.append(measure(name, recipe, seed).values())
+            print_row(str(seed), *rows[-1])
+        print_row("mean ± s.d.", *map(summary, zip(*rows, strict=True)))

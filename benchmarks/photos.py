@@ -118,13 +118,11 @@ def _enlarge(digit: Tensor) -> Tensor:
 
 
 def _widen(solid: Tensor, reach: int) -> Image.Image:
-    wider = F.max_pool2d(solid, 2 * reach + 1, 1, reach)
-    return Image.fromarray(((1 - wider[0, 0]) * 255).byte().numpy())
+    return Image.fromarray(((1 - F.max_pool2d(solid, 2 * reach + 1, 1, reach)[0, 0]) * 255).byte().numpy())
 
 
 if __name__ == "__main__":
-    parser = make_parser(__doc__, images=(10_000, "how many test images to turn into pictures"))
-    count = parser.parse_args().images
+    count = make_parser(__doc__, images=(10_000, "how many test images to turn into pictures")).parse_args().images
     images, labels = (part[:count] for part in load_test_digits())
     print_head("pictures", "digits right, %", "pictures right, %")
     right = pretrained()(images.unsqueeze(1) / 255).argmax(dim=1) == labels

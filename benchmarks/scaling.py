@@ -18,22 +18,23 @@ BARE = (
     *("--trainer.enable_checkpointing=false", "--trainer.enable_progress_bar=false"),
 )
 
-options = make_parser(
-    __doc__,
-    processes=([1, 2, 4], "numbers of processes"),
-    batch_sizes=([100, 10_000], "images in a batch, of all processes together"),
-    repeats=(2, "runs of each"),
-    epochs=(3, "epochs of each run, at least 2"),
-).parse_args()
-tasks = {}
-for batch_size, processes in product(options.batch_sizes, options.processes):
-    more = f"--data.batch_size={batch_size}", f"--trainer.devices={processes}"
-    tasks[batch_size, processes] = Task("", "fit", options=(*BARE, *more))
-results = measure(tasks, options.repeats, options.epochs)
-seconds = {row: median(map(epoch_seconds, runs)) for row, runs in results.items()}
-print_head("batch", "processes", "steps a second", "images a second", "efficiency")
-for (batch_size, processes), epoch in seconds.items():
-    efficiency = seconds[batch_size, options.processes[0]] * options.processes[0] / epoch / processes
-    steps = math.ceil(TRAIN_SIZE / batch_size) / epoch
-    print_row(f"{batch_size:,}", str(processes), f"{steps:,.0f}", f"{TRAIN_SIZE / epoch:,.0f}", f"{efficiency:.2f}")
-print(f"\n{MACHINE}")
+if __name__ == "__main__":
+    options = make_parser(
+        __doc__,
+        processes=([1, 2, 4], "numbers of processes"),
+        batch_sizes=([100, 10_000], "images in a batch, of all processes together"),
+        repeats=(2, "runs of each"),
+        epochs=(3, "epochs of each run, at least 2"),
+    ).parse_args()
+    tasks = {}
+    for batch_size, processes in product(options.batch_sizes, options.processes):
+        more = f"--data.batch_size={batch_size}", f"--trainer.devices={processes}"
+        tasks[batch_size, processes] = Task("", "fit", options=(*BARE, *more))
+    results = measure(tasks, options.repeats, options.epochs)
+    seconds = {row: median(map(epoch_seconds, runs)) for row, runs in results.items()}
+    print_head("batch", "processes", "steps a second", "images a second", "efficiency")
+    for (batch_size, processes), epoch in seconds.items():
+        efficiency = seconds[batch_size, options.processes[0]] * options.processes[0] / epoch / processes
+        steps = math.ceil(TRAIN_SIZE / batch_size) / epoch
+        print_row(f"{batch_size:,}", str(processes), f"{steps:,.0f}", f"{TRAIN_SIZE / epoch:,.0f}", f"{efficiency:.2f}")
+    print(f"\n{MACHINE}")

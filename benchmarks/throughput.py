@@ -138,8 +138,7 @@ if __name__ == "__main__":
     for name, values in sorted(seconds.items(), key=lambda item: -median(item[1])):
         recipe, suffix = ("article's", "_article") if TASKS[name].config else ("default", "")
         speeds = f"{min(values):.2f} to {max(values):.2f}", f"{TRAIN_SIZE / median(values):,.0f}"
-        others = seconds["fit" + suffix], seconds["pytorch" + suffix]
-        ratios = (f"{median(map(truediv, values, other)):.2f}" for other in others)
+        ratios = (f"{median(map(truediv, values, seconds[other + suffix])):.2f}" for other in ("fit", "pytorch"))
         print_row(TASKS[name].label, recipe, f"{median(values):.2f}", *speeds, *ratios)
     validation = median(median(run["validation"][1:]) for run in results["fit"])
     print(f"\nThe validation of `fit`, not counted above: {validation:.2f} seconds an epoch.\n\n{MACHINE}")

@@ -18,11 +18,12 @@ TASKS = {
     "sklearn": Task("scikit-learn's `MLPClassifier`", "sklearn", FAST),
 }
 
-parser = make_parser(__doc__, repeats=(5, "processes of each, with the seeds 0, 1, ..."))
-results = measure(TASKS, parser.parse_args().repeats)
-print_head("seconds", "whole process", *PHASES, "accuracy, %", "least")
-for name, runs in sorted(results.items(), key=lambda item: median(run["whole"] for run in item[1])):
-    seconds = [f"{median(run[column] for run in runs):.1f}" for column in ("whole", *PHASES)]
-    accuracies = [100 * run["accuracy"] for run in runs]
-    print_row(TASKS[name].label, *seconds, f"{mean(accuracies):.2f}", f"{min(accuracies):.2f}")
-print(f"\n{MACHINE}")
+if __name__ == "__main__":
+    parser = make_parser(__doc__, repeats=(5, "processes of each, with the seeds 0, 1, ..."))
+    results = measure(TASKS, parser.parse_args().repeats)
+    print_head("seconds", "whole process", *PHASES, "accuracy, %", "least")
+    for name, runs in sorted(results.items(), key=lambda item: median(run["whole"] for run in item[1])):
+        seconds = [f"{median(run[column] for run in runs):.1f}" for column in ("whole", *PHASES)]
+        accuracies = [100 * run["accuracy"] for run in runs]
+        print_row(TASKS[name].label, *seconds, f"{mean(accuracies):.2f}", f"{min(accuracies):.2f}")
+    print(f"\n{MACHINE}")
