@@ -3,11 +3,9 @@
     python benchmarks/accuracy.py configs/article.yaml --seeds 0-4
     python benchmarks/accuracy.py --ablation --seeds 0-2
 
-The last one measures what each part of the best recipe gives: from the default recipe to configs/best.yaml, one change
-a row, 40 epochs each. Its figures are validation accuracies: the test images take no part.
-
-Runs and figures are in lightning_logs/accuracy_NAME/seed_N. A seed that has figures is not run again: delete its folder
-to measure it again. Two of these programs, with other seeds, may run at once.
+The last one goes from the default recipe to configs/best.yaml, one change a row, 40 epochs each, and prints validation
+accuracies: the test images take no part. Runs and figures are in lightning_logs/accuracy_NAME/seed_N. A seed that has
+figures is not run again: delete its folder to measure it again. Two programs, with other seeds, may run at once.
 """
 
 import json

@@ -9,15 +9,11 @@ DATA = ROOT / "data"  # MNIST's files
 
 
 def make_parser(description: str | None, **options: tuple[Any, str]) -> ArgumentParser:
-    """Return a parser whose help is a program's docstring, with options given as (default, help).
-
-    The default's type is the option's; a list is one of integers.
-    """
+    """Return a parser with a docstring for its help, and options given as (default, help); lists are of integers."""
     parser = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
     for name, (default, text) in options.items():
-        is_list = isinstance(default, list)
-        kind = int if is_list else type(default)
-        parser.add_argument(f"--{name}", type=kind, nargs="+" if is_list else None, default=default, help=text)
+        kind, nargs = (int, "+") if isinstance(default, list) else (type(default), None)
+        parser.add_argument(f"--{name}", type=kind, nargs=nargs, default=default, help=text)
     return parser
 
 

@@ -72,8 +72,7 @@ def article(run: Run) -> None:
     from mnist_lit import MLP
 
     network = MLP(run.model["hidden_sizes"], run.model["activation"])
-    dataset = MNIST(run.data["data_dir"], transform=ToTensor())
-    loader = DataLoader(dataset, run.data["batch_size"], shuffle=True)
+    loader = DataLoader(MNIST(run.data["data_dir"], transform=ToTensor()), run.data["batch_size"], shuffle=True)
     _train(run, network, lambda: loader, SGD(network.parameters(), run.model["lr"]))
 
 
@@ -163,10 +162,8 @@ def jax(run: Run) -> float:
 
     def learning_rates(steps: int) -> Any:  # of each step, as in torch's OneCycleLR, or constant
         highest = run.model["lr"]
-        if run.model["schedule"] == "constant":
-            return np.full(steps, highest, np.float32)
         step, rise = np.arange(steps), 0.3 * steps - 1
-        low = np.where(step <= rise, highest / 25, highest / 25e4)
+        low = highest if run.model["schedule"] == "constant" else np.where(step <= rise, highest / 25, highest / 25e4)
         half_waves = np.interp(step, [0, rise, steps - 1], [0, 1, 2])
         return (low + (highest - low) / 2 * (1 - np.cos(np.pi * half_waves))).astype(np.float32)
 
@@ -184,8 +181,7 @@ def jax(run: Run) -> float:
         def step(state: Any, batch: Any) -> Any:
             parameters, momenta = state
             indices, rate = batch
-            pixels = images[indices].astype(jnp.float32) / 255
-            steps = jax.grad(loss)(parameters, pixels, labels[indices])
+            steps = jax.grad(loss)(parameters, images[indices].astype(jnp.float32) / 255, labels[indices])
             if momentum:
                 momenta = jax.tree.map(lambda m, s: momentum * m + s, momenta, steps)
                 steps = jax.tree.map(lambda m, s: s + momentum * m, momenta, steps)  # Nesterov's
@@ -208,12 +204,11 @@ def jax(run: Run) -> float:
     return float((logits(state[0], test_images / 255).argmax(axis=1) == test_labels).mean())
 
 
-CONTESTANTS = {each.__name__: each for each in (article, pytorch, mnist_lit, sklearn, jax)}
-
 if __name__ == "__main__":
+    contestants = {each.__name__: each for each in (article, pytorch, mnist_lit, sklearn, jax)}
     name, given = sys.argv[1:]
     run = Run(**json.loads(given))
-    accuracy = CONTESTANTS[name](run)
+    accuracy = contestants[name](run)
     run.lap("test")
     seconds = {phase: sum(run.laps[phase]) for phase in PHASES}
     Path(RESULT).write_text(json.dumps({**seconds, "epochs": run.laps["training"], "accuracy": accuracy}))

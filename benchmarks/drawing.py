@@ -10,7 +10,6 @@ from PIL import Image
 
 Floats = np.ndarray[tuple[Any, ...], np.dtype[np.floating[Any]]]
 Range = tuple[float, float]  # least and most
-
 INK = 60  # of 255: what counts as ink where a digit of MNIST is cropped
 
 
@@ -36,7 +35,7 @@ def overlay(canvas: Floats, ink: Floats, top: int, left: int) -> Floats:
 
 
 def paint(canvas: Floats, mask: Floats, colour: Floats) -> Floats:
-    """Return a canvas ``(H, W, 3)`` with a colour where the mask ``(H, W)`` is 1."""
+    """Return a canvas ``(H, W, 3)``, or one of the colour ``(3,)``, with another colour where ``(H, W)`` is 1."""
     return canvas + (colour - canvas) * mask[..., None]
 
 
@@ -55,9 +54,7 @@ def gradient(pixels: Floats, random: Generator) -> Floats:
     return distance
 
 
-def photograph(
-    pixels: Floats, random: Generator, falloff: Range = (0.1, 0.5), noise: Range = (0.02, 0.1), texture: float = 0.04
-) -> Floats:
+def photograph(pixels: Floats, random: Generator, falloff: Range, noise: Range, texture: float = 0) -> Floats:
     """Return pixels ``(H, W, 3)`` in light that falls off to one side, with noise and up to so much paper's texture."""
     height, width, _ = pixels.shape
     distance = gradient(pixels, random) + 0.7

@@ -2,11 +2,11 @@
 
     python benchmarks/photos.py --images 10000
 
-Prints for each kind of picture how many digits the network of the package reads right, and how many of the untouched
-test images. None is refused. A picture in which not exactly one digit is found is not right.
+Prints for each kind of picture, and for the untouched test images, how many digits the network of the package reads
+right. None is refused. A picture in which not exactly one digit is found is not right.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cache
 
 import numpy as np
@@ -18,12 +18,13 @@ from torch.nn import functional as F
 from torchmetrics.functional.text import char_error_rate
 
 from console import DATA, make_parser, print_head, print_row
-from drawing import Floats, gradient, photograph, to_jpeg
+from drawing import Floats, gradient, paint, photograph, to_jpeg
 from drawing import to_picture as to_picture  # tests take it from here
 from mnist_lit import MNISTClassifier, mnist
 from mnist_lit.pictures import NoDigitError, numbers, read_digits
 from mnist_lit.pictures.rejection import REJECT
 
+_ROUGH = (0.1, 0.5), (0.02, 0.1), 0.04  # how far light falls off, noise, and paper's texture in a photo
 pretrained = cache(MNISTClassifier.from_pretrained)
 
 
@@ -34,12 +35,12 @@ def clean(digit: Tensor, random: Generator) -> Image.Image:
 
 def rough(digit: Tensor, random: Generator) -> Image.Image:
     """Take a photo of it, under light that falls off by a tenth to a half, with noise, paper's texture and JPEG."""
-    return to_jpeg(photograph(_clean(digit, random), random), random)
+    return to_jpeg(photograph(_clean(digit, random), random, *_ROUGH), random)
 
 
 def harsh(digit: Tensor, random: Generator) -> Image.Image:
     """Let the edge of a shadow and specks of dust fall on it, and take away light, which adds noise."""
-    pixels = photograph(_clean(digit, random), random)
+    pixels = photograph(_clean(digit, random), random, *_ROUGH)
     height, width, _ = pixels.shape
     in_shadow = gradient(pixels, random) > random.uniform(-0.3, 0.3)
     blur = ImageFilter.GaussianBlur(0.03 * max(height, width))
@@ -73,9 +74,7 @@ def thick_pen(digit: Tensor, random: Generator) -> Image.Image:
     return _widen(_enlarge(digit), int(random.integers(4, 9)))
 
 
-KINDS: dict[str, Callable[[Tensor, Generator], Image.Image]] = {
-    kind.__name__.replace("_", " "): kind for kind in (clean, rough, harsh, low_resolution, thin_pen, thick_pen)
-}
+KINDS = {kind.__name__.replace("_", " "): kind for kind in (clean, rough, harsh, low_resolution, thin_pen, thick_pen)}
 
 
 def load_test_digits() -> tuple[Tensor, Tensor]:
@@ -110,8 +109,7 @@ def _clean(digit: Tensor, random: Generator) -> Floats:
     paper, ink = random.uniform(0.7, 1, size=3), random.uniform(0, 0.4, size=3)
     if random.random() < 0.5:
         paper, ink = ink, paper
-    pixels: Floats = paper + (ink - paper) * np.asarray(canvas)[..., None] / 255
-    return pixels
+    return paint(paper, np.asarray(canvas) / 255, ink)
 
 
 def _enlarge(digit: Tensor) -> Tensor:
@@ -120,17 +118,14 @@ def _enlarge(digit: Tensor) -> Tensor:
 
 
 def _widen(solid: Tensor, reach: int) -> Image.Image:
-    wider = F.max_pool2d(solid, 2 * reach + 1, 1, reach)
-    return Image.fromarray(((1 - wider[0, 0]) * 255).byte().numpy())
+    return Image.fromarray(((1 - F.max_pool2d(solid, 2 * reach + 1, 1, reach)[0, 0]) * 255).byte().numpy())
 
 
 if __name__ == "__main__":
-    parser = make_parser(__doc__, images=(10_000, "how many test images to turn into pictures"))
-    count = parser.parse_args().images
+    count = make_parser(__doc__, images=(10_000, "how many test images to turn into pictures")).parse_args().images
     images, labels = (part[:count] for part in load_test_digits())
     print_head("pictures", "digits right, %", "pictures right, %")
-    with torch.inference_mode():
-        right = pretrained()(images.unsqueeze(1) / 255).argmax(dim=1) == labels
+    right = pretrained()(images.unsqueeze(1) / 255).argmax(dim=1) == labels
     print_row("the test images, untouched", *[f"{100 * float(right.float().mean()):.2f}"] * 2)
     for kind, make in KINDS.items():
         random = np.random.default_rng(0)

@@ -2,10 +2,9 @@
 
     pip install -e '.[bench]' && python benchmarks/rejector.py
 
-Outlier exposure (Hendrycks, Mazeika and Dietterich, "Deep anomaly detection with outlier exposure", 2019): it learns
-from digits, MNIST's and those of Hershey's fonts (1967), and from outliers, which are drawn here: other signs of these
-fonts and random curves, both bent, digits that are turned or mirrored, pairs of digits, parts of one, and stains. 5,000
-training digits are held out: the limit for a refusal is taken from their scores. Takes half an hour on one core.
+Outlier exposure (Hendrycks, Mazeika and Dietterich 2019): it learns from digits, MNIST's and those of Hershey's fonts
+(1967), and from outliers: other signs of these fonts and random curves, both bent, turned or mirrored digits, pairs and
+parts of digits, and stains. The limit for a refusal comes from 5,000 digits held out. Takes half an hour on one core.
 """
 
 import math
@@ -31,12 +30,9 @@ from mnist_lit.pictures.rejection import REJECTOR, score_images
 from photos import clean, low_resolution, thick_pen, thin_pen
 
 Strokes = Sequence[Floats]  # each (points, 2)
-
 _NON_DIGITS = "!#$%&()*+<=>?@ACEFGHJKLMNPRTUVWXY[]^acdefhjkmnprtuvwxy{}~"  # and no specks
-_WITH_DIGITS = [  # fonts
-    *("futural", "futuram", "rowmans", "rowmand", "rowmant"),
-    *("timesr", "timesrb", "timesi", "timesib", "scripts"),
-]
+# Fonts that have digits.
+_FONTS = "futural", "futuram", "rowmans", "rowmand", "rowmant", "timesr", "timesrb", "timesi", "timesib", "scripts"
 _TURNS: list[tuple[Callable[[Tensor], Tensor], str]] = [  # and the digits of which each leaves a non-digit
     (lambda image: image.rot90(1), "123456789"),
     (lambda image: image.rot90(3), "123456789"),
@@ -54,10 +50,8 @@ def glyphs(fonts: Sequence[str], characters: str) -> list[Strokes]:
     font = HersheyFonts()
     for name in fonts:
         font.load_default_font(name)
-        for glyph in font.glyphs_for_text(characters):
-            strokes = [np.array(stroke, float) for stroke in glyph.strokes if len(stroke) > 1]
-            if strokes and np.ptp(np.concatenate(strokes), axis=0).max() > 5:
-                signs.append(strokes)
+        found = [[np.array(stroke, float) for stroke in glyph.strokes] for glyph in font.glyphs_for_text(characters)]
+        signs += [strokes for strokes in found if strokes and np.ptp(np.concatenate(strokes), axis=0).max() > 5]
     return signs
 
 
@@ -118,9 +112,8 @@ def _part(digit: Tensor, random: Generator) -> Tensor | None:
     turns = int(random.integers(4))
     pixels = np.rot90(crop(digit.numpy()), turns)
     half = np.rot90(pixels[: round(len(pixels) * random.uniform(0.35, 0.65))], -turns)
-    if (half > INK).sum() < 8 or min(half.shape) < 6:
-        return None
-    return _place(crop(half))
+    is_small = (half > INK).sum() < 8 or min(half.shape) < 6
+    return None if is_small else _place(crop(half))
 
 
 def _stain(random: Generator) -> Tensor:
@@ -154,12 +147,8 @@ def _place(pixels: Floats) -> Tensor:
 
 
 if __name__ == "__main__":
-    options = make_parser(
-        __doc__,
-        outliers=(300_000, "how many to draw"),
-        epochs=(100, "of the digits; each with twice as many outliers"),
-        output=(REJECTOR, "the file"),
-    ).parse_args()
+    counts = {"outliers": (300_000, "how many to draw"), "epochs": (100, "of the digits, with twice as many outliers")}
+    options = make_parser(__doc__, **counts, output=(REJECTOR, "the file")).parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     random = np.random.default_rng(0)
@@ -171,9 +160,9 @@ if __name__ == "__main__":
     signs = glyphs(HersheyFonts().default_font_names, _NON_DIGITS)
     outliers = torch.stack([outlier(images, labels, signs, random) for _ in range(options.outliers)])
     some = torch.from_numpy(random.choice(len(images), min(10_000, options.outliers), replace=False))
-    printed = [glyphs(_WITH_DIGITS, str(digit)) for digit in range(10)]
+    printed = [glyphs(_FONTS, str(digit)) for digit in range(10)]
     which = torch.from_numpy(random.integers(10, size=len(some)))
-    drawn = [draw(printed[digit][int(random.integers(len(_WITH_DIGITS)))], random) for digit in which.tolist()]
+    drawn = [draw(printed[digit][int(random.integers(len(_FONTS)))], random) for digit in which.tolist()]
     kinds = thin_pen, thick_pen, low_resolution, clean
     pictures = (kinds[random.integers(len(kinds))](image, random) for image in images[some])
     pictured = [(255 * preprocess(picture)[0]).round().byte() for picture in pictures]

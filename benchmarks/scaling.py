@@ -34,9 +34,7 @@ if __name__ == "__main__":
     seconds = {row: median(map(epoch_seconds, runs)) for row, runs in results.items()}
     print_head("batch", "processes", "steps a second", "images a second", "efficiency")
     for (batch_size, processes), epoch in seconds.items():
-        first = options.processes[0]
-        efficiency = seconds[batch_size, first] * first / epoch / processes
+        efficiency = seconds[batch_size, options.processes[0]] * options.processes[0] / epoch / processes
         steps = math.ceil(TRAIN_SIZE / batch_size) / epoch
-        speeds = f"{steps:,.0f}", f"{TRAIN_SIZE / epoch:,.0f}", f"{efficiency:.2f}"
-        print_row(f"{batch_size:,}", str(processes), *speeds)
+        print_row(f"{batch_size:,}", str(processes), f"{steps:,.0f}", f"{TRAIN_SIZE / epoch:,.0f}", f"{efficiency:.2f}")
     print(f"\n{MACHINE}")

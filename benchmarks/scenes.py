@@ -1,6 +1,5 @@
 """Draw numbers as people photograph them, with MNIST's test digits as ink, and count how many are read right.
 
-    python benchmarks/scenes.py --pictures 100
     python benchmarks/scenes.py --pictures 100 --digits 5
 
 Prints two tables: numbers, of 2 to 9 digits on plain, lined and squared paper, of 1 to 5 digits in other scenes; and
@@ -25,7 +24,6 @@ from mnist_lit.pictures.rejection import REJECT, refuse
 from photos import load_test_digits, print_right, read
 
 Digits = Sequence[Tensor]  # each uint8 (28, 28)
-
 GAPS = 0.15, 0.5  # least and most between two digits, in digits' heights
 
 
@@ -87,7 +85,7 @@ def _page(digits: Digits, random: Generator) -> Sheet:
     return _lay(ink, size, (left, right - left, top, bottom - top), random, (0.3, 0.93))
 
 
-def _rule(sheet: Sheet, random: Generator, is_squared: bool) -> tuple[Floats, Floats]:
+def _rule(sheet: Sheet, random: Generator, is_squared: bool = False) -> tuple[Floats, Floats]:
     # Squares are about half as high as a digit; lines are lighter than the ink.
     period = sheet.height * (random.uniform(0.35, 0.7) if is_squared else random.uniform(0.9, 1.6))
     width = random.uniform(1, max(1.5, 0.02 * sheet.height))
@@ -116,8 +114,7 @@ def _underline(sheet: Sheet, random: Generator) -> tuple[Floats, Floats]:
     y = bottom + round(sheet.height * random.uniform(0.08, 0.25))
     slope = round((right - left) * random.uniform(-0.05, 0.05))
     line = Image.new("L", sheet.mask.shape[::-1])
-    width = round(sheet.height * random.uniform(0.03, 0.1))
-    ImageDraw.Draw(line).line([left, y, right, y + slope], fill=255, width=width)
+    ImageDraw.Draw(line).line([left, y, right, y + slope], 255, round(sheet.height * random.uniform(0.03, 0.1)))
     return np.asarray(line) / 255, sheet.ink
 
 
@@ -182,19 +179,13 @@ class Scene(NamedTuple):
     def __call__(self, digits: Digits, random: Generator) -> Floats:
         """Return the picture ``(H, W, 3)`` in [0, 1] of digits."""
         sheet = self.write(digits, random)
-        picture = np.tile(sheet.paper, (*sheet.mask.shape, 1))
-        if self.mark:
-            picture = paint(picture, *self.mark(sheet, random))
+        picture = paint(sheet.paper, *self.mark(sheet, random)) if self.mark else sheet.paper
         return self.surround(paint(picture, sheet.mask, sheet.ink), random)
 
 
 plain, on_desk = Scene(), Scene(surround=_desk)
 touching = Scene(partial(_note, gaps=(-0.1, 0)))  # most digits begin before the last one ends
-NUMBERS = {
-    "plain": plain,
-    "lined": Scene(mark=partial(_rule, is_squared=False)),
-    "squared": Scene(mark=partial(_rule, is_squared=True)),
-}
+NUMBERS = {"plain": plain, "lined": Scene(mark=_rule), "squared": Scene(mark=partial(_rule, is_squared=True))}
 SCENES = {
     "boxed": Scene(partial(_note, margin=(0.4, 1.2)), _box),
     "underlined": Scene(mark=_underline),
@@ -213,7 +204,7 @@ def make_picture(scene: Scene, digits: Digits, random: Generator) -> Image.Image
     pixels = scene(digits, random)
     if random.random() < 0.5:
         return to_picture(pixels)
-    return to_jpeg(photograph(pixels, random, (0.05, 0.35), (0.01, 0.05), texture=0), random)
+    return to_jpeg(photograph(pixels, random, (0.05, 0.35), (0.01, 0.05)), random)
 
 
 def letter(character: str, font: Path) -> Image.Image:
@@ -231,8 +222,7 @@ def scribble(random: Generator) -> Image.Image:
         window = np.hanning(21) / np.hanning(21).sum()
         line = np.stack([np.convolve(np.pad(axis, 10, "edge"), window, "valid") for axis in line.T], axis=1)
     picture = Image.new("RGB", (300, 300), "white")
-    width = int(random.integers(8, 18))
-    ImageDraw.Draw(picture).line(line.ravel().tolist(), fill="black", width=width, joint="curve")
+    ImageDraw.Draw(picture).line(line.ravel().tolist(), "black", width=int(random.integers(8, 18)), joint="curve")
     return picture
 
 
@@ -242,8 +232,7 @@ def refused(pictures: Iterable[Image.Image]) -> float:
 
 
 if __name__ == "__main__":
-    pictures = (100, "of each kind and length")
-    parser = make_parser(__doc__, pictures=pictures, digits=([], "lengths of the numbers, in place of the above"))
+    parser = make_parser(__doc__, pictures=(100, "of each kind and length"), digits=([], "lengths, in place of these"))
     options = parser.parse_args()
     images, labels = load_test_digits()
     print_head("pictures", "digits right, %", "numbers right, %")
@@ -253,7 +242,6 @@ if __name__ == "__main__":
         chosen = (random.integers(0, 10_000, length) for length in lengths for _ in range(options.pictures))
         digits = ((list(images[each]), "".join(map(str, labels[each].tolist()))) for each in chosen)
         print_right(name, ((make_picture(scene, several, random), number) for several, number in digits))
-
     print()
     print_head("non-digits", "refused, %")
     fonts = sorted(Path(matplotlib.get_data_path(), "fonts", "ttf").glob("DejaVuS*[!y].ttf"))

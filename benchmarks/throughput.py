@@ -2,8 +2,7 @@
 
     python benchmarks/throughput.py    # every contestant that is installed, five times in turn
 
-The default recipe has ReLU, momentum, weight decay and the one-cycle, the article's none of them. Ratios are medians of
-those of each round.
+The default recipe has ReLU, momentum, weight decay and the one-cycle, the article's none. Ratios are medians of rounds.
 """
 
 import json
@@ -23,14 +22,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import LambdaCallback
 
 import contestants
 from console import DATA, ROOT, make_parser, print_head, print_row
 from mnist_lit import MNISTClassifier, MNISTDataModule
 
 Result = dict[str, Any]
-
 ARTICLE, FAST = ROOT / "configs" / "article.yaml", ROOT / "configs" / "fast.yaml"
 TRAIN_SIZE = 60_000
 MACHINE = f"{os.cpu_count()} cores; Python {platform.python_version()}, torch {version('torch')}"
@@ -61,35 +60,27 @@ TASKS = {
     "jax": Task("JAX, an epoch one compiled `lax.scan`", "jax", ARTICLE),
     "sklearn": Task("scikit-learn's `MLPClassifier`", "sklearn", ARTICLE),
 }
-COLUMNS = "recipe", "seconds for 60,000 images", "least to most", "images a second", "ratio to `fit`", "to PyTorch"
 
 
-class EpochTimer(Callback):
+class EpochTimer(LambdaCallback):
     """Writes to ``output`` the seconds of each epoch, up to the next one's start, and those of its validation."""
 
     def __init__(self, output: str) -> None:
-        self.output = Path(output)
-        self.starts: list[float] = []
-        self.validation: list[float] = []
+        starts: list[float] = []
+        validation: list[float] = []
 
-    def on_train_epoch_start(self, *_: Any) -> None:
-        """Begin an epoch."""
-        self.starts.append(time.perf_counter())
+        def write(trainer: Trainer, _: LightningModule) -> None:
+            if trainer.is_global_zero:
+                seconds = validation[-len(starts) :] or [0.0]  # before them there was a sanity check
+                epochs = np.diff([*starts, time.perf_counter()]) - seconds
+                Path(output).write_text(json.dumps({"epochs": epochs.tolist(), "validation": seconds}))
 
-    def on_validation_start(self, *_: Any) -> None:
-        """Begin a validation."""
-        self.validation.append(-time.perf_counter())
-
-    def on_validation_end(self, *_: Any) -> None:
-        """End a validation."""
-        self.validation[-1] += time.perf_counter()
-
-    def on_train_end(self, trainer: Trainer, *_: Any) -> None:
-        """Write the seconds down, of several processes the first one's."""
-        if trainer.is_global_zero:
-            validation = self.validation[-len(self.starts) :] or [0.0]  # before them there was a sanity check
-            epochs = np.diff([*self.starts, time.perf_counter()]) - validation
-            self.output.write_text(json.dumps({"epochs": epochs.tolist(), "validation": validation}))
+        super().__init__(
+            on_train_epoch_start=lambda *_: starts.append(time.perf_counter()),
+            on_validation_start=lambda *_: validation.append(-time.perf_counter()),
+            on_validation_end=lambda *_: validation.append(validation.pop() + time.perf_counter()),
+            on_train_end=write,
+        )
 
 
 def run_python(*arguments: str) -> Result:
@@ -138,18 +129,16 @@ def epoch_seconds(result: Result) -> float:
 
 
 if __name__ == "__main__":
-    repeats = (5, "processes of each, with the seeds 0, 1, ...")
-    parser = make_parser(__doc__, repeats=repeats, epochs=(3, "epochs of each process, at least 2"))
+    parser = make_parser(__doc__, repeats=(5, "processes of each"), epochs=(3, "epochs of each process, at least 2"))
     results = measure(TASKS, **vars(parser.parse_args()))
-    # The default recipe holds 5,000 images out.
-    part = {name: 1 if TASKS[name].config else 55 / 60 for name in results}
+    part = {name: 1 if TASKS[name].config else 55 / 60 for name in results}  # the default recipe holds 5,000 images out
     seconds = {name: [epoch_seconds(run) / part[name] for run in runs] for name, runs in results.items()}
-    print_head("", *COLUMNS)
+    columns = "recipe", "seconds for 60,000 images", "least to most", "images a second", "ratio to `fit`", "to PyTorch"
+    print_head("", *columns)
     for name, values in sorted(seconds.items(), key=lambda item: -median(item[1])):
         recipe, suffix = ("article's", "_article") if TASKS[name].config else ("default", "")
         speeds = f"{min(values):.2f} to {max(values):.2f}", f"{TRAIN_SIZE / median(values):,.0f}"
-        others = seconds["fit" + suffix], seconds["pytorch" + suffix]
-        ratios = (f"{median(map(truediv, values, other)):.2f}" for other in others)
+        ratios = (f"{median(map(truediv, values, seconds[other + suffix])):.2f}" for other in ("fit", "pytorch"))
         print_row(TASKS[name].label, recipe, f"{median(values):.2f}", *speeds, *ratios)
     validation = median(median(run["validation"][1:]) for run in results["fit"])
     print(f"\nThe validation of `fit`, not counted above: {validation:.2f} seconds an epoch.\n\n{MACHINE}")

@@ -2,8 +2,7 @@
 
     python benchmarks/time_to_98.py    # every contestant that is installed, five times in turn, seeds 0 to 4
 
-mnist_lit reads its images within training and test, the others before. JAX leaves out the last, smaller batch of an
-epoch; scikit-learn, which has neither SiLU nor the one-cycle, takes ReLU and a learning rate for each epoch.
+mnist_lit reads its images within training and test, the others before. scikit-learn has neither SiLU nor the one-cycle.
 """
 
 from statistics import mean, median
