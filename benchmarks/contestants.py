@@ -71,7 +71,7 @@ def article(run: Run) -> None:
 
     from mnist_lit import MLP
 
-    network = MLP(run.model["hidden_sizes"], run.model["activation"])
+    network = MLP(run.model["hidden_sizes"], run.model["activation"], run.model["upright"])
     loader = DataLoader(MNIST(run.data["data_dir"], transform=ToTensor()), run.data["batch_size"], shuffle=True)
     _train(run, network, lambda: loader, SGD(network.parameters(), run.model["lr"]))
 
@@ -83,26 +83,29 @@ def pytorch(run: Run) -> float:
     from torch.optim.lr_scheduler import OneCycleLR
 
     from mnist_lit import MLP
+    from mnist_lit.batches import TensorBatches
 
     run.lap("imports")
     torch.manual_seed(run.seed)
     images, labels, test_images, test_labels = map(torch.from_numpy, run.read_mnist())
+    network = MLP(run.model["hidden_sizes"], run.model["activation"], run.model["upright"])
+    if run.model["upright"]:
+        images = TensorBatches(images.view(-1, 28, 28), labels, 1, upright=network.upright).images.view(-1, 784)
     run.lap("data")
 
     def batches() -> Iterator[Any]:
         for indices in torch.randperm(len(labels)).split(run.data["batch_size"]):
             yield images.index_select(0, indices).div(255), labels.index_select(0, indices)
 
-    network = MLP(run.model["hidden_sizes"], run.model["activation"])
     options = {name: run.model[name] for name in ("lr", "momentum", "nesterov", "weight_decay")}
     optimizer = torch.optim.SGD(network.parameters(), **options, fused=True)
     scheduler = None
     if run.model["schedule"] == "one_cycle":
         steps = run.epochs * math.ceil(len(labels) / run.data["batch_size"])
         scheduler = OneCycleLR(optimizer, run.model["lr"], steps, cycle_momentum=False)
-    _train(run, network, batches, optimizer, scheduler)
+    _train(run, network.layers, batches, optimizer, scheduler)
     with torch.no_grad():
-        return float((network(test_images.div(255)).argmax(dim=1) == test_labels).float().mean())
+        return float((network(test_images.view(-1, 1, 28, 28).div(255)).argmax(dim=1) == test_labels).float().mean())
 
 
 def mnist_lit(run: Run) -> float:

@@ -169,7 +169,7 @@ if __name__ == "__main__":
     digits = torch.cat([images, torch.stack(pictured), torch.stack(drawn)])
     labels = torch.cat([labels, labels[some], which])
 
-    config: dict[str, Any] = {"hidden_sizes": (512, 128), "activation": "silu"}
+    config: dict[str, Any] = {"hidden_sizes": (512, 128), "activation": "silu", "upright": False}
     network = MLP(**config)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01)
     steps = math.ceil(len(digits) / _DIGITS) * options.epochs

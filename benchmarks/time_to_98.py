@@ -2,7 +2,8 @@
 
     python benchmarks/time_to_98.py    # every contestant that is installed, five times in turn, seeds 0 to 4
 
-mnist_lit reads its images within training and test, the others before. scikit-learn has neither SiLU nor the one-cycle.
+mnist_lit reads its images, and makes them upright, within training and test, the others before; those of JAX and
+scikit-learn have been made upright for them. scikit-learn has neither SiLU nor the one-cycle.
 """
 
 from statistics import mean, median
