@@ -21,9 +21,10 @@ from console import ROOT, make_parser, print_head, print_row
 
 COLUMNS = "validation accuracy, %", "test accuracy, %", "seconds"
 ABLATION = {
-    "the default recipe for 40 epochs": "--trainer.max_epochs=40",
-    "+ rotation ≤ 10°, shift ≤ 1.5 px": "--data.augment.rotation=10 --data.augment.shift=1.5",
-    "+ scale and shear ≤ 10 %": "--data.augment.scale=0.1 --data.augment.shear=0.1",
+    "the default recipe for 40 epochs, without upright digits": "--trainer.max_epochs=40 --model.upright=false",
+    "+ upright digits": "--model.upright=true",
+    "+ rotation ≤ 10°, shift ≤ 0.75 px": "--data.augment.rotation=10 --data.augment.shift=0.75",
+    "+ scale and shear ≤ 5 %": "--data.augment.scale=0.05 --data.augment.shear=0.05",
     "+ elastic distortion, 0.8 px": "--data.augment.elastic=0.8",
     "+ weight decay 5e-5 in place of 2e-4": "--model.weight_decay=5e-5",
     "+ SiLU in place of ReLU": "--model.activation=silu",

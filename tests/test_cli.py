@@ -219,7 +219,7 @@ def test_tensorboard_has_curves_charts_hyperparameters_and_the_graph(cli: CLI, r
         assert charted in layout.tensor_proto.string_val[0]
     content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     hparams = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
-    assert hparams["lr"].number_value == 0.2
+    assert hparams["lr"].number_value == 0.1
     assert hparams["activation"].string_value == "gelu"
     assert hparams["batch_size"].number_value == 100
     content = events.SummaryMetadata("_hparams_/experiment").plugin_data.content
