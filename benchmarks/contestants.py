@@ -83,7 +83,7 @@ def pytorch(run: Run) -> float:
     from torch.optim.lr_scheduler import OneCycleLR
 
     from mnist_lit import MLP
-    from mnist_lit.batches import TensorBatches
+    from mnist_lit.datamodule import TensorBatches
 
     run.lap("imports")
     torch.manual_seed(run.seed)

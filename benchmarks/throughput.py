@@ -30,7 +30,7 @@ from lightning.pytorch.callbacks import LambdaCallback
 import contestants
 from console import DATA, ROOT, make_parser, print_head, print_row
 from mnist_lit import MNISTClassifier, MNISTDataModule, mnist
-from mnist_lit.batches import TensorBatches
+from mnist_lit.datamodule import TensorBatches
 from mnist_lit.network import Upright
 
 Result = dict[str, Any]

@@ -36,12 +36,6 @@ class RandomDistortion:
 
     Raises:
         UserError: If an argument is out of range.
-
-    Example:
-        >>> import torch
-        >>> distort = RandomDistortion(rotation=10, elastic=0.8)
-        >>> distort(torch.rand(5, 1, 28, 28)).shape
-        torch.Size([5, 1, 28, 28])
     """
 
     rotation: float = 0.0

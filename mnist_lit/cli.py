@@ -16,8 +16,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from mnist_lit.batches import TensorBatches
-from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.datamodule import MNISTDataModule, TensorBatches
 from mnist_lit.errors import UserError, explain
 from mnist_lit.files import Checkpoint, find_checkpoint, read_checkpoint, require_local
 from mnist_lit.module import MNISTClassifier

@@ -37,15 +37,12 @@ class Upright(nn.Module):
         size = images.shape[-1]
         background = images.float().amin((2, 3), keepdim=True)  # below 0 if a user normalised the pixels
         ink = (images - background)[:, 0]  # in single precision: variances are small differences
-        at = torch.linspace(
-            1 / size - 1, 1 - 1 / size, size, device=images.device
-        )  # no buffer, which half() would round
+        at = torch.linspace(1 / size - 1, 1 - 1 / size, size, device=images.device)  # half() would round a buffer
         mass = ink.sum((1, 2)).clamp(min=1e-9)[:, None]
-        columns, rows = ink.sum(1) / mass, ink.sum(2) / mass
-        x, y = (columns * at).sum(1, keepdim=True), (rows * at).sum(1, keepdim=True)
-        pixel = 1 / (3 * size**2)  # variance of a square pixel: a thin line, or a single pixel, has some width
-        var_x = (columns * (at - x) ** 2).sum(1, keepdim=True) + pixel
-        var_y = (rows * (at - y) ** 2).sum(1, keepdim=True) + pixel
+        sums = torch.stack((ink.sum(1), ink.sum(2))) / mass  # of the columns and of the rows: (2, N, 28)
+        x, y = centre = (sums * at).sum(2, keepdim=True)
+        # Plus the variance of a square pixel: a thin line, or a single pixel, has some width.
+        var_x, var_y = (sums * (at - centre) ** 2).sum(2, keepdim=True) + 1 / (3 * size**2)
         covariance = ((ink * (at - x)[:, None]).sum(2) * (at - y)).sum(1, keepdim=True) / mass
         slant = (covariance / var_y).clamp(-1, 1)
         var_x = var_x - 2 * slant * covariance + slant**2 * var_y  # after the shear
@@ -69,14 +66,6 @@ class MLP(nn.Module):
 
     Raises:
         UserError: If a hidden layer has no units or the activation is unknown.
-
-    Example:
-        >>> import torch
-        >>> network = MLP()
-        >>> network(torch.zeros(5, 1, 28, 28)).shape
-        torch.Size([5, 10])
-        >>> sum(parameter.numel() for parameter in network.parameters())
-        109386
     """
 
     def __init__(

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from mnist_lit import MNISTClassifier, MNISTDataModule
 from mnist_lit.__main__ import main
-from mnist_lit.batches import Batch
+from mnist_lit.datamodule import Batch
 from mnist_lit.tools.tensorboard import TensorBoardSummary
 
 import_module("mnist_lit.cli")  # before the next line: else the first command would import it

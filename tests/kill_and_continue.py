@@ -30,7 +30,7 @@ from torch import Tensor
 
 from mnist_lit import MNISTClassifier
 from mnist_lit.__main__ import main as mnist_lit
-from mnist_lit.batches import Batch
+from mnist_lit.datamodule import Batch
 from mnist_lit.files import load_whole
 
 logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns about each point that a continued run replaces

@@ -15,7 +15,7 @@ from torchvision.datasets import MNIST
 from torchvision.transforms.functional import to_tensor
 
 from mnist_lit import MNISTDataModule
-from mnist_lit.batches import TensorBatches
+from mnist_lit.datamodule import TensorBatches
 
 PACKED = [name for name, _ in MNIST.resources]
 FILES = [name.removesuffix(".gz") for name in PACKED]

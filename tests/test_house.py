@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "mnist_lit"
-CORE = "augment", "batches", "datamodule", "metrics", "mnist", "module"  # with network
+CORE = "augment", "datamodule", "mnist", "module"  # with network
 # The parts that a file of each part may import, besides its own; "names" are the modules that only re-export.
 MAY_IMPORT = {
     "errors": set(),

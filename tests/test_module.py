@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch.nn import functional as F
 
 from mnist_lit import MLP, MNISTClassifier, MNISTDataModule
-from mnist_lit.batches import TensorBatches
+from mnist_lit.datamodule import TensorBatches
 
 
 def fit(

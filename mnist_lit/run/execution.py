@@ -11,8 +11,7 @@ from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
 
-from mnist_lit.batches import Batch
-from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.datamodule import Batch, MNISTDataModule
 from mnist_lit.errors import check_range
 from mnist_lit.module import MNISTClassifier
 from mnist_lit.run.checkpoint import RunCheckpoint

@@ -10,8 +10,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from torchvision.transforms.v2.functional import to_image, to_pil_image
 from torchvision.utils import make_grid
 
-from mnist_lit.batches import TensorBatches
-from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.datamodule import MNISTDataModule, TensorBatches
 from mnist_lit.network import MLP, Upright
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from test_checkpoint import folder, same
 from torch.utils.data import DataLoader, IterableDataset
 
 from mnist_lit import MNISTClassifier, MNISTDataModule, StepsPerExecution
-from mnist_lit.metrics import TrainMetrics
+from mnist_lit.module import TrainMetrics
 from mnist_lit.run.checkpoint import RunCheckpoint
 
 pytestmark = pytest.mark.usefixtures("_without_pictures")
