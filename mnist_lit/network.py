@@ -34,15 +34,15 @@ class Upright(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return float ``images`` ``(N, 1, 28, 28)`` upright and centred on their ink, in the same range of pixels."""
-        size = images.shape[-1]
         background = images.float().amin((2, 3), keepdim=True)  # below 0 if a user normalised the pixels
         ink = (images - background)[:, 0]  # in single precision: variances are small differences
-        at = torch.linspace(1 / size - 1, 1 - 1 / size, size, device=images.device)  # half() would round a buffer
+        at = torch.linspace(-27 / 28, 27 / 28, 28, device=images.device)  # half() would round a buffer
         mass = ink.sum((1, 2)).clamp(min=1e-9)[:, None]
         sums = torch.stack((ink.sum(1), ink.sum(2))) / mass  # of the columns and of the rows: (2, N, 28)
-        x, y = centre = (sums * at).sum(2, keepdim=True)
+        centre = (sums * at).sum(2, keepdim=True)
+        x, y = centre.unbind()
         # Plus the variance of a square pixel: a thin line, or a single pixel, has some width.
-        var_x, var_y = (sums * (at - centre) ** 2).sum(2, keepdim=True) + 1 / (3 * size**2)
+        var_x, var_y = ((sums * (at - centre) ** 2).sum(2, keepdim=True) + 1 / (3 * 28**2)).unbind()
         covariance = ((ink * (at - x)[:, None]).sum(2) * (at - y)).sum(1, keepdim=True) / mass
         slant = (covariance / var_y).clamp(-1, 1)
         var_x = var_x - 2 * slant * covariance + slant**2 * var_y  # after the shear
