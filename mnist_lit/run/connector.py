@@ -73,8 +73,8 @@ class RunConnector(_CheckpointConnector):
         content, most = load_whole(ckpt_path), self.trainer.max_epochs
         if most is not None and 0 <= most < content.get("epoch", 0) + 1:
             raise UserError(
-                f"{ckpt_path} is in epoch {content['epoch'] + 1}, and max_epochs is {most}: give a larger one, or the "
-                "config.yaml of its run before --ckpt_path"
+                f"{ckpt_path} is in epoch {content['epoch'] + 1}, and max_epochs is {most}: give a larger one, or "
+                "its run's config.yaml with --config"
             )
         step: int | None = content.get("global_step")
         return step
