@@ -84,17 +84,20 @@ def load_test_digits() -> tuple[Tensor, Tensor]:
     return mnist.read(DATA / "MNIST" / "raw", "t10k")
 
 
-def read(picture: Image.Image, reject: float = REJECT) -> str:
-    """Return the digits of a picture, ``?`` for each that is refused, and an empty text if none is found."""
+def read(picture: Image.Image, reject: float = REJECT, which: int | None = None) -> str:
+    """Return the digits of a picture, or of one of its numbers; ``?`` for each that is refused."""
     try:
-        return "".join(numbers(read_digits(picture, pretrained(), reject)))
+        found = numbers(read_digits(picture, pretrained(), reject))
     except NoDigitError:
         return ""
+    return "".join(found) if which is None else found[which]
 
 
-def print_right(name: str, pictures: Iterable[tuple[Image.Image, str]], reject: float = REJECT) -> None:
+def print_right(
+    name: str, pictures: Iterable[tuple[Image.Image, str]], reject: float = REJECT, which: int | None = None
+) -> None:
     """Print a row of a table: percentages of the digits and of the numbers in pictures that are read right."""
-    numbers_read = [(read(picture, reject), number) for picture, number in pictures]
+    numbers_read = [(read(picture, reject, which), number) for picture, number in pictures]
     errors = float(char_error_rate(*map(list, zip(*numbers_read, strict=True))))  # one for each digit too many, too
     right = np.mean([answer == number for answer, number in numbers_read])
     print_row(name, f"{100 * (1 - errors):.2f}", f"{100 * right:.2f}")

@@ -25,14 +25,15 @@ from mnist_lit import MNISTDataModule
 from mnist_lit.augment import RandomDistortion
 from mnist_lit.files import replacing
 from mnist_lit.network import MLP
-from mnist_lit.pictures.preparation import place, preprocess
+from mnist_lit.pictures import preprocess
+from mnist_lit.pictures.preparation import place
 from mnist_lit.pictures.rejection import REJECTOR, score_images
 from photos import clean, low_resolution, thick_pen, thin_pen
 
 Strokes = Sequence[Floats]  # each (points, 2)
 _NON_DIGITS = "!#$%&()*+<=>?@ACEFGHJKLMNPRTUVWXY[]^acdefhjkmnprtuvwxy{}~"  # and no specks
 # Fonts that have digits.
-_FONTS = "futural", "futuram", "rowmans", "rowmand", "rowmant", "timesr", "timesrb", "timesi", "timesib", "scripts"
+FONTS = "futural", "futuram", "rowmans", "rowmand", "rowmant", "timesr", "timesrb", "timesi", "timesib", "scripts"
 _TURNS: list[tuple[Callable[[Tensor], Tensor], str]] = [  # and the digits of which each leaves a non-digit
     (lambda image: image.rot90(1), "123456789"),
     (lambda image: image.rot90(3), "123456789"),
@@ -40,6 +41,17 @@ _TURNS: list[tuple[Callable[[Tensor], Tensor], str]] = [  # and the digits of wh
     (lambda image: image.fliplr(), "34679"),
     (lambda image: image.flipud(), "2457"),
 ]
+HANDS: dict[int, list[list[list[tuple[float, float]]]]] = {  # forms that are rare in MNIST: strokes of corners (x, y)
+    1: [[[(0.15, 0.45), (0.55, 0), (0.55, 1.6)]], [[(0.1, 0.5), (0.6, 0), (0.6, 1.6)], [(0.2, 1.6), (1, 1.6)]]],
+    4: [
+        [[(0.1, 0), (0.05, 0.8), (0.9, 0.8)], [(0.8, 0), (0.8, 1.6)]],
+        [[(0.5, 0), (0, 1), (1, 1)], [(0.7, 0.6), (0.7, 1.6)]],
+    ],
+    7: [
+        [[(0, 0.05), (0.95, 0), (0.35, 1.6)], [(0.2, 0.8), (0.9, 0.75)]],
+        [[(0.05, 0.25), (0.05, 0), (1, 0), (0.45, 0.8), (0.35, 1.6)]],
+    ],
+}
 _SIDE = 160  # pixels of a drawing, 8 for each of MNIST's box
 _DIGITS = 128  # in a batch, with twice as many outliers
 
@@ -53,6 +65,11 @@ def glyphs(fonts: Sequence[str], characters: str) -> list[Strokes]:
         found = [[np.array(stroke, float) for stroke in glyph.strokes] for glyph in font.glyphs_for_text(characters)]
         signs += [strokes for strokes in found if strokes and np.ptp(np.concatenate(strokes), axis=0).max() > 5]
     return signs
+
+
+def forms_of(digit: int) -> list[Strokes]:
+    """Return the forms of a digit in Hershey's fonts, and those that are rare in MNIST."""
+    return glyphs(FONTS, str(digit)) + [[np.array(line) for line in form] for form in HANDS.get(digit, [])]
 
 
 def curve(random: Generator) -> Strokes:
@@ -143,7 +160,7 @@ def outlier(images: Tensor, labels: Tensor, signs: Sequence[Strokes], random: Ge
 
 
 def _place(pixels: Floats) -> Tensor:
-    return (255 * place(torch.from_numpy(np.ascontiguousarray(pixels)) / 255)[0]).round().byte()
+    return torch.from_numpy((255 * place((pixels / 255).astype(np.float32))).round().astype(np.uint8))
 
 
 if __name__ == "__main__":
@@ -160,9 +177,9 @@ if __name__ == "__main__":
     signs = glyphs(HersheyFonts().default_font_names, _NON_DIGITS)
     outliers = torch.stack([outlier(images, labels, signs, random) for _ in range(options.outliers)])
     some = torch.from_numpy(random.choice(len(images), min(10_000, options.outliers), replace=False))
-    printed = [glyphs(_FONTS, str(digit)) for digit in range(10)]
+    forms = [forms_of(digit) for digit in range(10)]
     which = torch.from_numpy(random.integers(10, size=len(some)))
-    drawn = [draw(printed[digit][int(random.integers(len(_FONTS)))], random) for digit in which.tolist()]
+    drawn = [draw(forms[digit][int(random.integers(len(forms[digit])))], random) for digit in which.tolist()]
     kinds = thin_pen, thick_pen, low_resolution, clean
     pictures = (kinds[random.integers(len(kinds))](image, random) for image in images[some])
     pictured = [(255 * preprocess(picture)[0]).round().byte() for picture in pictures]

@@ -8,18 +8,19 @@ non-digits. Half of the pictures have uneven light, noise and JPEG. The network 
 
 import string
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
+import torch
 from numpy.random import Generator
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from console import make_parser, print_head, print_row
-from drawing import Floats, Range, crop, grain, overlay, paint, photograph, polyline, to_jpeg, to_picture
+from drawing import Floats, Range, crop, gradient, grain, overlay, paint, photograph, polyline, to_jpeg, to_picture
 from mnist_lit.pictures.rejection import REJECT, refuse
 from photos import load_test_digits, print_right, read
 
@@ -169,6 +170,129 @@ def _widen(picture: Floats, part: float) -> tuple[Floats, int, Any]:
     return wider, margin, np.indices(wider.shape[:2])
 
 
+def _smear(picture: Floats, random: Generator) -> Floats:
+    # What was wiped off a blackboard: clouds of chalk.
+    height, width, _ = picture.shape
+    clouds = 0.5 + 0.5 * grain(6, 8, width, height, random)[..., None].clip(-1, 1)
+    return picture + (0.95 - picture) * random.uniform(0.1, 0.3) * clouds
+
+
+def _fold(picture: Floats, random: Generator) -> Floats:
+    # A crease, with more light on one of its sides.
+    distance = gradient(picture, random) + random.uniform(-0.3, 0.3)
+    shade = np.where(distance > 0, random.uniform(0.8, 0.95), 1)
+    crease = np.exp(-((distance * max(picture.shape) / random.uniform(1, 3)) ** 2))
+    folded: Floats = picture * (shade - random.uniform(0.05, 0.2) * crease)[..., None]
+    return folded
+
+
+def _note_on_colour(picture: Floats, random: Generator) -> Floats:
+    # A sticky note, with its shadow, on something of another colour.
+    picture, margin, (y, x) = _widen(picture, random.uniform(0.2, 0.4))
+    height, width, _ = picture.shape
+    outside = np.maximum(np.maximum(margin - y, y - height + margin), np.maximum(margin - x, x - width + margin))
+    shadow = np.exp(-np.maximum(outside, 0) / (0.1 * margin))[..., None]
+    around = random.uniform(0.3, 1, 3) * (1 - 0.3 * shadow)
+    return np.where(outside[..., None] > 0, around, picture)
+
+
+def _screen(digits: Digits, random: Generator, shades: Range = (0.02, 0.2), pen: Range = (0.75, 1)) -> Sheet:
+    # Light on dark.
+    sheet = _note(digits, random)
+    return sheet._replace(paper=random.uniform(*shades, 3), ink=random.uniform(*pen, 3))
+
+
+def _labelled(digits: Digits, random: Generator) -> Sheet:
+    # After a printed word.
+    sheet = _note(digits, random)
+    size = round(sheet.height * random.uniform(0.5, 1))
+    font = ImageFont.truetype(fonts()[int(random.integers(len(fonts())))], size)
+    word = str(random.choice(["Total:", "No.", "Amount", "Room", "Quantity:", "Page"]))
+    _, _, right, bottom = font.getbbox(word)
+    width = round(right + sheet.height * random.uniform(0.4, 0.9))
+    mask = np.pad(sheet.mask, ((0, 0), (width, 0)))
+    place = Image.new("L", mask.shape[::-1])
+    ImageDraw.Draw(place).text((sheet.box[0] // 2, sheet.box[3] - bottom), word, 255, font)
+    return sheet._replace(mask=np.maximum(mask, np.asarray(place) / 255))
+
+
+def _amount(digits: Digits, random: Generator) -> Sheet:
+    # With a minus before it, or a decimal point, or both.
+    height = random.uniform(60, 240)
+    pen = round(0.09 * height)
+    ink = _write(digits, height, random, (0.25, 0.5))
+    point = random.random() < 0.6 and len(digits) > 1
+    if point:
+        first = _write(digits[:1], height, random)
+        rest = _write(digits[1:], height, random, (0.25, 0.5))
+        rows = max(len(first), len(rest))
+        first, rest = (np.pad(each, ((0, rows - len(each)), (0, 0))) for each in (first, rest))
+        dot = np.zeros((rows, round(0.5 * height)))
+        dot[-pen - round(0.05 * height) :][:pen, dot.shape[1] // 2 :][:, :pen] = 1
+        ink = np.concatenate([first, dot, rest], axis=1)
+    if random.random() < 0.6 or not point:
+        minus = np.zeros((len(ink), round(0.75 * height)))
+        minus[len(ink) // 2 :][:pen, : round(0.45 * height)] = 1
+        ink = np.concatenate([minus, ink], axis=1)
+    return _lay(ink, height, [round(height * random.uniform(0.3, 2)) for _ in range(4)], random)
+
+
+def _cells(digits: Digits, random: Generator, rows: int = 1, frame: Range = (0.02, 0.06)) -> Sheet:
+    # One digit in each cell of a comb or of a grid; other cells of the grid are empty.
+    side = random.uniform(70, 200)
+    columns = len(digits) if rows == 1 else rows
+    cells = range(columns) if rows == 1 else sorted(random.choice(rows * rows, len(digits), replace=False).tolist())
+    line = max(1, round(side * random.uniform(*frame)))
+    mask = np.zeros((round(rows * side) + line, round(columns * side) + line))
+    for edge in range(columns + 1):
+        start = 0 if rows > 1 or random.random() < 0.5 else round(0.6 * side)
+        mask[start:, round(edge * side) : round(edge * side) + line] = 1
+    for edge in range(rows + 1) if rows > 1 else [rows]:
+        mask[round(edge * side) : round(edge * side) + line] = 1
+    for cell, digit in zip(cells, digits, strict=True):
+        ink = crop(_write([digit], 0.6 * side, random), least=0.2)
+        row, column = divmod(cell, columns)
+        top, left = (
+            round(each * side + line + (side - line - length) * random.uniform(0.3, 0.7))
+            for each, length in zip((row, column), ink.shape, strict=True)
+        )
+        mask[top : top + len(ink), left : left + ink.shape[1]] = ink[: len(mask) - top, : mask.shape[1] - left]
+    return _lay(mask, side, [round(side * random.uniform(0.2, 1)) for _ in range(4)], random)
+
+
+def _meter(digits: Digits, random: Generator) -> Sheet:
+    # Light digits; the drums are drawn by _drums.
+    return _cells(digits, random, frame=(0.01, 0.02))._replace(ink=random.uniform(0.75, 1, 3))
+
+
+def _drums(sheet: Sheet, random: Generator) -> tuple[Floats, Floats]:
+    left, top, right, bottom = sheet.box
+    mask = np.zeros(sheet.mask.shape)
+    mask[top:bottom, left:right] = 1
+    return mask, random.uniform(0, 0.15, 3)
+
+
+@cache
+def fonts() -> list[Path]:
+    """Return the files of the fonts for text that matplotlib brings."""
+    return sorted(
+        path
+        for kind in ("DejaVuS*[!y].ttf", "cm[rst][st0]*.ttf", "STIXGeneral*.ttf")
+        for path in Path(matplotlib.get_data_path(), "fonts", "ttf").glob(kind)
+    )
+
+
+def printed(number: str, random: Generator) -> list[Tensor]:
+    """Return printed digits of one font, uint8 ``(40, 40)``, 20 pixels high."""
+    font = ImageFont.truetype(fonts()[int(random.integers(len(fonts())))], 27)
+    digits = []
+    for digit in number:
+        image = Image.new("L", (40, 40))
+        ImageDraw.Draw(image).text((20, 20), digit, 255, font, anchor="mm")
+        digits.append(torch.from_numpy(np.array(image)))
+    return digits
+
+
 class Scene(NamedTuple):
     """How a picture of a number is composed."""
 
@@ -195,8 +319,20 @@ SCENES = {
     "with thumb": Scene(surround=_thumb),
     "scanned": Scene(_page),
     "cropped": Scene(_cutting),
+    "blackboard": Scene(partial(_screen, shades=(0.15, 0.4)), surround=_smear),
+    "dark screen": Scene(_screen),
+    "grid": Scene(partial(_cells, rows=4)),
+    "comb boxes": Scene(_cells),
+    "meter": Scene(_meter, _drums),
+    "after a word": Scene(_labelled),
+    "decimals and signs": Scene(_amount),
+    "sticky note": Scene(surround=_note_on_colour),
+    "envelope": Scene(partial(_note, margin=(1, 4)), _rule),
+    "folded": Scene(surround=_fold),
+    "printed": plain,
     "touching": touching,
 }
+PRINTED = "meter", "printed"  # kinds with printed digits
 
 
 def make_picture(scene: Scene, digits: Digits, random: Generator) -> Image.Image:
@@ -239,13 +375,18 @@ if __name__ == "__main__":
     for name, scene in (NUMBERS | SCENES).items():
         lengths = options.digits or (range(2, 10) if name in NUMBERS else (1, 2, 3, 5))
         random = np.random.default_rng(0)
-        chosen = (random.integers(0, 10_000, length) for length in lengths for _ in range(options.pictures))
-        digits = ((list(images[each]), "".join(map(str, labels[each].tolist()))) for each in chosen)
-        print_right(name, ((make_picture(scene, several, random), number) for several, number in digits))
+        pictures = []
+        for length in lengths:
+            for chosen in (random.integers(0, 10_000, length) for _ in range(options.pictures)):
+                number = "".join(map(str, labels[chosen].tolist()))
+                digits = printed(number, random) if name in PRINTED else list(images[chosen])
+                pictures.append((make_picture(scene, digits, random), number))
+        # A word before a number is another number, of which the letters are refused.
+        print_right(name, pictures, which=-1 if name == "after a word" else None)
     print()
     print_head("non-digits", "refused, %")
-    fonts = sorted(Path(matplotlib.get_data_path(), "fonts", "ttf").glob("DejaVuS*[!y].ttf"))
-    letters = {each: refused(letter(each, font) for font in fonts) for each in string.ascii_letters}
+    dejavu = [font for font in fonts() if font.name.startswith("DejaVu")]
+    letters = {each: refused(letter(each, font) for font in dejavu) for each in string.ascii_letters}
     print_row("letters", f"{np.mean(list(letters.values())):.1f}")
     unlike = [share for each, share in letters.items() if each not in "OoIlSsZzBbgqGDQTLYi"]
     print_row("letters that are not like a digit", f"{np.mean(unlike):.1f}")

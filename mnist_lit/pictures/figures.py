@@ -1,8 +1,7 @@
-"""Figures: connected ink that a pen may have drawn."""
+"""Figures: connected ink, each with its own threshold, from a tree of connected components."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -10,135 +9,157 @@ import numpy.typing as npt
 
 from mnist_lit.pictures.ink import Floats
 
+Mask = npt.NDArray[np.bool_]
+Box = tuple[int, int, int, int]
 
-@dataclass(frozen=True, eq=False)
+_THRESHOLDS = (0.6, 0.5, 0.4, 0.32, 0.25, 0.2, 0.15, 0.11, 0.085)  # of ink, each four fifths of the one before
+_NOISE = 4  # standard deviations of the noise that a threshold is above
+_MOST = 4000  # outlines at a threshold: more are texture
+_SAME = 0.8  # intersection over union of the boxes of a figure that hardly changes from one threshold to the next
+_HALO = 0.3  # parts of a figure's strength: below, JPEG and blur widen the figure
+
+
+@dataclass(eq=False)
 class Figure:
     """Connected ink, or several parts of one digit.
 
-    Edges are cached, since each figure is compared with each other one.
-
     Attributes:
-        left: Left edge of its box, in pixels.
-        top: Top edge of its box, in pixels.
+        box: Left, top, right and bottom edge, in pixels.
         mask: Which pixels of its box are its ink.
-        ink: Sum of the ink over its pixels.
         strength: Ink of its darker pixels.
-        is_at_border: Whether it touches the border of the picture.
+        at_border: How much of it lies on the border of the picture, in parts of its longer side; 1 more for each
+            axis along which it reaches from border to border.
+        levels: Number of thresholds at which it is nearly the same.
+        parts: The figures into which it falls at the next higher threshold.
+        image: The figure as an image like MNIST's, float32 ``(28, 28)``; None if it cannot be a digit.
+        likeness: How much the image is like a digit, from -1 to 1; 0 for even odds.
+        turned: The same for the image turned by 90 degrees, to the left or to the right.
     """
 
-    left: int
-    top: int
-    mask: npt.NDArray[np.bool_]
-    ink: float
+    box: Box
+    mask: Mask
     strength: float
-    is_at_border: bool = False
+    at_border: float = 0
+    levels: int = 1
+    parts: "list[Figure]" = field(default_factory=list)
+    image: Floats | None = None
+    likeness: float = -1
+    turned: float = -1
 
-    @cached_property
-    def right(self) -> int:
-        """Right edge of its box."""
-        return self.left + self.width
-
-    @cached_property
-    def bottom(self) -> int:
-        """Bottom edge of its box."""
-        return self.top + self.height
-
-    @cached_property
+    @property
     def width(self) -> int:
         """Width of its box."""
-        return int(self.mask.shape[1])
+        return self.box[2] - self.box[0]
 
-    @cached_property
+    @property
     def height(self) -> int:
         """Height of its box."""
-        return int(self.mask.shape[0])
+        return self.box[3] - self.box[1]
 
-    @property
-    def size(self) -> int:
-        """Longer side of its box."""
-        return max(self.width, self.height)
+    def holds(self, other: "Figure") -> bool:
+        """Return whether another figure's box is inside its box."""
+        left, top, right, bottom = self.box
+        inner = other.box
+        is_inside = left <= inner[0] and top <= inner[1] and right >= inner[2] and bottom >= inner[3]
+        return is_inside and other is not self
 
-    @property
-    def box(self) -> tuple[int, int, int, int]:
-        """Left, top, right and bottom edge."""
-        return self.left, self.top, self.right, self.bottom
-
-    @property
-    def is_wide(self) -> bool:
-        """Whether it is a stroke, at most a part of a digit."""
-        return self.width > 2.2 * self.height
-
-    def lies_within(self, other: "Figure") -> bool:
-        """Return whether its box is inside another figure's box."""
-        is_beside = self.left >= other.left and self.right <= other.right
-        return is_beside and self.top >= other.top and self.bottom <= other.bottom
-
-    def gap(self, other: "Figure") -> int:
-        """Return the distance to another figure's box, negative where they overlap."""
-        beside = max(self.left, other.left) - min(self.right, other.right)
-        return max(beside, self.top - other.bottom, other.top - self.bottom)
-
-    def part(self, start: int, end: int) -> "Figure":
-        """Return the part of it in the columns from ``start`` to ``end``."""
-        mask = self.mask[:, start:end]
+    def crop(self, mask: Mask) -> "Figure":
+        """Return the part of it where a mask, as large as its own, is true."""
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        share = mask.sum() / self.mask.sum()
-        mask = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        left, top = self.left + start + int(columns[0]), self.top + int(rows[0])
-        return Figure(left, top, mask, share * self.ink, self.strength, self.is_at_border)
-
-    def __or__(self, other: "Figure") -> "Figure":
-        left, top = min(self.left, other.left), min(self.top, other.top)
-        mask = np.zeros((max(self.bottom, other.bottom) - top, max(self.right, other.right) - left), bool)
-        for each in self, other:
-            mask[each.top - top : each.bottom - top, each.left - left : each.right - left] |= each.mask
-        return Figure(left, top, mask, self.ink + other.ink, self.strength, self.is_at_border or other.is_at_border)
+        left, top, right, bottom = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+        x, y = self.box[:2]
+        box = int(x + left), int(y + top), int(x + right), int(y + bottom)
+        return Figure(box, mask[top:bottom, left:right], self.strength, self.at_border, self.levels)
 
 
-def find_figures(ink: Floats, threshold: float) -> Iterator[Figure]:
-    """Yield the connected components of the ink above a threshold that a pen may have drawn as (part of) a digit.
+def join(figures: Sequence[Figure]) -> Figure:
+    """Return several figures as one."""
+    edges = np.array([figure.box for figure in figures])
+    left, top, right, bottom = (int(edge) for edge in (*edges[:, :2].min(axis=0), *edges[:, 2:].max(axis=0)))
+    mask = np.zeros((bottom - top, right - left), bool)
+    for each in figures:
+        x, y = each.box[0] - left, each.box[1] - top
+        mask[y : y + each.height, x : x + each.width] |= each.mask
+    strength, at_border, levels = (
+        max(getattr(figure, name) for figure in figures) for name in ("strength", "at_border", "levels")
+    )
+    return Figure((left, top, right, bottom), mask, strength, at_border, levels)
 
-    Left out are specks, solid components (a thumb, a desk), components that hold others (frames, boxes, ruled lines
-    that cross), components that the border cuts off, and texture.
+
+def gap(one: Figure, other: Figure) -> int:
+    """Return the distance of two figures' boxes, negative where they overlap."""
+    (left, top, right, bottom), box = one.box, other.box
+    return max(left - box[2], box[0] - right, top - box[3], box[1] - bottom)
+
+
+def find_figures(ink: Floats, least: float) -> list[Figure]:
+    """Return the connected ink at the lowest threshold, each figure with its parts at higher ones.
+
+    A tree of connected components (Jones, "Connected filtering and segmentation using component trees", 1999), in which
+    a figure that hardly changes from one threshold to the next is the same figure (maximally stable extremal regions:
+    Matas, Chum, Urban and Pajdla, "Robust wide baseline stereo", 2002). Specks are left out.
 
     Args:
         ink: ``(H, W)`` in [0, 1].
-        threshold: In the unit of the ink.
+        least: Longer side of the smallest figure, in pixels.
     """
-    _, labels, statistics, _ = cv2.connectedComponentsWithStats((ink > threshold).astype(np.uint8), connectivity=8)
-    sizes = statistics[:, 2:4].max(axis=1)
-    is_large = (sizes >= max(6, 0.008 * max(ink.shape))) & (statistics[:, 2:4].min(axis=1) > 1)  # ink is blurred
-    large = 1 + np.flatnonzero(is_large[1:])  # without the first, which is the paper
-    if len(large) > 2000:  # noise
-        return
-    lefts, tops, widths, heights, _ = statistics[large].T
-    for label in large:
-        left, top, width, height, _ = (int(value) for value in statistics[label])
-        is_inside = (
-            (lefts >= left) & (tops >= top) & (lefts + widths <= left + width) & (tops + heights <= top + height)
-        )
-        mask = labels[top : top + height, left : left + width] == label
-        held = sizes[large][is_inside] / sizes[label]  # includes the component itself
-        if (held > 0.4).sum() > 1 or (held > 0.12).sum() > 2 or (held > 0.03).sum() > 3:
-            continue
-        if (held > 0.12).sum() > 1 and _encloses(mask, statistics[large][is_inside & (large != label)], left, top):
-            continue
-        values = ink[top : top + height, left : left + width][mask]
-        if values.mean() < 1.25 * threshold:  # texture: ink is well above the threshold
-            continue
-        rim = (labels[[0, -1]] == label).sum() + (labels[:, [0, -1]] == label).sum()
-        edges = (left == 0) + (top == 0) + (left + width == ink.shape[1]) + (top + height == ink.shape[0])
-        is_crop = edges == 3 and max(width, height) < 5 * min(width, height)  # of a 1, first or last in a number
-        if rim > 0.95 * sizes[label] and not is_crop:  # cut off by the border, or around everything else
-            continue
-        depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3).max()
-        if 2 * depth > 0.5 * sizes[label]:  # solid
-            continue
-        yield Figure(left, top, mask, float(values.sum()), float(np.percentile(values, 75)), rim > 0)
+    rough = ink - cv2.GaussianBlur(ink, (0, 0), 2)
+    noise = 2 * 1.48 * float(np.median(np.abs(rough[::3, ::3])))  # the blur of the ink has halved it
+    figures: list[tuple[Figure, tuple[int, int]]] = []  # at the threshold before, each with a place in it
+    for threshold in _THRESHOLDS:
+        if threshold < _NOISE * noise:
+            break
+        binary = (ink > threshold).astype(np.uint8)
+        outlines, nesting = cv2.findContours(binary, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+        if len(outlines) > _MOST:
+            break
+        labels = np.asarray(cv2.connectedComponents(binary)[1], np.int32)
+        parts: dict[int, list[Figure]] = {}
+        for figure, place in figures:
+            parts.setdefault(int(labels[place]), []).append(figure)
+        figures = []
+        for outline, (_, _, _, outer) in zip(outlines, nesting[0] if outlines else (), strict=True):
+            left, top, width, height = cv2.boundingRect(outline)
+            if outer < 0 and max(width, height) >= least and min(width, height) > 1:  # not a hole
+                x, y = (int(coordinate) for coordinate in outline[0, 0])
+                box = left, top, left + width, top + height
+                label = int(labels[y, x])
+                figures.append((_grow(box, label, labels, ink, threshold, parts.get(label, [])), (y, x)))
+    return [figure for figure, _ in figures]
 
 
-def _encloses(mask: npt.NDArray[np.bool_], others: npt.NDArray[np.int32], left: int, top: int) -> bool:
-    # Whether another component, given by its box, is in a hole of the mask.
-    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    filled = cv2.drawContours(np.zeros(mask.shape, np.uint8), outlines, -1, 1, cv2.FILLED)
-    return any(filled[y - top + height // 2, x - left + width // 2] for x, y, width, height, _ in others)
+def walk(figures: Sequence[Figure]) -> Iterator[Figure]:
+    """Yield figures, their parts, the parts of these, and so on."""
+    for figure in figures:
+        yield figure
+        yield from walk(figure.parts)
+
+
+def _grow(
+    box: Box, label: int, labels: npt.NDArray[np.int32], ink: Floats, threshold: float, parts: list[Figure]
+) -> Figure:
+    # A component with the parts that it had at the threshold before: a new figure, or its largest part, grown a little.
+    left, top, right, bottom = box
+    largest = max(parts, key=lambda part: part.width * part.height, default=None)
+    levels = 1
+    if largest and _overlap(largest.box, box) > _SAME:
+        levels, parts = 1 + largest.levels, largest.parts
+        if threshold < _HALO * largest.strength:
+            largest.levels = levels
+            return largest
+    mask = labels[top:bottom, left:right] == label
+    values = ink[top:bottom, left:right][mask]
+    sides = [(mask[:, 0], left == 0), (mask[0], top == 0)]
+    sides += [(mask[:, -1], right == ink.shape[1]), (mask[-1], bottom == ink.shape[0])]
+    touched = [float(side.sum()) if is_at_border else 0 for side, is_at_border in sides]
+    spans = sum(touched[axis] > 0 and touched[axis + 2] > 0 for axis in (0, 1))
+    at_border = sum(touched) / max(mask.shape) + spans
+    strength = float(np.percentile(values[:: 1 + len(values) // 10_000], 75))
+    return Figure(box, mask, strength, at_border, levels, parts)
+
+
+def _overlap(one: Box, other: Box) -> float:
+    # Intersection over union.
+    width, height = (min(one[2 + axis], other[2 + axis]) - max(one[axis], other[axis]) for axis in (0, 1))
+    common = max(0, width) * max(0, height)
+    return common / (sum((right - left) * (bottom - top) for left, top, right, bottom in (one, other)) - common)

@@ -7,56 +7,44 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.floating[Any]]
+Pixels = npt.NDArray[np.uint8]
 
 _PAPER = 160  # pixels of the longer side at which paper is separated from ink
+_LEAST_PAPER = 13  # of 255: in darker paper noise would absorb much of the light
 
 
-def find_paper(pixels: Floats) -> Floats:
-    """Return the pixels as they would be without dark ink, in [0, 1].
-
-    Anything small and dark is closed with a disc as wide as a quarter of the picture (morphological closing: Serra,
-    "Image analysis and mathematical morphology", 1982), and the result is smoothed.
+def find_ink(pixels: Pixels) -> Floats:
+    """Return the share of the light that each pixel absorbs, float32 ``(H, W)`` in [0, 1].
 
     Args:
-        pixels: ``(H, W, 3)`` in [0, 1].
+        pixels: RGB, uint8 ``(H, W, 3)``.
     """
+    absorbed = 255 - cv2.divide(pixels, np.maximum(_find_paper(pixels), _LEAST_PAPER), scale=255).astype(np.float32)
+    mean = cv2.transform(absorbed * absorbed, np.full((1, 3), 1 / 3, np.float32))  # of the three colours
+    return np.asarray(cv2.GaussianBlur(cv2.sqrt(mean), (0, 0), 0.8) / 255)
+
+
+def find_other_colour(pixels: Pixels) -> Floats:
+    """Return how far each pixel is from the colour of most pixels, for ink that is neither darker nor lighter.
+
+    Args:
+        pixels: RGB, uint8 ``(H, W, 3)``.
+
+    Returns:
+        Float32 ``(H, W)`` in [0, 1], 1 for the farthest.
+    """
+    paper = np.median(pixels[::4, ::4].reshape(-1, 3), axis=0).astype(np.float32)
+    distance = np.linalg.norm(cv2.GaussianBlur(pixels, (0, 0), 0.8).astype(np.float32) - paper, axis=2)
+    return np.asarray(distance / max(_LEAST_PAPER * 4, float(distance.max())))
+
+
+def _find_paper(pixels: Pixels) -> Pixels:
+    # The pixels as they would be without dark ink. Anything small and dark is closed with a disc a quarter as wide as
+    # the picture (morphological closing: Serra, "Image analysis and mathematical morphology", 1982), then smoothed.
     height, width, _ = pixels.shape
-    scale = _PAPER / max(height, width)
-    small = cv2.resize(
-        pixels, (max(8, round(scale * width)), max(8, round(scale * height))), interpolation=cv2.INTER_AREA
-    )
-    # A light speck is not paper: the median removes it.
-    small = cv2.medianBlur((255 * small).round().astype(np.uint8), 3).astype(np.float32) / 255
-    diameter = max(small.shape) // 4 | 1
+    size = [max(8, round(_PAPER / max(height, width) * length)) for length in (width, height)]
+    small = cv2.medianBlur(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), 3)  # a light speck is not paper
+    diameter = max(size) // 4 | 1
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (diameter, diameter))
     paper = cv2.GaussianBlur(cv2.morphologyEx(small, cv2.MORPH_CLOSE, disc), (0, 0), diameter / 4)
     return np.asarray(cv2.resize(paper, (width, height), interpolation=cv2.INTER_LINEAR))
-
-
-def find_ink(pixels: Floats, paper: Floats) -> Floats:
-    """Return the share of the light that each pixel absorbs, ``(H, W)`` in [0, 1], without underlines.
-
-    Args:
-        pixels: ``(H, W, 3)`` in [0, 1].
-        paper: What ``find_paper`` returns for them.
-    """
-    absorbed = (1 - pixels / np.maximum(paper, 0.05)).clip(0, 1)
-    return _erase_underlines(np.asarray(cv2.GaussianBlur(np.sqrt((absorbed**2).mean(axis=2)), (0, 0), 0.8)))
-
-
-def _erase_underlines(ink: Floats) -> Floats:
-    # Removes straight lines that digits stand on.
-    _, labels, statistics, _ = cv2.connectedComponentsWithStats((ink > np.percentile(ink, 99.9) / 2).astype(np.uint8))
-    erased = ink.copy()
-    for label, (left, top, width, height, _) in enumerate(statistics[1:], start=1):
-        if width < 1.3 * height or width < 0.1 * max(ink.shape):
-            continue
-        from_below = labels[top : top + height, left : left + width][::-1] == label
-        rows, columns = np.mgrid[:height, :width]
-        lowest = from_below.argmax(axis=0)
-        line = np.polyval(np.polyfit(columns[0], lowest, 1), columns[0])
-        width_of_line = float(np.median((~from_below & (rows > lowest)).argmax(axis=0) - lowest))
-        if (abs(lowest - line) > 2 + 0.02 * height).mean() < 0.1 and width_of_line < 0.3 * height:
-            erased[top : top + height, left : left + width][::-1][rows < line + 1.5 * width_of_line + 2] = 0
-            erased[top + height : top + height + 4, left : left + width] = 0  # its blurred edge
-    return erased

