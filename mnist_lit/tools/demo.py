@@ -93,8 +93,9 @@ def build_demo(model: MNISTClassifier) -> "gr.Blocks":
         )
         # The file as it is, for read_picture: Gradio would open it first, and show no reason if it cannot.
         picture.preprocess = lambda file: file and file.path
-        results: dict[str, Any] = {"outputs": [answer, digits], "show_progress": "hidden", "api_visibility": "private"}
-        pad.input(lambda url: show(url, open_drawing), pad, trigger_mode="always_last", **results)
+        results: dict[str, Any] = {"outputs": [answer, digits], "trigger_mode": "always_last"}
+        results |= {"show_progress": "hidden", "api_visibility": "private"}
+        pad.input(lambda url: show(url, open_drawing), pad, **results)
         picture.input(lambda path: show(path, read_picture), picture, **results)
     return page
 

@@ -3,7 +3,6 @@ import json
 import math
 import os
 import re
-import shutil
 import signal
 import socket
 import sys
@@ -18,7 +17,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import torch
-from conftest import CLI, Images
+from conftest import CLI, Images, assert_accessible
 from PIL import Image
 from torch import Tensor
 
@@ -148,28 +147,6 @@ def contacted_hosts() -> set[str]:
 
     sys.addaudithook(note)
     return hosts
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Chrome"]:
-    pytest.importorskip("selenium", reason="the page needs selenium")
-    chromedriver = shutil.which("chromedriver")
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if not chromedriver or not chromium:
-        pytest.skip("the page needs Chromium and chromedriver")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for option in (
-        *("headless=new", "no-sandbox", "disable-quic", "no-first-run", "disable-background-networking"),
-        *("disable-component-update", "disable-sync", f"user-data-dir={tmp_path_factory.mktemp('chromium')}"),
-    ):
-        options.add_argument(f"--{option}")
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(chromedriver))
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture(scope="module")
@@ -313,14 +290,10 @@ def test_the_page_accepts_touch(page: Page) -> None:
 
 
 def test_the_page_has_no_barriers_for_screen_readers(page: Page) -> None:
-    axe = pytest.importorskip("axe_playwright_python", reason="axe-core checks the page")
     page.clear()
     page.give(Path(__file__).parents[2] / "docs" / "digit.jpg")
     page.wait_for_answer("4")
-    page.driver.execute_script(Path(axe.__file__).with_name("axe.min.js").read_text(encoding="utf-8"))
-    result = page.driver.execute_async_script("axe.run().then(arguments[0])")
-    assert [rule["id"] for rule in result["violations"]] == []
-    assert {"button-name", "color-contrast", "image-alt", "svg-img-alt"} <= {rule["id"] for rule in result["passes"]}
+    assert {"button-name", "color-contrast", "image-alt", "svg-img-alt"} <= assert_accessible(page.driver)
     assert not page.driver.find_elements("css selector", "#digits [tabindex]")  # no tab stops except the headings
 
 
