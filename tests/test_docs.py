@@ -10,7 +10,7 @@ import pytest
 from conftest import CLI
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "configs" / "best.md"]
+PAGES = [ROOT / "README.md", ROOT / "README.zh.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "configs" / "best.md"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
