@@ -4,7 +4,7 @@ Gradio's own Sketchpad has a margin that takes no ink, and changes its size when
 """
 
 PAD = """
-<canvas width="560" height="560" tabindex="0" role="img"
+<canvas width="560" height="560" role="img"
     aria-label="Square to draw a digit or a number in, with a mouse, a finger or a pen"></canvas>
 <button type="button">Undo</button> <button type="button" aria-keyshortcuts="Delete">Draw again (Delete)</button>
 """
