@@ -6,13 +6,13 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -25,6 +25,9 @@ from mnist_lit import MNISTClassifier, MNISTDataModule
 from mnist_lit.__main__ import main
 from mnist_lit.datamodule import Batch
 from mnist_lit.tools.tensorboard import TensorBoardSummary
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
 
 import_module("mnist_lit.cli")  # before the next line: else the first command would import it
 gc.freeze()  # collections skip 700,000 objects of the imports, which saves a twelfth of the tests' time
@@ -176,6 +179,37 @@ def cli(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzz_cases", default="50", help="how many hostile inputs to try, in all")
+
+
+@pytest.fixture(scope="session")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Chrome"]:
+    pytest.importorskip("selenium", reason="HTML is tested with selenium")
+    chromedriver = shutil.which("chromedriver")
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if not chromedriver or not chromium:
+        pytest.skip("HTML is tested with Chromium and chromedriver")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for option in (
+        *("headless=new", "no-sandbox", "disable-quic", "no-first-run", "disable-background-networking"),
+        *("disable-component-update", "disable-sync", f"user-data-dir={tmp_path_factory.mktemp('chromium')}"),
+    ):
+        options.add_argument(f"--{option}")
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(chromedriver))
+    yield driver
+    driver.quit()
+
+
+def assert_accessible(driver: "Chrome") -> set[str]:
+    """Assert that axe-core finds no fault with the browser's page, and return the rules that the page meets."""
+    axe = pytest.importorskip("axe_playwright_python", reason="axe-core comes with axe-playwright-python")
+    driver.execute_script(Path(axe.__file__).with_name("axe.min.js").read_text(encoding="utf-8"))
+    result = driver.execute_async_script("axe.run().then(arguments[0])")
+    assert [rule["id"] for rule in result["violations"]] == []
+    return {rule["id"] for rule in result["passes"]}
 
 
 class Stop:

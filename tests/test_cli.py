@@ -215,7 +215,7 @@ def test_tensorboard_has_curves_charts_hyperparameters_and_the_graph(cli: CLI, r
     for tag in "train_loss", "train_acc", "val_loss", "val_acc":
         assert [event.step for event in events.Scalars(tag)] == [59, 119]
     (layout,) = events.Tensors("custom_scalars__config__")
-    for charted in b"train_loss", b"val_loss", b"train_acc", b"val_acc":
+    for charted in b"train_loss", b"val_loss", b"train_acc", b"val_acc", b"many runs":
         assert charted in layout.tensor_proto.string_val[0]
     content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     hparams = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams

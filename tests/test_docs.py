@@ -10,7 +10,7 @@ import pytest
 from conftest import CLI
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "configs" / "best.md"]
+PAGES = [ROOT / "README.md", ROOT / "README.zh.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "configs" / "best.md"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -52,6 +52,30 @@ def test_each_example_of_a_page_runs_by_itself(
         assert ends[8]["logits"].shape == ends[9]["logits"].shape == (5, 10)
         assert Path("curves.png").stat().st_size > 10_000
         assert Path("distortions.png").stat().st_size > 10_000
+
+
+def test_the_notebook_runs_and_its_outputs_are_stored(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nbclient = pytest.importorskip("nbclient", reason="nbclient executes the notebook")
+    nbformat = pytest.importorskip("nbformat", reason="nbformat comes with nbclient")
+    pytest.importorskip("matplotlib", reason="matplotlib comes with the extra 'plots'")
+    path = ROOT / "docs" / "tour.ipynb"
+    stored, executed = nbformat.read(path, as_version=4), nbformat.read(path, as_version=4)
+    shutil.copytree(data_dir, tmp_path / "data")
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    nbclient.NotebookClient(executed, timeout=120, resources={"metadata": {"path": tmp_path / "docs"}}).execute()
+    assert len(stored.cells) == 10
+    assert path.stat().st_size < 300_000
+    for notebook in stored, executed:
+        outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+        printed = "".join(output.get("text", "") for output in outputs)
+        assert re.findall(r"^Epoch (\d): .*, Validation accuracy: 9\d\.\d\d %$", printed, re.MULTILINE) == list("123")
+        assert "['75811']" in printed
+        assert sum("image/png" in output.get("data", {}) for output in outputs) == 4
+        assert {output.get("name", "stdout") for output in outputs} == {"stdout"}  # no warnings, no messages
+        assert not any("text/html" in output.get("data", {}) for output in outputs)  # no tables
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

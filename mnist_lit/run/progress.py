@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import TQDMProgressBar
 
 from mnist_lit.run.interruption import TrainingInterruptedError
 
@@ -29,26 +29,21 @@ class EpochBar(TQDMProgressBar):
         return first | metrics
 
 
-class EpochLines(ProgressBar):
-    """Prints a line for each epoch, for output that is not a terminal.
+class EpochLines(Callback):
+    """Prints a line for each epoch in place of a progress bar: for notebooks, files and pipes.
 
     ``Epoch 1: [550/550], Loss: 0.2927, Validation accuracy: 96.20 %``: the number of the epoch, its batches, the mean
     of their losses, and the accuracy on the validation images if it was measured.
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self._batches = 0
         self._validated = False
-        self._enabled = True
 
-    def disable(self) -> None:
-        """Print nothing: in the other processes, and while Lightning searches for a learning rate or a batch size."""
-        self._enabled = False
-
-    def enable(self) -> None:
-        """Print again."""
-        self._enabled = True
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Turn off the bar that Lightning adds."""
+        if bar := trainer.progress_bar_callback:
+            bar.disable()
 
     # The module logs train_loss after this callback's hook at the end of an epoch. So each line is printed when the
     # next epoch starts or the training ends.
@@ -71,7 +66,7 @@ class EpochLines(ProgressBar):
 
     def _print_line(self, trainer: Trainer) -> None:
         metrics = trainer.callback_metrics
-        if self._batches and "train_loss" in metrics and self._enabled:
+        if self._batches and "train_loss" in metrics and trainer.is_global_zero:
             line = f"Epoch {trainer.current_epoch}: [{self._batches}/{trainer.num_training_batches}]"
             line += f", Loss: {metrics['train_loss']:.4f}"
             if self._validated and "val_acc" in metrics:

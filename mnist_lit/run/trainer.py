@@ -59,6 +59,8 @@ def make_trainer(**options: Any) -> Trainer:
     for callback in callbacks:
         if isinstance(callback, RunCheckpoint | SaveConfigAtFirstStep):
             callback.folder = folder
+        if isinstance(callback, EpochLines):
+            options["enable_progress_bar"] = False
     if options.get("enable_model_summary") is None:
         options["enable_model_summary"] = False  # nearly all of its rows are metrics, without parameters
     trainer = Trainer(**options)
@@ -73,7 +75,7 @@ def _own_callbacks(options: dict[str, Any], users: list[Any]) -> list[Callback]:
     checkpointing = options.get("enable_checkpointing") is not False
     if checkpointing and not any(isinstance(callback, RunCheckpoint) for callback in users):
         callbacks.append(RunCheckpoint())
-    has_bar = any(isinstance(callback, ProgressBar) for callback in users)
+    has_bar = any(isinstance(callback, ProgressBar | EpochLines) for callback in users)
     if options.get("enable_progress_bar") is not False and not has_bar:
         # Lightning's default bar, rich's, reads every metric after each step.
         is_terminal = sys.stdout.isatty()

@@ -1,8 +1,12 @@
-"""A page on which users draw digits and see how the network reads them."""
+"""A page that reads drawn digits and pictures, and shows what the network sees."""
 
+import html
+import io
 import os
 import time
-from typing import TYPE_CHECKING
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
@@ -11,29 +15,13 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from mnist_lit.errors import UserError
 from mnist_lit.module import MNISTClassifier
-from mnist_lit.pictures import NoDigitError, draw_answers, numbers, read_digits
-from mnist_lit.pictures.picture import to_rgb
+from mnist_lit.pictures import Answer, numbers, read_digits, read_picture
+from mnist_lit.pictures.picture import full_size, to_rgb
 from mnist_lit.tools.figures import signed_colours
+from mnist_lit.tools.pad import CSS, PAD, PAD_JS
 
 if TYPE_CHECKING:
     import gradio as gr
-
-_CANVAS = 280, 280  # pixels
-_PEN = 12  # radius in pixels: a digit that fills the canvas has strokes about as wide as MNIST's
-_PICTURE = 224, 224  # pixels: 8 times the network's 28
-
-_TITLE = "### Evidence for {}\nRed pixels support it, blue pixels oppose it: pixel times gradient of its logit."
-
-# At the start and after the canvas is cleared, Gradio's pad waits for a click on its brush.
-_JS = """() => new MutationObserver(() => {
-    if (document.querySelector("#pad .empty")) document.querySelector("#pad [aria-label=Brush]")?.click()
-}).observe(document.body, {childList: true, subtree: true})"""
-
-_CSS = """
-img { image-rendering: pixelated }
-/* There is only one pen, and the whole canvas is in view: hide the tools for both. */
-#pad :is(.toolbar-wrap, .zoom-number, .separator, [title^=Zoom], [title=Pan]) { display: none }
-"""
 
 
 def input_x_gradient(model: MNISTClassifier, image: Tensor) -> Tensor:
@@ -72,58 +60,105 @@ def build_demo(model: MNISTClassifier) -> "gr.Blocks":
     except ModuleNotFoundError as error:
         raise UserError("the demo needs Gradio, which is not installed: pip install -e '.[demo]'") from error
 
-    no_guess = None, None, _TITLE.format("the guess"), None
-
-    def guess(
-        drawing: "dict[str, Image.Image | None]",
-    ) -> tuple[dict[str, float] | str | None, Image.Image | None, str, Image.Image | None]:
-        picture = to_rgb(drawing["composite"] or Image.new("L", _CANVAS, "white"))
+    def show(source: str | None, open_picture: Callable[[str], Image.Image]) -> tuple[str, str]:
+        if not source:
+            return "", ""
         try:
+            picture = open_picture(source)
             answers = read_digits(picture, model)
-        except NoDigitError:
-            return no_guess
-        if len(answers) > 1:
-            return " ".join(numbers(answers)), draw_answers(picture, answers), no_guess[2], None
-        (answer,) = answers
-        image = model.network.upright(answer.detection.image[None])[0]
-        colours = signed_colours(input_x_gradient(model, image)[0])
-        digit = f"{int(answer.probabilities.argmax())}{', which may not be a digit' if answer.refused else ''}"
-        return (
-            {str(label): probability for label, probability in enumerate(answer.probabilities.tolist())},
-            to_pil_image(image).resize(_PICTURE, Image.Resampling.NEAREST),
-            _TITLE.format(digit),
-            to_pil_image(colours).resize(_PICTURE, Image.Resampling.NEAREST),
-        )
+        except (OSError, UserError) as error:
+            return html.escape(str(error)), ""
+        digits = [_show_digit(model, answer, is_open=len(answers) == 1) for answer in answers]
+        if len(answers) > 1 or open_picture is read_picture:
+            digits.append(_show_boxes(picture, answers))
+        return _show_number(answers), "".join(digits)
 
-    page = gr.Blocks(title="mnist_lit", analytics_enabled=False, delete_cache=(3600, 3600))
+    def open_drawing(url: str) -> Image.Image:
+        return to_rgb(Image.open(io.BytesIO(b64decode(url.partition(",")[2])), formats=["PNG"]))
+
+    page = gr.Blocks(title="mnist_lit", analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True)
     with page:
-        gr.Markdown(
-            "# Which digit is it?\nDraw one, or a number, and see what the network reads. The bin clears the canvas."
-        )
+        gr.Markdown("# Which digit is it?\nDraw one, or a number, and see what the network reads.")
         with gr.Row():
-            pad = gr.Sketchpad(
-                label="Draw here",
-                type="pil",
-                image_mode="L",
-                height=400,
-                min_width=400,
-                scale=0,  # a fixed width: else Gradio fits the canvas to a width from before the layout ends
-                canvas_size=_CANVAS,
-                fixed_canvas=True,
-                brush=gr.Brush(_PEN, colors=["#000000"]),
-                layers=False,
-                buttons=[],
-                elem_id="pad",
-            )
-            probabilities = gr.Label(label="Probabilities", min_width=200)
-            with gr.Column(min_width=280):
-                gr.Markdown("### What the network sees\nYour drawing in 28x28 pixels, upright and of normal width.")
-                seen = gr.Image(format="png", show_label=False, buttons=[], elem_id="seen")
-                title = gr.Markdown(no_guess[2])
-                contributions = gr.Image(format="png", show_label=False, buttons=[], elem_id="contributions")
-        outputs = [probabilities, seen, title, contributions]
-        pad.change(guess, pad, outputs, show_progress="hidden", api_visibility="private")
+            pad = gr.HTML(html_template=PAD, js_on_load=PAD_JS, min_width=320, elem_id="pad")
+            with gr.Column(min_width=320):
+                answer = gr.HTML("", html_template="<div role='status'>${value}</div>", elem_id="answer")
+                digits = gr.HTML("", elem_id="digits")
+        picture: Any = gr.Image(
+            label="Or a picture: drop it here, paste it, or take it with the camera",
+            height=240,
+            buttons=[],
+            alt_text="The picture that was given",
+            elem_id="picture",
+        )
+        # The file as it is, for read_picture: Gradio would open it first, and show no reason if it cannot.
+        picture.preprocess = lambda file: file and file.path
+        results: dict[str, Any] = {"outputs": [answer, digits], "trigger_mode": "always_last"}
+        results |= {"show_progress": "hidden", "api_visibility": "private"}
+        pad.input(lambda url: show(url, open_drawing), pad, **results)
+        picture.input(lambda path: show(path, read_picture), picture, **results)
     return page
+
+
+def _guess(answer: Answer) -> str:
+    return f"{int(answer.probabilities.argmax())}, {100 * float(answer.probabilities.max()):.2f} %"
+
+
+def _show_number(answers: Sequence[Answer]) -> str:
+    number = f"<strong>{' '.join(numbers(answers))}</strong>"
+    if len(answers) > 1:
+        return number
+    (answer,) = answers
+    probability = f"{100 * float(answer.probabilities.max()):.2f} %"
+    return f"{number} {f'{answer.refused} <small>(guess: {_guess(answer)})</small>' if answer.refused else probability}"
+
+
+def _show_digit(model: MNISTClassifier, answer: Answer, is_open: bool) -> str:
+    image = model.network.upright(answer.detection.image[None])[0]
+    guess = int(answer.probabilities.argmax())
+    heading = f"?, {answer.refused} <small>(guess: {_guess(answer)})</small>" if answer.refused else _guess(answer)
+    pictures = {
+        "What the network sees: 28x28 pixels, upright and of normal width": image,
+        f"Evidence for {guess}: red pixels support it, blue pixels oppose it (pixel times gradient of its logit)": (
+            signed_colours(input_x_gradient(model, image)[0])
+        ),
+    }
+    figures = (
+        f'<figure><img alt="{text.split(":")[0]}" src="{_url(to_pil_image(pixels))}">'
+        f"<figcaption>{text}</figcaption></figure>"
+        for text, pixels in pictures.items()
+    )
+    rows = (
+        f'<tr><th scope="row">{digit}</th><td><meter aria-label="{digit}" value="{p:.6f}"></meter></td>'
+        f"<td>{100 * p:.2f} %</td></tr>"
+        for digit, p in enumerate(answer.probabilities.tolist())
+    )
+    return (
+        f'<details name="digit"{" open" * is_open}><summary>{heading}</summary>{"".join(figures)}'
+        f"<table>{''.join(rows)}</table></details>"
+    )
+
+
+def _show_boxes(picture: Image.Image, answers: Sequence[Answer]) -> str:
+    width, height = full_size(picture)
+    small = picture.copy()
+    small.thumbnail((1000, 1000))
+    boxes = ""
+    for answer in answers:
+        left, top, right, bottom = answer.detection.box
+        boxes += f'<rect x="{left}" y="{top}" width="{right - left}" height="{bottom - top}"/>'
+        size = max(width, height) / 20
+        boxes += f'<text x="{left}" y="{max(top - size / 4, size)}" font-size="{size}">{answer.digit}</text>'
+    return (
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="The picture with a box around each digit">'
+        f'<image width="{width}" height="{height}" href="{_url(small)}"/>{boxes}</svg>'
+    )
+
+
+def _url(image: Image.Image) -> str:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
 
 
 def launch(model: MNISTClassifier, port: int) -> "gr.Blocks":
@@ -146,8 +181,7 @@ def launch(model: MNISTClassifier, port: int) -> "gr.Blocks":
             prevent_thread_lock=True,
             footer_links=[],
             run_history=False,
-            css=_CSS,
-            js=_JS,
+            css=CSS,
         )
     except OSError as error:  # Gradio's message names its options, not ours
         raise UserError(f"port {port} is in use or needs more rights: choose another with --port") from error

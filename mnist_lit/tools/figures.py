@@ -1,7 +1,8 @@
 """Pictures of a network: curves, distortions, first-layer weights, confusion matrix, mistakes, reliability."""
 
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -117,14 +118,13 @@ def draw_confusion_matrix(logits: Tensor, labels: Tensor) -> "Figure":
         logits: Float ``(N, 10)``.
         labels: int64 ``(N,)``.
     """
-    from matplotlib.figure import Figure
-
     confusion = MulticlassConfusionMatrix(num_classes=10)
     confusion.update(logits.cpu(), labels.cpu())
-    # Not a pyplot figure, which would stay in memory until it is closed. An automatic layout would take 60 of 240 ms.
-    figure = Figure(figsize=(7, 7), dpi=80)
+    figure = _new_figure(figsize=(7, 7), dpi=80)  # an automatic layout would take 60 of 240 ms
     figure.subplots_adjust(left=0.12, bottom=0.12, right=0.98, top=0.98)
-    confusion.plot(ax=figure.add_subplot(), cmap="Blues")
+    axes = figure.add_subplot()
+    confusion.plot(ax=axes, cmap="Blues")
+    axes.tick_params(labelrotation=0, labelsize=14)
     return figure
 
 
@@ -135,11 +135,9 @@ def draw_reliability(logits: Tensor, labels: Tensor) -> "Figure":
         logits: Float ``(N, 10)``.
         labels: int64 ``(N,)``.
     """
-    from matplotlib.figure import Figure
-
     probabilities, guesses = logits.softmax(dim=1).max(dim=1)
     bins = torch.bucketize(probabilities, torch.linspace(0.1, 0.9, 9))  # the calibration error's bins
-    figure = Figure(figsize=(6, 5), layout="constrained")
+    figure = _new_figure(figsize=(6, 5), layout="constrained")
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], linestyle="--", color="grey", label="perfectly calibrated")
     for each in bins.unique().tolist():
@@ -147,7 +145,7 @@ def draw_reliability(logits: Tensor, labels: Tensor) -> "Figure":
         axes.bar(each / 10 + 0.05, float(right.mean()), width=0.09, color="tab:blue")
         axes.text(each / 10 + 0.05, float(right.mean()), f"{len(right)}", ha="center", va="bottom")
     axes.set(xlabel="probability of the guess", ylabel="share of right guesses", xlim=(0, 1), ylim=(0, 1.08))
-    axes.legend(loc="upper left")
+    figure.legend(loc="outside upper center", frameon=False)  # off the bars
     return figure
 
 
@@ -164,11 +162,10 @@ def draw_curves(run_dir: Path) -> "Figure":
     Args:
         run_dir: Folder of the run.
     """
-    from matplotlib.figure import Figure
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(run_dir), size_guidance={"scalars": 0}).Reload()
-    figure = Figure(figsize=(12, 3), layout="constrained")
+    figure = _new_figure(figsize=(12, 3), layout="constrained")
     for axes, (title, tags) in zip(figure.subplots(1, len(_CURVES)), _CURVES.items(), strict=True):
         for tag, label in tags.items():
             points = events.Scalars(tag) if tag in events.Tags()["scalars"] else []
@@ -178,3 +175,16 @@ def draw_curves(run_dir: Path) -> "Figure":
         if len(tags) > 1:
             axes.legend()
     return figure
+
+
+def _new_figure(**options: Any) -> "Figure":
+    # Not a pyplot figure, which would stay in memory until it is closed, and which a notebook would show twice.
+    from matplotlib.figure import Figure
+
+    class ShownFigure(Figure):
+        def _repr_png_(self) -> bytes:  # a notebook shows it
+            file = BytesIO()
+            self.savefig(file)
+            return file.getvalue()
+
+    return ShownFigure(**options)

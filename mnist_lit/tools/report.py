@@ -42,16 +42,29 @@ _PAGE = """<!DOCTYPE html>
 <meta name="viewport" content="width=device-width">
 <title>{title}</title>
 <style>
-body {{ font: 16px/1.5 sans-serif; color: #222; max-width: 60em; margin: 2em auto; padding: 0 1em }}
+:root {{ color-scheme: light dark; background: Canvas; color: CanvasText }}
+body {{ font: 16px/1.5 sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em }}
 img {{ max-width: 100% }}
 img.pixels {{ image-rendering: pixelated }}
 table {{ border-collapse: collapse }}
-td, th {{ border: 1px solid #ccc; padding: .2em .6em; text-align: right }}
+td, th {{ border: 1px solid #888; padding: .2em .6em; text-align: right }}
 .figure {{ font-size: 2.5em; font-weight: bold }}
-footer {{ margin-top: 3em; color: #777 }}
+footer {{ margin-top: 3em }}
+@media (prefers-color-scheme: dark) {{ img.chart {{ filter: invert(1) hue-rotate(180deg) }} }}
+@media print {{ /* on two pages of A4 or Letter */
+    body {{ font-size: 11px; line-height: 1.3; margin: 0; columns: 2 }}
+    section {{ break-inside: avoid }}
+    h2 {{ margin: .5em 0 }}
+    p {{ margin: .3em 0 }}
+    td, th {{ padding: 0 .6em }}
+    section:has([alt=Curves]) {{ column-span: all }}
+    img {{ max-height: 30vh }}
+}}
 </style>
+<main>
 <h1>{title}</h1>
 {sections}
+</main>
 <footer>Made by mnist_lit {version} with PyTorch {torch} on {today}{source}.</footer>
 </html>
 """
@@ -91,32 +104,30 @@ def report(
     ]
     run_dir = checkpoint.resolve().parent.parent if checkpoint else None
     if run_dir and any(run_dir.glob("events.out.tfevents.*")):
-        sections.append(_section("Curves", _image(draw_curves(run_dir))))
+        sections.append(_section("Curves", draw_curves(run_dir)))
     if datamodule.augment:
         datamodule.setup("fit")
         text = "Training digits, and below each digit six of its random distortions."
-        sections.append(
-            _section("Distorted training digits", _image(draw_distortions(datamodule, model.upright)), text)
-        )
+        sections.append(_section("Distorted training digits", draw_distortions(datamodule, model.upright), text))
     if isinstance(network, MLP):
         text = "The weights of each unit: red where ink excites the unit, blue where ink inhibits it."
-        sections.append(_section("The first layer", _image(draw_first_layer(network)), text))
+        sections.append(_section("The first layer", draw_first_layer(network), text))
     by_digit = multiclass_accuracy(logits, labels, num_classes=10, average="none")
     calibration_error = multiclass_calibration_error(logits.softmax(dim=1), labels, num_classes=10, n_bins=10)
     sections += [
-        _section("Confusion matrix", _image(draw_confusion_matrix(logits, labels))),
+        _section("Confusion matrix", draw_confusion_matrix(logits, labels)),
         _section(
             "Accuracy on each digit's images",
             _table({str(digit): f"{100 * float(acc):.2f} %" for digit, acc in enumerate(by_digit)}),
         ),
         _section(
             "The most confident mistakes",
-            _image(draw_mistakes(beside_upright(network, images[wrong]), logits[wrong].softmax(dim=1), labels[wrong])),
+            draw_mistakes(beside_upright(network, images[wrong]), logits[wrong].softmax(dim=1), labels[wrong]),
             f"There are {int(wrong.sum())} mistakes in all. Beside an image: what the first layer sees.",
         ),
         _section(
             "Calibration",
-            _image(draw_reliability(logits, labels)),
+            draw_reliability(logits, labels),
             f"The expected calibration error is {100 * float(calibration_error):.2f} % (Guo et al. 2017): the average "
             "gap between a guess's probability and the share of right guesses. Above each bar: the number of guesses.",
         ),
@@ -134,8 +145,9 @@ def report(
     print(f"Wrote {output}: {len(page) / 1000:,.0f} KB, test accuracy {100 * evaluation.accuracy:.2f} %")
 
 
-def _section(heading: str, content: str, text: str = "") -> str:
-    return f"<h2>{heading}</h2>\n<p>{text}</p>\n{content}"
+def _section(heading: str, content: "str | Tensor | Figure", text: str = "") -> str:
+    shown = content if isinstance(content, str) else _image(content, heading)
+    return f"<section><h2>{heading}</h2>\n<p>{text}</p>\n{shown}</section>"
 
 
 def _table(values: Mapping[str, Any]) -> str:
@@ -145,7 +157,7 @@ def _table(values: Mapping[str, Any]) -> str:
     return f"<table>{''.join(rows)}</table>"
 
 
-def _image(picture: "Tensor | Figure") -> str:
+def _image(picture: "Tensor | Figure", name: str) -> str:
     file = io.BytesIO()
     if isinstance(picture, Tensor):
         kind = "pixels"
@@ -153,4 +165,5 @@ def _image(picture: "Tensor | Figure") -> str:
     else:
         kind = "chart"
         picture.savefig(file)
-    return f'<img class="{kind}" alt="" src="data:image/png;base64,{b64encode(file.getvalue()).decode()}">'
+    url = f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
+    return f'<img class="{kind}" alt="{html.escape(name)}" src="{url}">'

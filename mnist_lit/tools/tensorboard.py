@@ -30,8 +30,8 @@ class TensorBoardSummary(LearningRateMonitor):
     """Adds charts, hyperparameters and pictures to TensorBoard's curves.
 
     - The learning rate as a curve, for other loggers, too; in Custom Scalars two charts, loss and accuracy, with
-      training and validation together; in Graphs the network; in HParams the hyperparameters and ``best_val_acc``, the
-      highest ``val_acc`` so far.
+      training and validation together, and a chart for each metric, for many runs; in Graphs the network; in HParams
+      the hyperparameters and ``best_val_acc``, the highest ``val_acc`` so far.
     - After each validation and test, the accuracy on each digit's images, and the expected calibration error (Guo et
       al. 2017): the average gap between a guess's probability and the share of right guesses.
     - Before training, distorted digits. After training, ``trainer.validate`` and ``trainer.test``, the confusion matrix
@@ -55,11 +55,12 @@ class TensorBoardSummary(LearningRateMonitor):
         super().on_train_start(trainer)
         network = pl_module.get_submodule("network")
         charts = {name: ["Multiline", [f"train_{name}$", f"val_{name}$"]] for name in ("loss", "acc")}
+        by_metric = {tag: ["Multiline", [f"^{tag}$"]] for tag in ("val_acc", "val_loss", "train_loss")}
         datamodule = getattr(trainer, "datamodule", None)
         for logger in _tensorboard_loggers(trainer):
             if not getattr(logger, "is_new_run", True):  # a continued run has them
                 continue
-            logger.experiment.add_custom_scalars({"train and validation": charts})
+            logger.experiment.add_custom_scalars({"train and validation": charts, "many runs": by_metric})
             if isinstance(datamodule, MNISTDataModule) and datamodule.augment:
                 picture = draw_distortions(datamodule, getattr(pl_module, "upright", None))
                 logger.experiment.add_image("pictures/distorted_training_digits", picture)

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import re
 import signal
 import threading
 from pathlib import Path
@@ -17,7 +18,7 @@ from lightning.pytorch.callbacks import LearningRateFinder
 from lightning.pytorch.loggers import CSVLogger
 from test_checkpoint import assert_same_run, same
 
-from mnist_lit import MNISTClassifier, MNISTDataModule, RandomDistortion, RunCheckpoint, make_trainer
+from mnist_lit import EpochLines, MNISTClassifier, MNISTDataModule, RandomDistortion, RunCheckpoint, make_trainer
 from mnist_lit.files import PRETRAINED, load_whole
 
 SHORT: dict[str, Any] = {"limit_train_batches": 30, "limit_val_batches": 2, "log_every_n_steps": 10}
@@ -321,6 +322,18 @@ def test_a_model_does_not_replace_the_checkpoints_of_another(data: MNISTDataModu
         accuracies = [value for _, value in curves(run_dir(number))["val_acc"]]
         score = load_whole(run_dir(number) / "checkpoints/best.ckpt")["callbacks"]["RunCheckpoint"]["best_model_score"]
         assert float(score) == pytest.approx(max(accuracies))
+
+
+@pytest.mark.parametrize("options", [{}, {"enable_progress_bar": False}])
+@pytest.mark.parametrize("make", [Trainer, make_trainer])
+def test_lines_for_the_epochs_take_the_place_of_a_bar(
+    data: MNISTDataModule, capsys: pytest.CaptureFixture[str], make: Any, options: dict[str, Any]
+) -> None:
+    make(max_epochs=2, callbacks=[EpochLines()], **options, **SHORT, enable_model_summary=False).fit(model(), data)
+    output = capsys.readouterr().out
+    assert len(output.splitlines()) == 2
+    for number, line in enumerate(output.splitlines(), start=1):
+        assert re.fullmatch(rf"Epoch {number}: \[30/30\], Loss: [\d.]+, Validation accuracy: [\d.]+ %", line)
 
 
 def test_a_trainer_that_saved_nothing_does_not_test_the_network_of_another_run(data: MNISTDataModule) -> None:

@@ -2,14 +2,18 @@ import re
 from base64 import b64decode
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from conftest import CLI, assert_one_sentence
+from conftest import CLI, assert_accessible, assert_one_sentence
 from PIL import Image
 from torch import nn
 
 from mnist_lit import MNISTClassifier, MNISTDataModule
 from mnist_lit.tools.report import report
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
 
 pytest.importorskip("matplotlib", reason="the report's charts come with the extra 'plots'")
 
@@ -40,6 +44,19 @@ def test_a_report_on_the_pretrained_network_has_no_curves(cli: CLI) -> None:
     page = Path("new/pretrained.html").read_text(encoding="utf-8")
     assert page.count("<img") == 5
     assert "Curves<" not in page
+
+
+def test_a_report_is_accessible_and_prints_on_two_pages(cli: CLI, run: Path, driver: "Chrome") -> None:
+    assert cli("report").status == 0
+    driver.get(Path("report.html").resolve().as_uri())
+    for scheme in "light", "dark":
+        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+        assert {"color-contrast", "image-alt"} <= assert_accessible(driver)
+        filters = driver.execute_script("return getComputedStyle(document.querySelector('img.chart')).filter")
+        assert (filters != "none") == (scheme == "dark")
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    assert len(re.findall(rb"/Type /Page\b", b64decode(driver.print_page()))) == 2
 
 
 def test_a_report_on_another_network_leaves_out_the_first_layer(data_dir: Path, tmp_path: Path) -> None:
