@@ -22,6 +22,7 @@ _SURROUNDS = 3  # longer sides on the border: a frame, or the desk
 _HELD = 0.12  # height of digits that make a frame of what holds them
 _PEN_GAP, _TALLER = 0.25, 1.3  # where the pen has broken a digit; a digit counts more than two, one above the other
 _SLANTS = 0, 0.4  # of the cuts between touching digits: tangents
+_SURE = 0.5, 0.8  # likeness of a part of touching digits, and of a narrow part: a V would be cut into 1s
 _STEP, _NARROW, _BROAD, _CUT = 0.16, 0.2, 1.2, 0.3  # from cut to cut; width of a part; what a cut costs
 _SIZES, _SHADES = (0.45, 2.2), (0.6, 1.7)  # heights and strengths of a group
 _COUNT = 0.6  # exponent of the height in a group's value: three digits are more than one large figure
@@ -155,7 +156,8 @@ def _cut(figure: Figure, ink: Floats) -> list[Figure]:
         chains: list[tuple[float, list[Figure]]] = [(price, []), *((-np.inf, list[Figure]()) for _ in cuts[1:])]
         for (start, end), part in sorted(parts.items()):
             value = chains[start][0] + _value(part) - price
-            if part.likeness > 0.5 and value > chains[end][0]:
+            sure = _SURE[part.width < 0.6 * part.height]
+            if part.likeness > sure and value > chains[end][0]:
                 chains[end] = value, [*chains[start][1], part]
         if len(chains[-1][1]) > 1 and chains[-1][0] > sum(map(_value, best)):
             best = chains[-1][1]
