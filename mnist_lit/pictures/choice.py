@@ -28,6 +28,7 @@ _SIZES, _SHADES = (0.45, 2.2), (0.6, 1.7)  # heights and strengths of a group
 _COUNT = 0.6  # exponent of the height in a group's value: three digits are more than one large figure
 _FAINT = 0.3  # strength that the noise of paper does not have
 DIGIT = -0.8  # likeness at which a hundredth of MNIST's digits are refused
+_TURNED = 0.7  # of the value of a digit, if it is turned
 _BESIDE = 1.5  # gap to a digit, of a figure that may be one
 _PAPER = 0.05  # value of digits in the colour of most pixels, compared with those in the other ink
 
@@ -42,21 +43,22 @@ def choose_digits(pixels: Pixels, least: float) -> tuple[list[Figure], Floats]:
     inks = [find_ink(seen) for seen in (pixels, 255 - pixels)]
     found = [_find_digits(ink, least) for ink in inks]
     groups = [_of_one_size(figures) for figures in found]
-    if not any(figure.likeness > 0 for digits, _ in groups for figure in digits):
+    most = max((value for digits, value in groups if _has_digit(digits)), default=0)
+    for which, (digits, value) in enumerate(groups):
+        if value > _RIVAL * most:  # the other ink is only what is between the digits
+            found[which] = _refine(found[which], digits, inks[which])
+    groups = [_of_one_size(figures) for figures in found]
+    if not any(_has_digit(digits) for digits, _ in groups):
         ink = find_other_colour(pixels)
         figures = _find_digits(ink, least)
         group = _of_one_size(figures)
         if any(figure.likeness > DIGIT and figure.at_border < 0.1 for figure in group[0]):
             return group[0], ink
-    most = max(value for _, value in groups)
-    for which, (digits, value) in enumerate(groups):
-        if value > _RIVAL * most:  # the other ink is only what is between the digits
-            groups[which] = _of_one_size(_refine(found[which], digits, inks[which]))
     if all(any(figure.likeness > -0.9 for figure in digits) for digits, _ in groups):
-        # The holes of digits may look like digits, and so may the paper around: they have the colour of most pixels.
+        # Holes of digits, and the paper around them, may look like digits: one of the two groups is paper.
+        around = _around(join(max(groups, key=lambda group: group[1])[0]), pixels)
         colours = [np.mean([_colour(figure, pixels) for figure in digits], axis=0) for digits, _ in groups]
-        most_pixels = np.median(pixels[::4, ::4].reshape(-1, 3), axis=0)
-        paper = int(np.argmin([np.linalg.norm(colour - most_pixels) for colour in colours]))
+        paper = int(np.argmin([np.linalg.norm(colour - around) for colour in colours]))
         groups[paper] = groups[paper][0], _PAPER * groups[paper][1]
     best = int(np.argmax([value for _, value in groups]))
     return groups[best][0], inks[best]
@@ -75,6 +77,10 @@ def rate(figures: Sequence[Figure], ink: Floats) -> Sequence[Figure]:
         for figure, one, other in zip(drawn, upright.tolist(), torch.maximum(*turned).tolist(), strict=True):
             figure.likeness, figure.turned = one, other
     return figures
+
+
+def _has_digit(figures: Sequence[Figure]) -> bool:
+    return any(max(figure.likeness, figure.turned) > 0 for figure in figures)
 
 
 def _value(figure: Figure, likeness: float | None = None) -> float:
@@ -184,7 +190,10 @@ def _repair(figures: list[Figure], ink: Floats) -> list[Figure]:
             return figures
         joined = rate([join(pair) for pair in pairs], ink)
         gains = [
-            _value(one) * (_TALLER if _are_stacked(*pair) else 1) - sum(map(_value, pair))
+            _value(one, max(one.likeness, (gap(*pair) < 0) * _TURNED * one.turned))
+            * (_TALLER if _are_stacked(*pair) else 1)
+            * (one.width < _WIDE * one.height)  # not a digit with an underline
+            - sum(map(_value, pair))
             for one, pair in zip(joined, pairs, strict=True)
         ]
         best = int(np.argmax(gains))
@@ -220,7 +229,7 @@ def _of_one_size(figures: Sequence[Figure]) -> tuple[list[Figure], float]:
     ]
     best: list[Figure] = []
     most = 0.0
-    for name, weight in ("likeness", 1), ("turned", 0.7):
+    for name, weight in ("likeness", 1), ("turned", _TURNED):
         likenesses = {figure: float(getattr(figure, name)) for figure in digits}
         for figure in digits:
             alike = [each for each in digits if _are_alike(each, figure)]
@@ -229,7 +238,11 @@ def _of_one_size(figures: Sequence[Figure]) -> tuple[list[Figure], float]:
             )
             if figure.levels > 1 and total > most:
                 sure = [each for each in alike if likenesses[each] > DIGIT]
-                best = [each for each in alike if each in sure or any(_is_beside(each, digit) for digit in sure)]
+                best = [
+                    each
+                    for each in alike
+                    if each in sure or (each.levels > 1 and any(_is_beside(each, digit) for digit in sure))
+                ]
                 most = total
     drawn = [each for each in figures if each.image is not None and (each.levels > 1 or each.strength > _FAINT)]
     if not best and drawn:  # no digit: the largest figure, and those like it
@@ -241,7 +254,7 @@ def _of_one_size(figures: Sequence[Figure]) -> tuple[list[Figure], float]:
 
 
 def _are_alike(one: Figure, other: Figure) -> bool:
-    is_as_high = _SIZES[0] < one.height / other.height < _SIZES[1]
+    is_as_high = _SIZES[0] < max(one.height, one.width / 2) / max(other.height, other.width / 2) < _SIZES[1]
     return is_as_high and _SHADES[0] < one.strength / other.strength < _SHADES[1]
 
 
@@ -254,3 +267,11 @@ def _is_beside(figure: Figure, digit: Figure) -> bool:
 def _colour(figure: Figure, pixels: Pixels) -> Floats:
     left, top, right, bottom = figure.box
     return np.asarray(pixels[top:bottom, left:right][figure.mask].mean(axis=0))
+
+
+def _around(figure: Figure, pixels: Pixels) -> Floats:
+    # The median colour of its box with a rim.
+    (left, top, right, bottom), rim = figure.box, figure.height // 4
+    return np.asarray(
+        np.median(pixels[max(0, top - rim) : bottom + rim, max(0, left - rim) : right + rim].reshape(-1, 3), axis=0)
+    )

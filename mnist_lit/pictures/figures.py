@@ -143,9 +143,9 @@ def _grow(
     largest = max(parts, key=lambda part: part.width * part.height, default=None)
     levels = 1
     if largest and _overlap(largest.box, box) > _SAME:
-        levels, parts = 1 + largest.levels, largest.parts
+        levels, parts = 1 + largest.levels, [*largest.parts, *(part for part in parts if part is not largest)]
         if threshold < _HALO * largest.strength:
-            largest.levels = levels
+            largest.levels, largest.parts = levels, parts
             return largest
     mask = labels[top:bottom, left:right] == label
     values = ink[top:bottom, left:right][mask]
