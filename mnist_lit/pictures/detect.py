@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mnist_lit.pictures.choice import DIGIT, choose_digits, rate
+from mnist_lit.pictures.choice import choose_digits
 from mnist_lit.pictures.figures import Figure, join
 from mnist_lit.pictures.ink import Floats
 from mnist_lit.pictures.picture import NoDigitError, full_size, to_rgb
+from mnist_lit.pictures.value import DIGIT, rate
 
 _LEAST = 8, 0.008  # of the smallest digit: pixels of the picture, and parts of its longer side
 _SIDES = 240, 1600  # pixels: limits of the picture's longer side when figures are found

@@ -245,4 +245,4 @@ def test_a_terminal_prints_names_unchanged(cli: CLI, tmp_path: Path, monkeypatch
     rows = os.read(main, 100_000).decode().splitlines()
     os.close(main)
     assert len(rows) == 1 + 5
-    assert rows[1].split() == ["[red]x[u]", ":smile:.jpg", "7", "97.52", "%", "75811", "149,79,208,157"]
+    assert rows[1].split() == ["[red]x[u]", ":smile:.jpg", "7", "95.98", "%", "75811", "149,79,208,157"]
