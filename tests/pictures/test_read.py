@@ -76,6 +76,9 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_others_are_read(cli: CLI
     (folder / "half.jpg").write_bytes(whole[: len(whole) // 2])
     Image.new("L", (300, 200), 255).save(folder / "blank.png")
     Image.new("1", (14_000, 14_000)).save(folder / "bomb.png")
+    Image.new("L", (300, 200), 255).save(folder / "page.pdf")
+    (folder / "drawing.svg").write_text('<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"></svg>')
+    (folder / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     result = cli(*READ, "photos", "missing.png", "pipe", "--output=predictions.csv")
     assert result.status == 1
     errors = result.err.splitlines()
@@ -84,9 +87,12 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_others_are_read(cli: CLI
     for name, reason in [
         ("photos/blank.png", "no ink"),
         ("photos/bomb.png", "too large"),
+        ("photos/drawing.svg", "an SVG is not read: save it as PNG or JPEG"),
         ("photos/empty.png", "empty"),
         ("photos/half.jpg", "damaged"),
         ("photos/notes.txt", "not a picture"),
+        ("photos/page.pdf", "a PDF is not read: save it as PNG or JPEG"),
+        ("photos/phone.heic", "a HEIC or AVIF photo is not read: save it as PNG or JPEG"),
         ("missing.png", "No such file"),
         ("pipe", "a pipe"),
     ]:
