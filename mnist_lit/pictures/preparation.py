@@ -9,7 +9,6 @@ from mnist_lit.pictures.ink import Floats
 _BOX, _FIELD = 20, 28  # pixels of MNIST's box for the ink, and of its image around it
 _FINE = 8  # times MNIST's size at which strokes are measured
 _STROKES = 1.3, 2.6  # in MNIST's pixels: of the thinnest twentieth of its digits, and the thickest tenth
-_SOLID = 7  # the same of a bold digit; what has thicker strokes is not drawn with a pen
 _CUT = 0.15  # ink at which a stroke ends
 
 
@@ -35,8 +34,6 @@ def prepare(figure: Figure, ink: Floats) -> Floats | None:
     solid = (large > 0.5).astype(np.uint8)
     edge = solid.sum() - cv2.erode(solid, np.ones((3, 3), np.uint8)).sum()
     stroke = 2 * float(solid.sum()) / max(1, float(edge)) / _FINE
-    if stroke > _SOLID:
-        return None
     growth = min(max(stroke, _STROKES[0]), _STROKES[1]) - stroke
     if pixels := round(abs(growth) / 2 * _FINE):
         large = np.asarray((cv2.dilate if growth > 0 else cv2.erode)(large, np.ones((2 * pixels + 1,) * 2, np.uint8)))

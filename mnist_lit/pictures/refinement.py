@@ -6,7 +6,7 @@ from itertools import combinations
 import cv2
 import numpy as np
 
-from mnist_lit.pictures.figures import Figure, Mask, gap, join
+from mnist_lit.pictures.figures import Figure, gap, join
 from mnist_lit.pictures.ink import Floats
 from mnist_lit.pictures.value import rate, value_of
 
@@ -15,10 +15,8 @@ _FEW = 80  # figures of which some are joined and cut
 WIDE = 2.2  # width of the widest digit: beyond are ruled lines and dashes
 SIZES, SHADES = (0.45, 2.2), (0.6, 1.7)  # heights and strengths of a group
 _FRAME = 0.3  # of the value of a figure: what holds digits that are worth more is a frame
-_HELD = 0.12  # height of digits that make a frame of what holds them
-_SLANTS = 0, 0.4  # of the cuts between touching digits: tangents
 _SURE = 0.5, 0.8  # likeness of a part of touching digits, and of a narrow part: a V would be cut into 1s
-_STEP, _NARROW, _BROAD, _CUT = 0.16, 0.2, 1.2, 0.3  # from cut to cut; width of a part; what a cut costs
+_STEP, _NARROW, _BROAD = 0.16, 0.2, 1.2  # from cut to cut; widths of a part
 _PEN_GAP, _TALLER = 0.25, 1.3  # where the pen has broken a digit; a digit counts more than two, one above the other
 TURNED = 0.7  # of the value of a digit, if it is turned
 
@@ -38,8 +36,7 @@ def without_frames(figures: Sequence[Figure]) -> list[Figure]:
     """Return the figures without those that hold digits which are worth more."""
 
     def held(figure: Figure) -> float:
-        digits = (each for each in figures if each.likeness > 0.5 and each.height > _HELD * figure.height)
-        return sum(value_of(each) for each in digits if figure.holds(each))
+        return sum(value_of(each) for each in figures if each.likeness > 0.5 and figure.holds(each))
 
     return [figure for figure in figures if held(figure) <= _FRAME * max(0, figure.likeness) * value_of(figure)]
 
@@ -64,43 +61,28 @@ def _above_line(figure: Figure, ink: Floats) -> list[Figure]:
 
 
 def _cut(figure: Figure, ink: Floats) -> list[Figure]:
-    # Digits that touch: the chain of parts, between parallel cuts where there is least ink, that is worth most.
-    if figure.image is None or figure.likeness > 0 or not 0.75 * figure.height < figure.width < 12 * figure.height:
+    # Digits that touch: the chain of parts, between columns with least ink, that is worth most.
+    height, width = figure.mask.shape
+    if figure.image is None or figure.likeness > 0 or not 0.75 * height < width < 12 * height:
         return [figure]
-    best = [figure]
-    for slant in _SLANTS:
-        cuts = [np.full(figure.height, -np.inf), *_cuts(figure.mask, slant), np.full(figure.height, np.inf)]
-        middles = [min(max(0, cut.mean()), figure.width) for cut in cuts]
-        columns, parts = np.arange(figure.width), {}
-        for start, end in combinations(range(len(cuts)), 2):
-            if _NARROW * figure.height < middles[end] - middles[start] < _BROAD * figure.height:
-                mask = figure.mask & (columns >= cuts[start][:, None]) & (columns < cuts[end][:, None])
-                if mask.any():
-                    part = figure.crop(mask)
-                    parts.update({(start, end): part} if part.height > 0.5 * figure.height else {})
-        rate(list(parts.values()), ink)
-        price = _CUT * figure.height * figure.strength
-        chains: list[tuple[float, list[Figure]]] = [(price, []), *((-np.inf, list[Figure]()) for _ in cuts[1:])]
-        for (start, end), part in sorted(parts.items()):
-            value = chains[start][0] + value_of(part) - price
-            sure = _SURE[part.width < 0.6 * part.height]
-            if part.likeness > sure and value > chains[end][0]:
-                chains[end] = value, [*chains[start][1], part]
-        if len(chains[-1][1]) > 1 and chains[-1][0] > sum(map(value_of, best)):
-            best = chains[-1][1]
-    return best
-
-
-def _cuts(mask: Mask, slant: float) -> list[Floats]:
-    # The column of each cut in each row.
-    height = len(mask)
-    shift = slant * (height / 2 - np.arange(height))
-    rows, columns = np.nonzero(mask)
-    across = (columns - shift[rows]).round().astype(int)
-    least, step = across.min(), max(2, round(_STEP * height))
-    ink = np.bincount(across - least)
-    starts = range(step // 2, len(ink) - step // 2, step)
-    return [shift + least + start + ink[start : start + step].argmin() for start in starts]
+    columns, step = figure.mask.sum(axis=0), max(2, round(_STEP * height))
+    steps = range(step // 2, width - step // 2, step)
+    cuts = [0, *(start + int(columns[start : start + step].argmin()) for start in steps), width]
+    parts = {}
+    for start, end in combinations(range(len(cuts)), 2):
+        if _NARROW * height < cuts[end] - cuts[start] < _BROAD * height:
+            mask = np.zeros_like(figure.mask)
+            mask[:, cuts[start] : cuts[end]] = figure.mask[:, cuts[start] : cuts[end]]
+            part = figure.crop(mask)
+            parts.update({(start, end): part} if part.height > 0.5 * height else {})
+    rate(list(parts.values()), ink)
+    chains: list[tuple[float, list[Figure]]] = [(0, []), *((-np.inf, list[Figure]()) for _ in cuts[1:])]
+    for (start, end), part in sorted(parts.items()):
+        value = chains[start][0] + value_of(part)
+        if part.likeness > _SURE[part.width < 0.6 * part.height] and value > chains[end][0]:
+            chains[end] = value, [*chains[start][1], part]
+    value, chain = chains[-1]
+    return chain if len(chain) > 1 and value > value_of(figure) else [figure]
 
 
 def _repair(figures: list[Figure], ink: Floats) -> list[Figure]:
