@@ -16,7 +16,7 @@ _SMALL = 0.5  # of the middle size of the digits in a group: below, the letters 
 _COUNT = 0.6  # exponent of the height in a group's value: three digits are more than one large figure
 _FAINT = 0.3  # strength that the noise of paper does not have
 _BESIDE = 1.5  # gap to a digit, of a figure that may be one
-_PAPER = 0.05  # value of digits in the colour of most pixels, compared with those in the other ink
+_PAPER = 0.05  # of the value of figures in the colour around them: they are paper between digits
 
 
 def choose_digits(pixels: Pixels, least: float) -> tuple[list[Figure], Floats]:

@@ -14,7 +14,7 @@ _THIN = 0.04  # width of the thinnest 1, in parts of its height
 _SURROUNDS = 3  # longer sides on the border: a frame, or the desk
 UNLIKE = 0.1  # likeness that a figure is worth at least: a letter is better than its fragments, which are like 1s
 STABLE = 3  # levels of a figure that counts in full
-DIGIT = -0.8  # likeness at which a hundredth of MNIST's digits are refused
+DIGIT = -0.8  # likeness above which 98.5 % of MNIST's digits lie
 
 
 def rate(figures: Sequence[Figure], ink: Floats) -> Sequence[Figure]:
