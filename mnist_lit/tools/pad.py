@@ -65,4 +65,5 @@ CSS = """
 #digits svg { width: 100%; max-height: 480px; margin: 16px 0; overflow: visible }
 #digits rect { fill: none; stroke: red; stroke-width: 2; vector-effect: non-scaling-stroke }
 #digits text { fill: red }
+#picture .or { color: inherit }
 """
