@@ -190,11 +190,15 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Chrome"]:
         pytest.skip("HTML is tested with Chromium and chromedriver")
     from selenium import webdriver
 
+    camera = tmp_path_factory.mktemp("camera") / "number.mjpeg"
+    shutil.copy(Path(__file__).parent.parent / "docs" / "number.jpg", camera)
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     for option in (
         *("headless=new", "no-sandbox", "disable-quic", "no-first-run", "disable-background-networking"),
         *("disable-component-update", "disable-sync", f"user-data-dir={tmp_path_factory.mktemp('chromium')}"),
+        *("use-fake-device-for-media-stream", "use-fake-ui-for-media-stream"),
+        f"use-file-for-fake-video-capture={camera}",
     ):
         options.add_argument(f"--{option}")
     options.set_capability("goog:loggingPrefs", {"performance": "ALL"})

@@ -89,6 +89,7 @@ def build_demo(model: MNISTClassifier) -> "gr.Blocks":
             height=240,
             buttons=[],
             alt_text="The picture that was given",
+            webcam_options=gr.WebcamOptions(mirror=False),  # mirrored digits would be read wrongly
             elem_id="picture",
         )
         # The file as it is, for read_picture: Gradio would open it first, and show no reason if it cannot.

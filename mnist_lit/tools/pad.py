@@ -6,7 +6,8 @@ Gradio's own Sketchpad has a margin that takes no ink, and changes its size when
 PAD = """
 <canvas width="560" height="560" role="img"
     aria-label="Square to draw a digit or a number in, with a mouse, a finger or a pen"></canvas>
-<button type="button">Undo</button> <button type="button" aria-keyshortcuts="Delete">Draw again (Delete)</button>
+<button type="button">Undo</button>
+<button type="button" aria-keyshortcuts="Delete Backspace">Draw again (Delete)</button>
 """
 
 PAD_JS = """
@@ -47,7 +48,8 @@ canvas.onpointermove = event => {
 canvas.onlostpointercapture = send
 undo.onclick = () => { strokes.pop(); send() }
 again.onclick = () => { strokes.length = 0; send() }
-document.addEventListener("keydown", event => event.key == "Delete" && again.click())
+// The key "delete" of a Mac is Backspace.
+document.addEventListener("keydown", event => ["Delete", "Backspace"].includes(event.key) && again.click())
 redraw()
 """
 
@@ -65,4 +67,5 @@ CSS = """
 #digits svg { width: 100%; max-height: 480px; margin: 16px 0; overflow: visible }
 #digits rect { fill: none; stroke: red; stroke-width: 2; vector-effect: non-scaling-stroke }
 #digits text { fill: red }
+#picture .or { color: inherit }
 """
