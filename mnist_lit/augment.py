@@ -65,8 +65,7 @@ class RandomDistortion:
         if self.elastic:
             centres = torch.linspace(-1, 1, math.ceil(_SIZE / self.elastic_sigma) + 1)
             gaussians = torch.exp(-(((pixels[:, None] - centres) * _SIZE / 2 / self.elastic_sigma) ** 2) / 2)
-            gaussians = F.normalize(gaussians, dim=1)  # heights of variance 1 give each pixel variance 1
-            basis = torch.cat((basis, gaussians), dim=1)
+            basis = torch.cat((basis, F.normalize(gaussians, dim=1)), dim=1)  # heights and pixels: variance 1
         return basis
 
     def __call__(self, images: Tensor, generator: Generator | None = None) -> Tensor:

@@ -152,8 +152,9 @@ class TensorBatches:
 
     def __post_init__(self) -> None:
         if self.upright:  # in uint8 again, which takes a quarter of the memory
-            blocks = (block.unsqueeze(1).to(self.device) / 255 for block in self.images.split(_BLOCK))
-            self.images = torch.cat([(self.upright(block) * 255).round().byte().cpu()[:, 0] for block in blocks])
+            images, self.images = self.images, torch.empty_like(self.images)
+            for block, target in zip(images.split(_BLOCK), self.images.split(_BLOCK), strict=True):
+                target.copy_((self.upright(block.unsqueeze(1).to(self.device) / 255) * 255).round()[:, 0])
         self.epoch = 0
         # Lightning calls set_epoch of loader.sampler or loader.batch_sampler.sampler before each epoch. With
         # overfit_batches it would replace the first.
@@ -167,10 +168,9 @@ class TensorBatches:
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[Batch]:
+        order = torch.arange(len(self.labels))
         if self.shuffle:
-            order = torch.randperm(len(self.labels), generator=self._make_generator())
-        else:
-            order = torch.arange(len(self.labels))
+            order = torch.randperm(len(order), generator=self._make_generator())
         block_size = max(1, _BLOCK // self.batch_size) * self.batch_size
         for block, indices in enumerate(order.split(block_size), start=1):
             # index_select takes a third of the time of images[indices].

@@ -77,9 +77,7 @@ class MLP(nn.Module):
         if activation not in _ACTIVATIONS:
             raise UserError(f"activation must be one of {', '.join(_ACTIVATIONS)}, got {activation!r}")
         sizes = (28 * 28, *hidden_sizes)
-        hidden: list[nn.Module] = []
-        for inputs, outputs in pairwise(sizes):
-            hidden += [nn.Linear(inputs, outputs), _ACTIVATIONS[activation]()]
+        hidden = [layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), _ACTIVATIONS[activation]())]
         self.upright = Upright() if upright else nn.Identity()
         self.layers = nn.Sequential(nn.Flatten(), *hidden, nn.Linear(sizes[-1], 10))
 
