@@ -12,7 +12,7 @@ from mnist_lit.pictures.value import DIGIT, STABLE, UNLIKE, has_digit, rate, val
 # Lengths are in parts of a digit's height.
 _MOST = 300  # figures that are rated, the largest
 _RIVAL = 0.5  # of the value of the digits in one ink: below, those in the other ink are not refined
-_SMALL = 0.5  # of the middle size of the digits in a group: below, the letters of a word
+_SMALL = 0.5  # of the size of a group's most valuable digit: below, the letters of a word
 _COUNT = 0.6  # exponent of the height in a group's value: three digits are more than one large figure
 _FAINT = 0.3  # strength that the noise of paper does not have
 _BESIDE = 1.5  # gap to a digit, of a figure that may be one
@@ -84,12 +84,12 @@ def _of_one_size(figures: Sequence[Figure]) -> tuple[list[Figure], float]:
                 value_of(each, likenesses[each]) * each.height ** (_COUNT - 1) for each in alike if likenesses[each] > 0
             )
             if figure.levels > 1 and total > most:
-                sure = [each for each in alike if likenesses[each] > DIGIT]
-                middle = float(np.median([_size(each) for each in sure]))
-                alike = [each for each in alike if _size(each) > _SMALL * middle]
+                first = max(alike, key=lambda each: value_of(each, likenesses[each]))
+                group = [each for each in digits if _are_alike(each, first) and _size(each) > _SMALL * _size(first)]
+                sure = [each for each in group if likenesses[each] > DIGIT]
                 best = [
                     each
-                    for each in alike
+                    for each in group
                     if each in sure or (each.levels > 1 and any(_is_beside(each, digit) for digit in sure))
                 ]
                 most = total
@@ -103,7 +103,7 @@ def _of_one_size(figures: Sequence[Figure]) -> tuple[list[Figure], float]:
 
 
 def _size(figure: Figure) -> float:
-    return max(figure.height, figure.width / 2)
+    return max(figure.height, 0.6 * figure.width)
 
 
 def _are_alike(one: Figure, other: Figure) -> bool:
