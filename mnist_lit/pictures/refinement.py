@@ -74,7 +74,8 @@ def _cut(figure: Figure, ink: Floats) -> list[Figure]:
             mask = np.zeros_like(figure.mask)
             mask[:, cuts[start] : cuts[end]] = figure.mask[:, cuts[start] : cuts[end]]
             part = figure.crop(mask)
-            parts.update({(start, end): part} if part.height > 0.5 * height else {})
+            if part.height > 0.5 * height:
+                parts[start, end] = part
     rate(list(parts.values()), ink)
     chains: list[tuple[float, list[Figure]]] = [(0, []), *((-np.inf, list[Figure]()) for _ in cuts[1:])]
     for (start, end), part in sorted(parts.items()):
