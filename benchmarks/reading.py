@@ -3,7 +3,7 @@
     python benchmarks/reading.py
 
 The pictures are rows of MNIST's test digits on paper. Memory is the peak above what the process has before it reads a
-picture; it is measured on Linux only.
+picture. Needs Linux.
 """
 
 import time
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.random import Generator
 from PIL import Image
+from torch import Tensor
 
 from console import make_parser, print_head, print_row
 from photos import load_test_digits, read
@@ -21,10 +22,9 @@ from photos import load_test_digits, read
 SIZES = {(1000, 750): (1, 5), (4000, 3000): (5, 8)}  # width and height in pixels: rows, and digits in each
 
 
-def draw(size: tuple[int, int], noise: float, random: Generator) -> Image.Image:
+def draw(images: Tensor, size: tuple[int, int], noise: float, random: Generator) -> Image.Image:
     """Write digits in rows, and add noise: its standard deviation, of 255."""
     rows, columns = SIZES[size]
-    images, _ = load_test_digits()
     picture = Image.new("L", size, 230)
     side = size[0] // (columns + 1)
     for row in range(rows):
@@ -37,7 +37,7 @@ def draw(size: tuple[int, int], noise: float, random: Generator) -> Image.Image:
 
 
 def memory(name: str) -> float:
-    """Return the memory that the process has (VmRSS), or the most since the peak was reset (VmHWM), in MB."""
+    """Return the memory that the process has (VmRSS), or the most since the peak was reset (VmHWM), in MiB."""
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
     return int(line.split()[1]) / 1024
 
@@ -47,11 +47,12 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     random = np.random.default_rng(0)
-    read(Image.new("L", (300, 200), 255))  # loads the networks
-    print_head("pixels", "digits", "noise", "CPU, s", "memory, MB")
+    images, _ = load_test_digits()
+    read(draw(images, (1000, 750), 0, random))  # loads the networks
+    print_head("pixels", "digits", "noise", "CPU, s", "memory, MiB")
     for size, (rows, columns) in SIZES.items():
         for noise in 0, 4:
-            pictures = [draw(size, noise, random) for _ in range(options.pictures)]
+            pictures = [draw(images, size, noise, random) for _ in range(options.pictures)]
             seconds, peaks = [], []
             for picture in pictures:
                 Path("/proc/self/clear_refs").write_text("5")  # resets the peak

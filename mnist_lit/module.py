@@ -183,7 +183,7 @@ class MNISTClassifier(LightningModule):
 class TrainMetrics:
     """Loss and accuracy over the steps of an epoch, measured on each batch before the weights are updated.
 
-    Results of 100 steps are reduced at once: with ``self.log`` in each step an epoch would take 1.7 times as long.
+    Logits of 100 steps become counts at once: with ``self.log`` in each step an epoch would take 1.7 times as long.
     """
 
     def __init__(self) -> None:

@@ -6,16 +6,15 @@ import numpy as np
 
 from mnist_lit.pictures.figures import Figure, find_figures, gap, join, walk
 from mnist_lit.pictures.ink import Floats, Pixels, find_ink, find_other_colour
-from mnist_lit.pictures.refinement import SHADES, SIZES, TURNED, WIDE, refine, without_frames
-from mnist_lit.pictures.value import DIGIT, STABLE, UNLIKE, has_digit, rate, value_of
+from mnist_lit.pictures.refinement import WIDE, refine, without_frames
+from mnist_lit.pictures.value import DIGIT, SHADES, SIZES, STABLE, TURNED, UNLIKE, has_digit, rate, value_of
 
-# Lengths are in parts of a digit's height.
 _MOST = 300  # figures that are rated, the largest
 _RIVAL = 0.5  # of the value of the digits in one ink: below, those in the other ink are not refined
 _SMALL = 0.5  # of the size of a group's most valuable digit: below, the letters of a word
 _COUNT = 0.6  # exponent of the height in a group's value: three digits are more than one large figure
 _FAINT = 0.3  # strength that the noise of paper does not have
-_BESIDE = 1.5  # gap to a digit, of a figure that may be one
+_BESIDE = 1.5  # digit's heights to a digit, of a figure that may be one
 _PAPER = 0.05  # of the value of figures in the colour around them: they are paper between digits
 
 
@@ -32,14 +31,13 @@ def choose_digits(pixels: Pixels, least: float) -> tuple[list[Figure], Floats]:
     most = max((value for digits, value in groups if has_digit(digits)), default=0)
     for which, (digits, value) in enumerate(groups):
         if value > _RIVAL * most:  # the other ink is only what is between the digits
-            found[which] = refine(found[which], digits, inks[which])
-    groups = [_of_one_size(figures) for figures in found]
+            groups[which] = _of_one_size(refine(found[which], digits, inks[which]))
     if not any(has_digit(digits) for digits, _ in groups):
         ink = find_other_colour(pixels)
         figures = _find_digits(ink, least)
-        group = _of_one_size(figures)
-        if any(figure.likeness > DIGIT and figure.at_border < 0.1 for figure in group[0]):
-            return group[0], ink
+        digits, _ = _of_one_size(figures)
+        if any(figure.likeness > DIGIT and figure.at_border < 0.1 for figure in digits):
+            return _of_one_size(refine(figures, digits, ink))[0], ink
     if all(any(figure.likeness > -0.9 for figure in digits) for digits, _ in groups):
         # Holes of digits, and the paper around them, may look like digits: one of the two groups is paper.
         around = _around(join(max(groups, key=lambda group: group[1])[0]), pixels)
@@ -76,16 +74,15 @@ def _of_one_size(figures: Sequence[Figure]) -> tuple[list[Figure], float]:
     ]
     best: list[Figure] = []
     most = 0.0
+    groups = {figure: [each for each in digits if _are_alike(each, figure)] for figure in digits}
     for name, weight in ("likeness", 1), ("turned", TURNED):
         likenesses = {figure: float(getattr(figure, name)) for figure in digits}
-        for figure in digits:
-            alike = [each for each in digits if _are_alike(each, figure)]
-            total = weight * sum(
-                value_of(each, likenesses[each]) * each.height ** (_COUNT - 1) for each in alike if likenesses[each] > 0
-            )
+        for figure, alike in groups.items():
+            values = {each: value_of(each, likenesses[each]) for each in alike if likenesses[each] > 0}
+            total = weight * sum(value * each.height ** (_COUNT - 1) for each, value in values.items())
             if figure.levels > 1 and total > most:
-                first = max(alike, key=lambda each: value_of(each, likenesses[each]))
-                group = [each for each in digits if _are_alike(each, first) and _size(each) > _SMALL * _size(first)]
+                first = max(values, key=lambda each: values[each])
+                group = [each for each in groups[first] if _size(each) > _SMALL * _size(first)]
                 sure = [each for each in group if likenesses[each] > DIGIT]
                 best = [
                     each

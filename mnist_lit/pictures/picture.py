@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from mnist_lit.errors import UserError
 
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
-_OTHERS = {"a PDF": rb"\A%PDF-", "an SVG": rb"<svg\b", "a HEIC or AVIF photo": rb"\A....ftyp"}  # that people try
+_OTHERS = {"a PDF": rb"\A%PDF-", "an SVG": rb"<svg\b", "a HEIC or AVIF photo": rb"\A....ftyp(?:he|avi|mif1|msf1)"}
 _MAX_SIDE = 4000  # pixels: a picture with a longer side is reduced, to save memory
 _SHOWN = re.compile(r"\d{3,}_.*\.png")  # names of the pictures of --show
 

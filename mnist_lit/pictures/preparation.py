@@ -13,7 +13,7 @@ _CUT = 0.15  # ink at which a stroke ends
 
 
 def prepare(figure: Figure, ink: Floats) -> Floats | None:
-    """Return a figure as MNIST's makers would have made it, float32 ``(28, 28)`` in [0, 1]; None if it is solid.
+    """Return a figure as MNIST's makers would have made it, float32 ``(28, 28)`` in [0, 1]; None if no ink is left.
 
     White on black, its ink scaled to a box of 20x20 pixels with its aspect ratio kept, anti-aliased, and placed with
     its centre of mass in the middle of 28x28 (LeCun, Bottou, Bengio and Haffner 1998, section III.A). Strokes that are

@@ -8,17 +8,15 @@ import numpy as np
 
 from mnist_lit.pictures.figures import Figure, gap, join
 from mnist_lit.pictures.ink import Floats
-from mnist_lit.pictures.value import rate, value_of
+from mnist_lit.pictures.value import SHADES, SIZES, TURNED, rate, value_of
 
 # Lengths are in parts of a digit's height.
-_FEW = 80  # figures of which some are joined and cut
+_FEW = 80  # figures that are freed and cut; pairs that may be joined
 WIDE = 2.2  # width of the widest digit: beyond are ruled lines and dashes
-SIZES, SHADES = (0.45, 2.2), (0.6, 1.7)  # heights and strengths of a group
-_FRAME = 0.3  # of the value of a figure: what holds digits that are worth more is a frame
+_FRAME = 0.3  # of a figure's value times its likeness: what holds digits that are worth more is a frame
 _SURE = 0.5, 0.8  # likeness of a part of touching digits, and of a narrow part: a V would be cut into 1s
 _STEP, _NARROW, _BROAD = 0.16, 0.2, 1.2  # from cut to cut; widths of a part
 _PEN_GAP, _TALLER = 0.25, 1.3  # where the pen has broken a digit; a digit counts more than two, one above the other
-TURNED = 0.7  # of the value of a digit, if it is turned
 
 
 def refine(figures: Sequence[Figure], digits: Sequence[Figure], ink: Floats) -> list[Figure]:
@@ -33,7 +31,7 @@ def refine(figures: Sequence[Figure], digits: Sequence[Figure], ink: Floats) -> 
 
 
 def without_frames(figures: Sequence[Figure]) -> list[Figure]:
-    """Return the figures without those that hold digits which are worth more."""
+    """Return the figures without frames: what holds digits that are worth a third of it, or more."""
 
     def held(figure: Figure) -> float:
         return sum(value_of(each) for each in figures if each.likeness > 0.5 and figure.holds(each))
@@ -78,7 +76,7 @@ def _cut(figure: Figure, ink: Floats) -> list[Figure]:
                 parts[start, end] = part
     rate(list(parts.values()), ink)
     chains: list[tuple[float, list[Figure]]] = [(0, []), *((-np.inf, list[Figure]()) for _ in cuts[1:])]
-    for (start, end), part in sorted(parts.items()):
+    for (start, end), part in parts.items():
         value = chains[start][0] + value_of(part)
         if part.likeness > _SURE[part.width < 0.6 * part.height] and value > chains[end][0]:
             chains[end] = value, [*chains[start][1], part]
@@ -90,7 +88,7 @@ def _repair(figures: list[Figure], ink: Floats) -> list[Figure]:
     # Digits that the pen has broken: two figures become one where that is worth more.
     while True:
         pairs = [pair for pair in combinations(figures, 2) if _may_be_one(*pair)]
-        if not 0 < len(pairs) < _FEW:
+        if not 0 < len(pairs) <= _FEW:
             return figures
         joined = rate([join(pair) for pair in pairs], ink)
         gains = [

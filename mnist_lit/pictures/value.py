@@ -14,6 +14,8 @@ _THIN = 0.04  # width of the thinnest 1, in parts of its height
 _SURROUNDS = 3  # longer sides on the border: a frame, or the desk
 UNLIKE = 0.1  # likeness that a figure is worth at least: a letter is better than its fragments, which are like 1s
 STABLE = 3  # levels of a figure that counts in full
+SIZES, SHADES = (0.45, 2.2), (0.6, 1.7)  # ratios of heights and of strengths in a group of digits
+TURNED = 0.7  # of the value of a digit, if it is turned
 DIGIT = -0.8  # likeness above which 98.5 % of MNIST's digits lie
 
 
@@ -23,7 +25,8 @@ def rate(figures: Sequence[Figure], ink: Floats) -> Sequence[Figure]:
     for figure in figures:
         if figure.width >= _THIN * figure.height and figure.at_border < _SURROUNDS:
             figure.image = prepare(figure, ink)
-            drawn += [figure] if figure.image is not None else []
+            if figure.image is not None:
+                drawn.append(figure)
     if drawn:
         images = torch.from_numpy(np.stack([figure.image for figure in drawn if figure.image is not None]))[:, None]
         upright, *turned = (2 * energy(images.rot90(turns, (2, 3))).sigmoid() - 1 for turns in (0, 1, 3))

@@ -62,7 +62,6 @@ def test_numbers_are_read_on_any_background(
             picture = Image.eval(picture, lambda value: 255 - value)
         answer = read(picture, network)
         right += (answer[-1] if kind == "after a word" else "".join(answer)) == number
-
     assert right >= 7 / 8 * len(starts)
 
 
