@@ -101,7 +101,7 @@ class RunState:
         for _ in range(loop.batch_progress.current.completed + loop.restarted_on_train_batch_end):
             next(fetcher)
         fetcher.fetched = 0  # Lightning adds the finished batches
-        # Lightning expects loaders that restore themselves.
+        # Untrue here: Lightning warns unless a loader restores itself, and this one is at its batch already.
         warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before the epoch ended")
 
     def _check_schedule(self, trainer: Trainer) -> None:

@@ -114,6 +114,6 @@ def _run(path: Path, format: Format, images: Tensor) -> Tensor:
         session = import_module("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
         return torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
     with path.open("rb") as file, warnings.catch_warnings():  # torch would warn of a path without .pt2
-        warnings.filterwarnings("ignore", "The given buffer is not writable")  # a warning of torch 2.9 about itself
+        warnings.filterwarnings("ignore", "The given buffer is not writable")  # torch 2.9's own buffer
         logits: Tensor = torch.export.load(file).module()(images).detach()
     return logits

@@ -71,6 +71,12 @@ def test_the_edge_of_a_sheet_is_not_a_digit(test_images: Images, network: MLP) -
     assert read(picture, network) == ["72"]
 
 
+def test_digits_that_touch_a_ruled_line_are_not_lost_with_it(test_images: Images, network: MLP) -> None:
+    digits = range(459, 468)
+    picture = scenes.make_picture(scenes.NUMBERS["squared"], choose(test_images, *digits), np.random.default_rng(51))
+    assert read(picture, network) == ["".join(str(int(test_images[1][digit])) for digit in digits)]
+
+
 def test_squares_that_the_border_cuts_off_are_not_digits(test_images: Images, network: MLP) -> None:
     page = Image.new("L", (570, 520), 255)
     for place in range(2, 570, 55):  # beyond the last lines the squares are narrow, like light 1s
