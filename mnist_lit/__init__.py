@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mnist_lit.augment import RandomDistortion
     from mnist_lit.datamodule import MNISTDataModule
+    from mnist_lit.errors import RunInterruptedError
     from mnist_lit.module import MNISTClassifier
     from mnist_lit.network import MLP
     from mnist_lit.pictures import preprocess, read_digits, read_picture
@@ -21,6 +22,7 @@ __all__ = [
     "MNISTDataModule",
     "RandomDistortion",
     "RunCheckpoint",
+    "RunInterruptedError",
     "StepsPerExecution",
     "make_trainer",
     "preprocess",
@@ -35,6 +37,7 @@ _MODULES = {
     "MNISTDataModule": "datamodule",
     "RandomDistortion": "augment",
     "RunCheckpoint": "run.checkpoint",
+    "RunInterruptedError": "errors",
     "StepsPerExecution": "run.execution",
     "make_trainer": "run.trainer",
     "preprocess": "pictures",

@@ -6,11 +6,11 @@ import os
 import signal
 import sys
 import threading
-from pathlib import Path
+from io import TextIOWrapper
 from types import TracebackType
 from typing import NoReturn
 
-from mnist_lit.errors import UserError
+from mnist_lit.errors import RunInterruptedError, UserError
 
 _WITH_TRAINER = {
     "fit": "Train the network; continue a training with --ckpt_path.",
@@ -49,8 +49,8 @@ def main() -> None:
                 _run_read()
             else:
                 _run(command)
-        except KeyboardInterrupt:
-            sys.exit(128 + signal.SIGINT)
+        except KeyboardInterrupt as stop:
+            sys.exit(128 + getattr(stop, "signum", signal.SIGINT))
         except BrokenPipeError:  # the reader of the output, `head` for example, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
@@ -83,6 +83,9 @@ def _run_read() -> None:
 def _set_up() -> None:
     import torch
 
+    for stream in sys.stdout, sys.stderr:  # a name may have characters that the terminal has not
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     if not gc.isenabled():
         gc.freeze()
         gc.enable()
@@ -93,34 +96,27 @@ def _set_up() -> None:
 def _run(command: str) -> None:
     import torch
     from lightning.fabric.utilities.exceptions import MisconfigurationException
-    from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     from mnist_lit import cli
+    from mnist_lit.config import continue_command
     from mnist_lit.run.folder import is_first_process
-    from mnist_lit.run.interruption import TrainingInterruptedError, continue_command
-    from mnist_lit.run.trainer import make_quiet
+    from mnist_lit.run.trainer import one_thread_and_quiet
     from mnist_lit.tools.command import run_tool
 
     _set_up()
-    make_quiet()  # before the options are read, which seeds
     threading.excepthook = _report_thread_error
     try:
-        if command in _TOOLS:
-            run_tool(command, _TOOLS[command])
-        else:
-            cli.run_lightning(_WITH_TRAINER)
-    except TrainingInterruptedError as stop:
+        with one_thread_and_quiet():  # before the options are read, which seeds
+            if command in _TOOLS:
+                run_tool(command, _TOOLS[command])
+            else:
+                cli.run_lightning(_WITH_TRAINER)
+    except RunInterruptedError as stop:
         if not is_first_process():
             sys.exit(0)  # the first process, when it started this one, would be killed for another status
         print(stop, file=sys.stderr)
-        if stop.path:
-            print(f"Continue: {continue_command(Path(stop.path))}", file=sys.stderr)
-        sys.exit(128 + stop.signum)
-    except SIGTERMException:
-        sys.exit(128 + signal.SIGTERM)
-    except SystemExit as stop:
-        if isinstance(stop.__context__, KeyboardInterrupt):  # which Lightning makes status 1 of
-            sys.exit(128 + signal.SIGINT)
+        if stop.saved:
+            print(f"Continue: {continue_command(stop.saved)}", file=sys.stderr)
         raise
     except argparse.ArgumentError as error:  # jsonargparse's, too
         _fail(str(error), 2)

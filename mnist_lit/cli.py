@@ -11,23 +11,22 @@ from typing import Any, cast
 import torch
 from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
+from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, Timer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
+from mnist_lit.config import SaveConfig, check_config, continue_command
 from mnist_lit.datamodule import MNISTDataModule, TensorBatches
 from mnist_lit.errors import UserError, explain
 from mnist_lit.files import Checkpoint, find_checkpoint, read_checkpoint, require_local
 from mnist_lit.module import MNISTClassifier
 from mnist_lit.run.checkpoint import RunCheckpoint
-from mnist_lit.run.folder import SaveConfigAtFirstStep, is_first_process, run_dir_of
-from mnist_lit.run.interruption import continue_command, find_requeued
-from mnist_lit.run.options import as_list, check_config, check_options, why_nothing
+from mnist_lit.run.folder import is_first_process, run_dir_of
+from mnist_lit.run.options import as_list, check_options
 from mnist_lit.run.trainer import make_trainer
 from mnist_lit.tools.command import OF_NETWORK, flatten, make_datamodule, make_model
 from mnist_lit.tools.predict import write_predictions
-from mnist_lit.tools.tensorboard import TensorBoardSummary
 
 _TO_CONTINUE = "Checkpoint to continue from: a file, a run's folder, or best or last of the newest run"
 
@@ -37,16 +36,25 @@ class MNISTCLI(LightningCLI):
 
     _checkpoint: Checkpoint | None = None  # of --ckpt_path
 
-    def setup_parser(self, *args: Any, **kwargs: Any) -> None:
-        """Add the options of ``predict`` and help for ``--ckpt_path``."""
-        super().setup_parser(*args, **kwargs)
-        for name in self.subcommands():  # Lightning's text is about the trainer's methods
-            action = self._parser(name)._option_string_actions["--ckpt_path"]
-            action.help = _TO_CONTINUE if name == "fit" else OF_NETWORK
-        predict = self._parser("predict")
-        predict.add_argument(
-            "--output", type=Path | None, help="CSV file for the predictions and all ten probabilities."
-        )
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.parsers: dict[str, LightningArgumentParser] = {}
+        super().__init__(*args, **kwargs)
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Return the subcommands, and the arguments of the Trainer's methods that are no options."""
+        skipped = LightningCLI.subcommands().items()
+        return {name: names | {"ckpt_path", "weights_only"} for name, names in skipped}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Keep the parser of each subcommand, and add options."""
+        subcommand = list(self.subcommands())[len(self.parsers)]
+        self.parsers[subcommand] = parser
+        parser.add_argument("--ckpt_path", type=str | None, help=_TO_CONTINUE if subcommand == "fit" else OF_NETWORK)
+        if subcommand == "predict":
+            parser.add_argument(
+                "--output", type=Path | None, help="CSV file for the predictions and all ten probabilities."
+            )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, then find the checkpoint and take the hyperparameters from it.
@@ -63,12 +71,12 @@ class MNISTCLI(LightningCLI):
             raise UserError(f"a --config file is not UTF-8 text: {error}") from error
         except ArgumentError as error:
             command = next(argument for argument in [*sys.argv, "fit"] if argument in self.subcommands())
-            options = self._parser(command)._option_string_actions
+            options = [f"--{name}" for name in self.parsers[command].get_defaults().keys()]  # noqa: SIM118  # a Namespace
             raise ArgumentError(None, explain(str(error), command, options)) from error
         config, is_fit = self.config[self.config.subcommand], self.config.subcommand == "fit"
         root = require_local(Path(config.trainer.default_root_dir or ".").expanduser(), "--trainer.default_root_dir")
         require_local(Path(config.data.data_dir), "--data.data_dir")
-        name = config.ckpt_path or (find_requeued(root) if is_fit else "best")
+        name = config.ckpt_path or (None if is_fit else "best")
         if name is None:
             return
         path = find_checkpoint(str(name), root, "last" if is_fit else "best")
@@ -76,12 +84,10 @@ class MNISTCLI(LightningCLI):
         checkpoint.require_mnist()
         make_model(checkpoint)
         make_datamodule(checkpoint)
-        if is_fit and "optimizer_states" not in checkpoint.content:
-            raise UserError(f"{path} cannot be continued: it has only the weights, not the state of the training")
         if is_fit and checkpoint.weights.keys() != checkpoint.content["state_dict"].keys():
             raise UserError(f"{path} was trained with a compiled network: continue it in Python")
         self._take_hparams(parser, checkpoint)
-        config.ckpt_path = str(path)
+        config.ckpt_path = None  # else LightningCLI would take each hyperparameter from it, whatever the options say
         if not is_fit and is_first_process():
             print(f"Checkpoint: {path}", file=sys.stderr)
 
@@ -101,9 +107,6 @@ class MNISTCLI(LightningCLI):
                 )
             config[name] = value
 
-    def _parse_ckpt_path(self) -> None:
-        """Do nothing: LightningCLI would take each hyperparameter from the checkpoint, whatever the options say."""
-
     def before_instantiate_classes(self) -> None:
         """Save the config only where it belongs to a run: the other subcommands leave nothing behind."""
         self.trainer_class = make_trainer
@@ -115,7 +118,6 @@ class MNISTCLI(LightningCLI):
         if self._checkpoint is not None and self.subcommand != "fit":
             # Given its own ckpt_path, the trainer would warn that the training run's callbacks are missing.
             self.model.load_state_dict(self._checkpoint.weights)
-            self.config_init[self.subcommand].ckpt_path = None
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer.
@@ -124,23 +126,21 @@ class MNISTCLI(LightningCLI):
             UserError: If an option is one that Lightning would break on later.
         """
         config, is_fit = self.config_init[self.subcommand].trainer, self.subcommand == "fit"
-        check_options(config, self.model, self.datamodule, fits=is_fit)
-        if self.save_config_callback:
-            check_config(self._parser("fit"), self.config["fit"])
+        if isinstance(config.strategy, str) and config.strategy.endswith(("_spawn", "_fork", "_notebook")):
+            raise UserError(f"--trainer.strategy {config.strategy} is for notebooks: use ddp")
         if self._checkpoint and is_fit:  # what they found when the run began is in the checkpoint
             finders = LearningRateFinder, BatchSizeFinder
             config.callbacks = [callback for callback in as_list(config.callbacks) if not isinstance(callback, finders)]
-        self.config[self.subcommand].ckpt_path = None  # config.yaml repeats a run from its start, continued or not
-        if not config.barebones and config.logger not in (False, []) and self.subcommand != "predict":
-            self.trainer_defaults["callbacks"] = [TensorBoardSummary()]
         if config.logger in (None, True) and not is_fit:
             kwargs["logger"] = self._logger(config)
-        if self.datamodule.val_size == 0:
-            kwargs["limit_val_batches"] = 0  # Lightning warns of a loader without batches
         try:
-            return super().instantiate_trainer(**kwargs)
+            trainer = super().instantiate_trainer(**kwargs)
         except TypeError as error:  # Lightning raises it for an impossible number of devices
             raise UserError(str(error)) from error
+        if self.save_config_callback:
+            check_options(trainer, self.model, self.datamodule)  # as fit does, later
+            check_config(self.parsers["fit"], self.config["fit"])
+        return trainer
 
     def _logger(self, config: Namespace) -> TensorBoardLogger | bool:
         # In a folder of its own: TensorBoard follows only the newest file in a folder, which should stay the run's.
@@ -164,19 +164,20 @@ class MNISTCLI(LightningCLI):
         Raises:
             UserError: If there was nothing to train, or another process of this run has ended before its time.
         """
-        first_step = self._checkpoint.content["global_step"] if self._checkpoint else 0
+        first_step = self._checkpoint.content.get("global_step", 0) if self._checkpoint else 0
+        kwargs["ckpt_path"] = self._checkpoint and self._checkpoint.path
         try:
             self.trainer.fit(model, **kwargs)
-        except BaseException as error:
+        except Exception as error:
             # torch has a class for the errors of one of its backends, and none for those of gloo.
             lost = isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
             if lost and isinstance(error, RuntimeError) and self.trainer.world_size > 1:
                 saved = self._run.last_model_path if self._run else ""
-                then = f"continue with: {continue_command(Path(saved))}" if saved else "start again"
+                then = f"continue with: {continue_command(saved)}" if saved else "start again"
                 raise UserError(f"another process of this run has ended; {then}") from error
             raise
         if self.trainer.global_step <= first_step:
-            raise UserError(f"nothing to train: {why_nothing(self.trainer)}")
+            raise UserError(f"nothing to train: {_why_nothing(self.trainer)}")
 
     def after_fit(self) -> None:
         """Print what was reached, where it lies, and what to type next."""
@@ -235,6 +236,20 @@ class MNISTCLI(LightningCLI):
             write_predictions(torch.cat(predictions), options.output)
 
 
+def _why_nothing(trainer: Trainer) -> str:
+    """Return why a training made no step."""
+    timers = [callback for callback in as_list(getattr(trainer, "callbacks", [])) if isinstance(callback, Timer)]
+    if any((timer.time_remaining() or 0) <= 0 for timer in timers):
+        return "the run has used up --trainer.max_time; give a longer time, for the whole run"
+    if 0 <= trainer.max_steps <= trainer.global_step:
+        return f"{trainer.global_step} steps are done and --trainer.max_steps is {trainer.max_steps}"
+    if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch:
+        return f"{trainer.current_epoch} epochs are done and --trainer.max_epochs is {trainer.max_epochs}"
+    if trainer.num_training_batches == 0:
+        return "an epoch has no batches; see --trainer.limit_train_batches"
+    return "a callback stopped the training before its first step"
+
+
 def run_lightning(descriptions: dict[str, str]) -> None:
     """Run ``fit``, ``validate``, ``test`` or ``predict``, as ``sys.argv`` says.
 
@@ -244,8 +259,7 @@ def run_lightning(descriptions: dict[str, str]) -> None:
     MNISTCLI(
         MNISTClassifier,
         MNISTDataModule,
-        save_config_callback=SaveConfigAtFirstStep,
-        save_config_kwargs={"overwrite": True},  # by the run itself, when it is continued
+        save_config_callback=SaveConfig,
         seed_everything_default=0,
         trainer_defaults={"max_epochs": 10, "devices": 1},  # several devices have nothing to gain here
         parser_kwargs={

@@ -21,7 +21,8 @@ Batch = tuple[Tensor, Tensor]
 """Images, float32 ``(N, 1, 28, 28)`` in [0, 1], and labels, int64 ``(N,)`` in 0-9."""
 
 _BLOCK = 500  # images that are gathered and distorted at once, in less time than those of single batches
-_EVALUATION_BATCH = 1000  # images: larger than in training, which is faster
+EVALUATION_BATCH = 1000
+"""Images in a batch of validation and test: larger than in training, which is faster."""
 _SPLIT_SEED = 0  # fixed, so that every run validates on the same images
 
 
@@ -103,13 +104,13 @@ class MNISTDataModule(LightningDataModule):
             *self.train_data, self.batch_size, self._share, self.seed, shuffle, self.augment, device, upright
         )
 
-    def val_dataloader(self) -> "TensorBatches":
-        """Return the batches of the validation images, in a fixed order; no batches if ``val_size`` is 0."""
-        return TensorBatches(*self._val, _EVALUATION_BATCH, self._share)
+    def val_dataloader(self) -> "TensorBatches | list[TensorBatches]":
+        """Return the batches of the validation images, in a fixed order; an empty list if ``val_size`` is 0."""
+        return TensorBatches(*self._val, EVALUATION_BATCH, self._share) if self.val_size else []
 
     def test_dataloader(self) -> "TensorBatches":
         """Return the batches of the 10,000 test images, in file order."""
-        return TensorBatches(*self._test, _EVALUATION_BATCH, self._share)
+        return TensorBatches(*self._test, EVALUATION_BATCH, self._share)
 
     def predict_dataloader(self) -> "TensorBatches":
         """Return the batches of the test images, in file order: all to every process, since only the first writes."""

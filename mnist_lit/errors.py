@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from math import inf
+from os.path import relpath
+from signal import Signals
 
 
 class UserError(ValueError):
@@ -11,6 +13,23 @@ class UserError(ValueError):
 
     The command line prints the message as one sentence. Other errors keep their traceback.
     """
+
+
+class RunInterruptedError(KeyboardInterrupt):
+    """Ctrl-C (SIGINT) or SIGTERM stopped a run.
+
+    Args:
+        signum: The signal's number.
+        saved: The checkpoint that training continues from, empty if no epoch has ended; None if it was no training.
+    """
+
+    def __init__(self, signum: int, saved: str | None) -> None:
+        message = f"stopped by {Signals(signum).name}"
+        if saved is not None:
+            message += f"; saved {relpath(saved)}" if saved else "; nothing was saved, since no epoch has ended"
+        super().__init__(message)
+        self.signum = signum
+        self.saved = saved
 
 
 def check_range(
@@ -47,7 +66,7 @@ def explain(message: str, command: str, options: Iterable[str]) -> str:
         return "missing: " + ", ".join(f"--{name.strip('- ')}" for name in missing[1].split(","))
     if wrong := re.search(r'Parser key "(\S+)":\s+Expected a (.*)\. Got value: (.*)', message, re.DOTALL):
         name, kind, value = wrong.groups()
-        if "tuple" in kind:
+        if "Sequence" in kind:
             return f"--{name} is a list: write it in quotes, for example --{name} '[256, 128]'"
         names = ", ".join(re.findall("'(.*?)'", kind))
         if "Literal" in kind:

@@ -1,6 +1,7 @@
 """The training of the network: loss, metrics, optimiser, learning rate."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -45,7 +46,7 @@ class MNISTClassifier(LightningModule):
 
     def __init__(
         self,
-        hidden_sizes: tuple[int, ...] = (128, 64),
+        hidden_sizes: Sequence[int] = (128, 64),
         activation: Activation = "relu",
         upright: bool = True,
         lr: float = 0.2,
@@ -62,7 +63,7 @@ class MNISTClassifier(LightningModule):
             raise UserError("nesterov needs a momentum above 0, got momentum 0")
         if schedule not in get_args(Schedule):
             raise UserError(f"schedule must be one of {', '.join(get_args(Schedule))}, got {schedule!r}")
-        hidden_sizes = tuple(hidden_sizes)  # save_hyperparameters reads this local variable; YAML gives a list
+        hidden_sizes = list(hidden_sizes)  # save_hyperparameters reads this variable; plain YAML has no tuples
         self.save_hyperparameters()
         self.network = MLP(hidden_sizes, activation, upright)
         self.train_metrics = TrainMetrics()
@@ -84,8 +85,7 @@ class MNISTClassifier(LightningModule):
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean cross-entropy of the images in nats, ``()``, for logits ``(N, 10)`` and labels ``(N,)``.
 
-        A subclass may return another mean over the images: it is weighted by their number. It must not call
-        ``self.log``: ``StepsPerExecution`` makes most steps outside Lightning's loop.
+        A subclass may return another mean over the images: it is weighted by their number.
         """
         return F.cross_entropy(logits, labels)
 
@@ -105,6 +105,24 @@ class MNISTClassifier(LightningModule):
         self.train_metrics.update(loss, logits, labels)
         return loss
 
+    def on_train_start(self) -> None:
+        """Check that the one-cycle has the steps of this training; raise UserError if not."""
+        schedule, is_own = self.lr_schedulers(), type(self).configure_optimizers is MNISTClassifier.configure_optimizers
+        if not is_own or not isinstance(schedule, OneCycleLR):
+            return
+        group = schedule.optimizer.param_groups[0]
+        if group["max_lr"] != self.hparams["lr"] or group["lr"] != schedule.get_last_lr()[0]:  # by LearningRateFinder
+            self.trainer.strategy.setup_optimizers(self.trainer)
+            return
+        steps = self.trainer.estimated_stepping_batches
+        if (schedule.last_epoch, schedule.total_steps) != (self.trainer.global_step, steps):
+            raise UserError(
+                f"the one_cycle of this run has {schedule.total_steps} steps, {schedule.last_epoch} of them done, and "
+                f"this training would have {steps}, {self.trainer.global_step} of them done: continue from a "
+                "checkpoint, and keep max_epochs and the number of batches (only a run with a constant schedule can be "
+                "extended)"
+            )
+
     def on_train_epoch_start(self) -> None:
         """Reset the training metrics."""
         self.train_metrics.reset()
@@ -113,11 +131,7 @@ class MNISTClassifier(LightningModule):
         """Log ``train_loss`` and ``train_acc``."""
         metrics = self.train_metrics.compute(self.trainer.strategy)
         # Already equal on all processes; sync_dist only prevents Lightning's warning.
-        self.log_dict(metrics, logger=False, prog_bar=True, sync_dist=True)
-        # Lightning writes metrics to the loggers only after RunCheckpoint has saved the epoch: a run that is killed
-        # between would never write them. So they are written here, with Lightning's step.
-        for logger in self.loggers:
-            logger.log_metrics({name: float(value) for name, value in metrics.items()}, self.trainer.global_step - 1)
+        self.log_dict(metrics, prog_bar=True, sync_dist=True)
 
     @property
     def upright(self) -> nn.Module | None:
@@ -191,12 +205,9 @@ class TrainMetrics:
 
     def reset(self) -> None:
         """Begin an epoch."""
-        self.resume(torch.empty(0), correct=0, total=0)
-
-    def resume(self, losses: Tensor, correct: int, total: int) -> None:
-        """Continue an epoch whose earlier steps had ``losses`` and ``correct`` of ``total`` images."""
-        self._steps: list[tuple[Tensor, Tensor, Tensor]] = []
-        self._earlier = losses, correct, total
+        self._steps: list[tuple[Tensor, Tensor, Tensor]] = []  # not in the sums yet
+        self._losses: list[Tensor] = []
+        self._correct = self._total = 0
 
     def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Add this process's part of a step: its weighted loss ``()``, logits ``(N, 10)`` and labels ``(N,)``."""
@@ -204,24 +215,22 @@ class TrainMetrics:
         if len(self._steps) == 100:  # more small tensors, between large ones, would waste memory
             self._condense()
 
-    def totals(self, strategy: Strategy) -> tuple[Tensor, Tensor]:
-        """Return the losses of the steps, ``(steps,)``, and the numbers of correct images and of all images, ``(2,)``.
+    def _condense(self) -> None:
+        if self._steps:
+            losses, logits, labels = zip(*self._steps, strict=True)
+            hits = torch.cat(logits).argmax(dim=1) == torch.cat(labels)
+            self._losses.append(torch.stack(losses))
+            self._correct += int(hits.sum())
+            self._total += len(hits)
+            self._steps = []
+
+    def compute(self, strategy: Strategy) -> dict[str, Tensor]:
+        """Return ``train_loss``, the mean over the steps, and ``train_acc``, the mean over the images.
 
         Every process must call this, because it reduces across processes, and only after at least one step.
         """
         self._condense()
-        losses, *counts = (torch.as_tensor(each, device=strategy.root_device) for each in self._earlier)
-        return strategy.reduce(losses, reduce_op="mean"), strategy.reduce(torch.stack(counts), reduce_op="sum")
-
-    def _condense(self) -> None:
-        if self._steps:
-            losses, correct, total = self._earlier
-            step_losses, logits, labels = zip(*self._steps, strict=True)
-            hits = torch.cat(logits).argmax(dim=1) == torch.cat(labels)
-            losses = torch.cat((losses.to(hits.device), torch.stack(step_losses)))
-            self.resume(losses, correct + int(hits.sum()), total + len(hits))
-
-    def compute(self, strategy: Strategy) -> dict[str, Tensor]:
-        """Return ``train_loss``, the mean over the steps, and ``train_acc``, the mean over the images."""
-        losses, (correct, total) = self.totals(strategy)
-        return {"train_loss": losses.mean(), "train_acc": correct / total}
+        loss = strategy.reduce(torch.cat(self._losses).mean(), reduce_op="mean")
+        counts = torch.tensor([self._correct, self._total], device=strategy.root_device)
+        correct, total = strategy.reduce(counts, reduce_op="sum")
+        return {"train_loss": loss, "train_acc": correct / total}

@@ -2,11 +2,10 @@
 
     python tests/kill_and_continue.py --kills 100
 
-Each run has the one-cycle learning rate and is of one of several kinds: for example with distorted images and averaged
-weights, or with validation within the epoch. SIGKILL, which a process cannot handle, kills it, and it continues from
-the newer of its best and last checkpoints until it ends. One kind is tested before each continuation. One is stopped by
-SLURM's signal and started again by the same command. At the end its weights, both checkpoints and all curves are
-compared with those of a run of its kind that never stopped.
+Each run is of one of several kinds: of the command line, with averaged weights or rare validation for example, or of
+Python, with a CNN, dropout and torch's DataLoader. SIGKILL, which a process cannot handle, kills it, and it continues
+from the newer of its best and last checkpoints until it ends. One kind is tested before each continuation. At the end
+its weights, both checkpoints and all curves are compared with those of a run of its kind that never stopped.
 """
 
 import argparse
@@ -19,26 +18,27 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import torch
 from conftest import curves
+from lightning.pytorch import Callback, Trainer, seed_everything
+from own import OwnCNN, Schedule, own_loaders
 from torch import Tensor
+from torch.nn import functional as F
 
-from mnist_lit import MNISTClassifier
+from mnist_lit import MNISTClassifier, MNISTDataModule, RunCheckpoint, make_trainer
 from mnist_lit.__main__ import main as mnist_lit
 from mnist_lit.datamodule import Batch
 from mnist_lit.files import load_whole
 
 logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns about each point that a continued run replaces
-INTERVAL = 50
-OPTIONS = [
-    *("--trainer.max_epochs=3", "--trainer.limit_train_batches=100", "--trainer.log_every_n_steps=20"),
-    *("--trainer.callbacks+=mnist_lit.callbacks.RunCheckpoint", f"--trainer.callbacks.every_n_train_steps={INTERVAL}"),
-]
+OPTIONS = ["--trainer.max_epochs=3", "--trainer.limit_train_batches=100", "--trainer.log_every_n_steps=20"]
 KINDS = [
     (
         *("--data.augment.rotation=10", "--data.augment.elastic=1"),
@@ -47,23 +47,64 @@ KINDS = [
     ("--trainer.val_check_interval=10", "--trainer.accumulate_grad_batches=5"),
     ("--trainer.val_check_interval=12", "--trainer.check_val_every_n_epoch=null"),
     ("--trainer.check_val_every_n_epoch=2",),
-    ("--trainer.max_steps=85", "--trainer.max_epochs=-1"),
-    ("--trainer.max_steps=90", "--trainer.max_epochs=-1", "--trainer.check_val_every_n_epoch=2"),
-    ("--trainer.max_steps=85", "--trainer.max_epochs=-1", "--trainer.val_check_interval=0.34"),
+    ("--trainer.max_steps=250", "--trainer.max_epochs=-1"),
+    ("--trainer.max_steps=300", "--trainer.max_epochs=-1", "--trainer.check_val_every_n_epoch=2"),
+    ("--trainer.max_steps=250", "--trainer.max_epochs=-1", "--trainer.val_check_interval=0.34"),
     ("--trainer.callbacks+=GradientAccumulationScheduler", "--trainer.callbacks.scheduling={0: 3}"),
     ("--data.val_size=0", "--data.batch_size=64"),
-    ("--data.val_size=0", "--trainer.max_steps=85", "--trainer.max_epochs=-1"),
+    ("--data.val_size=0", "--trainer.max_steps=250", "--trainer.max_epochs=-1"),
 ]
-"""Options of the kinds of run."""
+"""Options of the kinds of run on the command line."""
 TESTED = ("--data.augment.rotation=10", "--trainer.log_every_n_steps=15")
 """The kind that is tested each time before it is continued."""
-REQUEUED = ("--data.augment.rotation=10", "--trainer.log_every_n_steps=25")
-"""The kind whose job SLURM starts again."""
-SLURM = {"NTASKS": "1", "JOB_ID": "77", "NNODES": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0", "NODELIST": "vm"}
+OWN = [("CNN",), ("CNN", "2 workers"), ("CNN", "one cycle"), ("CNN", "plateau"), ("dropout",), ("CNN", "2 processes")]
+"""The kinds of run in Python."""
+
+
+class Dropout(MNISTClassifier):
+    """Our own network, with dropout."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(F.dropout(images, 0.2, self.training))
+
+
+class Counts(Callback):
+    """Counts the steps."""
+
+    def __init__(self, step: "Synchronized[int]") -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.is_global_zero:
+            self.step.value = trainer.global_step
+
+
+def fit_own(
+    root: Path, data_dir: Path, kind: Sequence[str], step: "Synchronized[int]", checkpoint: Path | None
+) -> None:
+    """Train a network of one's own, in Python."""
+    seed_everything(0 if checkpoint is None else 99, verbose=False)
+    options: dict[str, Any] = {"max_epochs": 3, "default_root_dir": root, "log_every_n_steps": 5}
+    if "2 processes" in kind:
+        options |= {"accelerator": "cpu", "strategy": "ddp_fork", "devices": 2}
+    if kind[0] == "dropout":
+        data = MNISTDataModule(data_dir, batch_size=500)
+        make_trainer(callbacks=[Counts(step)], **options).fit(Dropout(schedule="constant"), data, ckpt_path=checkpoint)
+        return
+    schedule: Schedule = "one cycle" if "one cycle" in kind else "plateau" if "plateau" in kind else "none"
+    loaders = own_loaders(data_dir, workers=2 * ("2 workers" in kind))
+    trainer = make_trainer(callbacks=[RunCheckpoint("val/acc"), Counts(step)], **options)
+    trainer.fit(OwnCNN(schedule), *loaders, ckpt_path=checkpoint)
 
 
 def fit(root: Path, data_dir: Path, options: Sequence[str], step: "Synchronized[int]", checkpoint: Path | None) -> None:
-    """Train, from ``checkpoint`` if it is given, in the process that will be killed."""
+    """Train, from ``checkpoint`` if it is given, in the process that will be killed, with all that it starts."""
+    os.setpgrp()
+    if tuple(options) in OWN:
+        with Path(root, "output.txt").open("a") as output:
+            sys.stdout = sys.stderr = output
+            fit_own(root, data_dir, options, step, checkpoint)
+        return
     training_step = MNISTClassifier.training_step
     counted = made = 0
 
@@ -77,10 +118,6 @@ def fit(root: Path, data_dir: Path, options: Sequence[str], step: "Synchronized[
         return training_step(self, batch, batch_idx)
 
     command = ["fit", *OPTIONS, *options, f"--trainer.default_root_dir={root}", f"--data.data_dir={data_dir}"]
-    if tuple(options) == REQUEUED:
-        os.environ |= {f"SLURM_{name}": value for name, value in SLURM.items()}
-        os.environ["PATH"] = f"{root}:{os.environ['PATH']}"  # it has a scontrol
-        checkpoint = None
     # Not a subclass: the command makes the model itself.
     replaced = patch.object(MNISTClassifier, "training_step", count_step)
     with Path(root, "output.txt").open("a") as output, replaced:
@@ -135,8 +172,6 @@ class Killer:
         """Train in ``root``, with up to ``kills`` kills, each up to ``longest`` seconds after ``steps`` steps."""
         result = Result()
         root.mkdir(parents=True)
-        (root / "scontrol").write_text("#!/bin/sh\n")
-        (root / "scontrol").chmod(0o755)
         step = self.context.Value("i", 0)
         while True:
             checkpoints = sorted(root.glob("lightning_logs/*/checkpoints/*.ckpt"))
@@ -152,10 +187,9 @@ class Killer:
             process.join(random_.uniform(0, longest) if result.kills < kills else None)
             if process.exitcode is not None:
                 break
-            if tuple(options) == REQUEUED:
-                os.kill(process.pid or 0, signal.SIGUSR1)
-            else:
-                process.kill()
+            with suppress(ProcessLookupError):  # killed before it had a group
+                os.killpg(process.pid or 0, signal.SIGKILL)
+            process.kill()
             process.join()
             result.kills += 1
             # TensorBoard reads a run's files in the order of their names: by the second, then by the process's id as
@@ -195,13 +229,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         number = 0
         while total.kills < arguments.kills:
-            kinds = [*KINDS, TESTED, REQUEUED]
+            kinds = [*KINDS, TESTED, *OWN]
             root, options = Path(folder, f"run_{number}"), kinds[number % len(kinds)]
             reference = Path(folder, f"reference_{number % len(kinds)}")
             if not reference.exists():
                 killer.run(reference, options, 0, random.Random())
             result = killer.run(root, options, arguments.kills_per_run, random.Random(number))
-            last = root.glob("lightning_logs/version_*/checkpoints/last.ckpt")  # a job may have started several runs
+            last = root.glob("lightning_logs/version_*/checkpoints/last.ckpt")  # of the last start from the beginning
             run = max(last, key=lambda path: path.stat().st_mtime).parent.parent
             result.different = differences(run, reference / "lightning_logs" / "version_0")
             print(f"| {number} | {_row(result)}", flush=True)

@@ -11,10 +11,10 @@ MAY_IMPORT = {
     "network": {"errors"},
     "files": {"errors", "network"},
     "core": {"errors", "files", "network"},
-    "run": {"errors", "files", "network", "core"},
+    "run": {"errors", "files", "network", "core", "tools"},
     "pictures": {"errors", "files", "network"},
     "tools": {"errors", "files", "network", "core", "pictures"},
-    "names": {"network", "core", "run", "pictures"},
+    "names": {"errors", "network", "core", "run", "pictures"},
     "commands": {"errors", "files", "network", "core", "run", "pictures", "tools"},
 }
 
@@ -24,7 +24,7 @@ def part(module: str) -> str:
     first = module.split(".")[0]
     if first in CORE:
         return "core"
-    if first in ("cli", "__main__"):
+    if first in ("cli", "config", "__main__"):
         return "commands"
     return first if first in MAY_IMPORT else "names"
 

@@ -1,66 +1,62 @@
 """The checkpoints of a run."""
 
+from collections.abc import Mapping
+from os.path import relpath
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from mnist_lit.errors import UserError, check_range
+from mnist_lit.errors import UserError
+from mnist_lit.files import UNFINISHED
+from mnist_lit.run import random_states
 from mnist_lit.run.checkpoint_io import use_whole_files
-from mnist_lit.run.connector import RunConnector
-from mnist_lit.run.folder import RunFolder, RunLogger, run_dir_of
-from mnist_lit.run.interruption import Interruption, TrainingInterruptedError, forget_requeued
-from mnist_lit.run.state import RunState, more_follows
+from mnist_lit.run.folder import folder_of, make_run_dir, run_dir_of
 
 
 class RunCheckpoint(Checkpoint):
-    """Keeps ``best.ckpt`` and ``last.ckpt`` in ``checkpoints`` of the run's folder.
+    """Saves ``last.ckpt`` after each epoch, and ``best.ckpt`` after an epoch with a better score than all before.
 
-    ========= ============================================ ==============================================
-    file      saved                                        why
-    ========= ============================================ ==============================================
-    best.ckpt after a validation with the highest          to test and use the network
-              ``val_acc`` so far
-    last.ckpt after each epoch                             to continue, also from an epoch that is not best
-    last.ckpt every ``every_n_train_steps`` steps          a killed run loses at most this many steps
-    last.ckpt after SIGINT (Ctrl-C) or SIGTERM; then       a stopped run loses nothing
-              ``TrainingInterruptedError`` is raised
-    last.ckpt when ``max_steps`` or a callback ends the    to continue from there
-              run within an epoch
-    ========= ============================================ ==============================================
+    A run that continues from either file ends as if it had never stopped, with any LightningModule and any DataLoader.
+    The files are saved between two epochs only, with all random states. It works in any Trainer::
 
-    A run that is continued from either file ends as if it had never stopped, unless part of it draws from torch's
-    global random numbers. After a signal, the run finishes its current step: with ``StepsPerExecution`` the round, with
-    several processes up to ten steps. A second signal ends the process at once. While gradients are accumulated,
-    ``last.ckpt`` waits for the optimizer step. Checkpoints are not replaced while the loss is infinite or NaN.
+        trainer = Trainer(max_epochs=10, callbacks=[RunCheckpoint(monitor="val_loss", mode="min")])
+        trainer.fit(model, loader, val_loader, ckpt_path="lightning_logs/version_0/checkpoints/last.ckpt")
 
-    It is used instead of ModelCheckpoint, whose ``save_last`` saves only after the best epochs, and whose checkpoints
-    cannot be continued exactly if validation is rare or the run has ``max_steps``.
+    A run that ends within an epoch, by ``max_steps`` for example, leaves a ``last.ckpt`` that can only be tested.
+    ModelCheckpoint saves no random states, absolute paths, and an epoch before ReduceLROnPlateau has had its metrics.
 
     Args:
-        every_n_train_steps: Most steps between two saves of ``last.ckpt``; at least 1.
+        monitor: Metric that decides which epoch is best; without validation it may be one of training.
+        mode: Whether ``max`` or ``min`` of the metric is best.
 
     Attributes:
-        folder: The run's folder: ``lightning_logs/version_N`` in the Trainer's ``default_root_dir``.
-        best_model_score: ``val_acc`` of ``best.ckpt``, in [0, 1].
+        run_dir: The folder that has ``checkpoints/``: the run's or the logger's; None if nothing is kept.
+        best_model_score: The metric of ``best.ckpt``.
 
     Raises:
-        UserError: If ``every_n_train_steps`` is below 1; when a training starts, if its folder has checkpoints of
-            another run, or if it cannot continue from the given checkpoint; when an epoch ends with an infinite or NaN
-            loss.
+        UserError: If ``mode`` is another word; when a run starts, if it cannot continue from the given checkpoint or
+            would replace the checkpoints of another run; when an epoch ends with an infinite or NaN loss: then the
+            previous checkpoints stay.
     """
 
-    def __init__(self, every_n_train_steps: int = 500) -> None:
-        check_range("every_n_train_steps", every_n_train_steps, at_least=1)
-        self.every_n_train_steps = every_n_train_steps
-        self.folder: RunFolder | None = None
+    def __init__(self, monitor: str = "val_acc", mode: Literal["max", "min"] = "max") -> None:
+        if mode not in ("max", "min"):
+            raise UserError(f"mode must be max or min, got {mode!r}")
+        self.monitor = monitor
+        self.mode = mode
+        self.run_dir: Path | None = None
         self.best_model_score: Tensor | None = None
-        self._state = RunState()
-        self._interruption = Interruption()
-        self._module: LightningModule | None = None  # of the last fit
-        self._is_interrupted = False  # whether a signal stopped it
+        self._module: LightningModule | None = None  # whose checkpoints are in run_dir
+        self._resumed: dict[str, Any] | None = None  # state in the checkpoint that the run continues from
+        self._saving: dict[str, Any] = {}  # additional state, while an epoch is saved
+        self._has_trained = False  # whether an epoch has ended that is not saved yet
+        self._validated_step = -1  # of the last validation in this epoch
+        self._loss: object = None  # of the last batch
+        self._has_warned = False
 
     @property
     def best_model_path(self) -> str:
@@ -69,10 +65,8 @@ class RunCheckpoint(Checkpoint):
 
     @best_model_path.setter
     def best_model_path(self, path: str) -> None:
-        # A strategy that trains in other processes sets it in this process.
-        if path and (run_dir := run_dir_of(Path(path))):
-            self.folder = self.folder or RunFolder()
-            self.folder.path = run_dir
+        """Set ``run_dir``, as a strategy that trains in other processes does in this one."""
+        self.run_dir = Path(path).parent.parent if path else None
 
     @property
     def last_model_path(self) -> str:
@@ -80,168 +74,154 @@ class RunCheckpoint(Checkpoint):
         return self._path("last.ckpt")
 
     def _path(self, name: str) -> str:
-        path = self.folder.path / "checkpoints" / name if self.folder and self.folder.path else None
+        path = self.run_dir / "checkpoints" / name if self.run_dir else None
         return str(path) if path and path.is_file() else ""
 
-    def unfinished(self, module: LightningModule | None) -> str:
-        """Return the checkpoint saved when a signal stopped the training of ``module``; empty if none was."""
-        return self.last_model_path if self._is_interrupted and module is self._module else ""
-
-    def is_of_another(self, module: LightningModule | None) -> bool:
-        """Return whether the last fit trained another model than ``module``."""
-        return self._module is not None and module is not self._module
-
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Get ready for a training."""
+        """Become the first callback: ``on_train_epoch_start`` is then between two epochs for all others."""
         if stage == "fit":
             use_whole_files(trainer)
-            self._state.is_continued = False
-            self.folder = RunConnector.of(trainer).folder
+            callbacks: list[Any] = getattr(trainer, "callbacks", [])
+            trainer.__dict__["callbacks"] = [self, *(each for each in callbacks if each is not self)]
+            self._resumed, self._has_trained, self._validated_step = None, False, -1
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Note where a training continues; a test or validation of a checkpoint changes nothing.
-
-        Raises:
-            UserError: If the checkpoint was saved between two optimizer steps.
-        """
-        state = checkpoint["callbacks"].get(self.state_key)
-        if trainer.state.fn != "fit" or state is None:
+        """Note what continues the run; a test or validation of a checkpoint changes nothing."""
+        if trainer.state.fn != "fit" or not checkpoint["global_step"]:  # 0: saved by Lightning's finders, in this fit
             return
-        if state.get("accumulating"):
-            raise UserError(
-                f"{trainer.ckpt_path} was saved by a validation between two optimizer steps, and the gradients "
-                "accumulated so far are not in it: continue from last.ckpt"
-            )
-        assert self.folder is not None
-        continued = Path(trainer.ckpt_path or ".")
-        if not any(isinstance(logger, RunLogger) for logger in trainer.loggers) and run_dir_of(continued):
-            self.folder.choose(continued)
-        self.best_model_score = state["best_model_score"] if self._path("best.ckpt") else None
-        self._state.load(checkpoint)
+        self._resumed = checkpoint["callbacks"].get(self.state_key, {})
+        if not self._resumed.get("is_between_epochs", True):
+            raise UserError(f"{trainer.ckpt_path} was saved within an epoch: it can be tested, but not continued")
+        if "is_between_epochs" not in self._resumed:
+            rank_zero_warn(f"{trainer.ckpt_path} was not saved by RunCheckpoint: the run may not continue exactly")
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open the folder of the run."""
-        if not self._state.is_continued:
-            self._state.drop_unfinished_epoch(trainer)
+        """Choose the run's folder, and keep the checkpoints of other runs."""
+        continued, is_known = Path(trainer.ckpt_path or "").resolve(), self._module is pl_module
+        if getattr(trainer, "fast_dev_run", False):
+            self.run_dir = None
+            return
+        if trainer.is_global_zero:
+            self.run_dir = (
+                getattr(trainer, "run_dir", None)  # of a RunTrainer
+                or (run_dir_of(continued) if self._resumed is not None else self.run_dir if is_known else None)
+                or folder_of(trainer.logger)
+                or make_run_dir(Path(trainer.default_root_dir))
+            )
+        self.run_dir = run_dir = trainer.strategy.broadcast(self.run_dir)
+        assert run_dir
+        checkpoints = run_dir / "checkpoints"
+        if continued.parent == checkpoints.resolve():
+            for path in checkpoints.glob(UNFINISHED):  # a killed process of this run left it
+                path.unlink(missing_ok=True)
+        elif any(checkpoints.glob("*.ckpt")) and not is_known:
+            raise UserError(
+                f"{relpath(run_dir)} holds the checkpoints of another run: continue it with ckpt_path, or give the "
+                "logger another version"
+            )
+        if self._resumed is not None:
+            self.best_model_score = self._resumed.get("best_model_score")
         if not self._path("best.ckpt"):
             self.best_model_score = None
-        self._module, self._is_interrupted = pl_module, False
-        if not _keeps(trainer):
-            return
-        assert self.folder
-        if self.folder.path is None:
-            self.folder.adopt(trainer, self._state.is_continued)
-        self.folder.path = Path(trainer.strategy.broadcast(self.folder.lock()))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Continue the run from where it is, and watch for signals."""
-        self._state.resume(trainer, pl_module)
-        self._interruption.watch(trainer, is_requeued=RunConnector.of(trainer).is_early)
-        if (run_dir := self._run_dir(trainer)) and trainer.is_global_zero:
-            forget_requeued(run_dir)
+        """Warn if the run could not be continued exactly."""
+        self._module = pl_module
+        if any(getattr(loader, "persistent_workers", False) for loader in random_states.loaders_of(trainer)):
+            rank_zero_warn(
+                "with persistent_workers of a DataLoader, random transforms will be others if this run is continued"
+            )
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Save ``last.ckpt`` if it is due, unless a validation or the end of the epoch follows.
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the previous epoch, or continue where it was saved."""
+        if self._resumed and "is_between_epochs" in self._resumed:
+            begin_with_an_epoch(trainer)
+            random_states.restore(trainer, self._resumed["random_states"])
+        self._resumed = None
+        self.on_train_end(trainer, pl_module)
 
-        Raises:
-            TrainingInterruptedError: If a signal came.
-        """
-        if self.folder:
-            self.folder.has_stepped = True
-        self._state.note_batch(trainer)
-        self._interruption.agree(trainer, batch_idx)
-        self._state.delay_stop(trainer)
-        if not more_follows(trainer):
-            self._save_within_epoch(trainer, outputs.get("loss"))
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
+        """Note the loss."""
+        self._loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save, within an epoch, ``best.ckpt`` if this is the best one, and ``last.ckpt`` if it is due."""
-        if trainer.state.fn == "fit" and not trainer.sanity_checking and not trainer.is_last_batch:
-            self._state.delay_stop(trainer)
-            self._save_best(trainer)
-            self._save_within_epoch(trainer, trainer.callback_metrics.get("val_loss"))
+        """Note which weights were validated."""
+        if not trainer.sanity_checking:
+            self._validated_step = trainer.global_step
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the checkpoints at the end of an epoch.
+        """Note that there is an epoch to save, once schedulers and loggers have had its metrics."""
+        self._has_trained = True
 
-        Raises:
-            UserError: If the loss is infinite or not a number: the training has diverged.
-        """
-        loss = trainer.callback_metrics.get("train_loss")
-        if not _is_finite(loss):
-            raise UserError(
-                f"the training diverged in epoch {trainer.current_epoch + 1}: its loss is {loss} with --model.lr "
-                f"{pl_module.hparams.get('lr')}; try a lower learning rate"
-            )
-        if not trainer.is_last_batch:
-            return  # the epoch was cut short: it can be finished from the checkpoint of its last step
-        self._save_best(trainer)
-        self._save(trainer, "last.ckpt")
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Note whether a signal stopped the training."""
-        self._is_interrupted = isinstance(exception, TrainingInterruptedError)
-        self._close(trainer)
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Release the folder, and remove it if the run made no step."""
-        self._close(trainer)
-
-    def _close(self, trainer: Trainer) -> None:
-        if self.folder and trainer.state.fn == "fit":
-            self.folder.end_fit()
-
-    def _is_due(self, trainer: Trainer) -> bool:
-        return (
-            trainer.global_step % self.every_n_train_steps == 0
-            or trainer.global_step == trainer.max_steps
-            or self._interruption.signum > 0
-            or (trainer.should_stop and trainer.fit_loop._can_stop_early)
-        )
-
-    def _save_within_epoch(self, trainer: Trainer, loss: Tensor | None) -> None:
-        if self._state.is_accumulating or not self._is_due(trainer):
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the epoch that has ended."""
+        if not self._has_trained:
             return
-        is_finite = trainer.strategy.reduce_boolean_decision(_is_finite(loss))
-        if is_finite:
-            self._save(trainer, "last.ckpt")
-        if signum := self._interruption.signum:
-            if is_finite and (run_dir := self._run_dir(trainer)):
-                self._interruption.requeue(trainer, run_dir)
-            raise TrainingInterruptedError(signum, self.last_model_path if is_finite else "")
-
-    def _save_best(self, trainer: Trainer) -> None:
-        score = trainer.callback_metrics.get("val_acc")  # of the newest validation of this fit
-        if score is None or (self.best_model_score is not None and score <= self.best_model_score):
+        self._has_trained = False
+        self._check_losses(trainer, pl_module)
+        if self.run_dir is None:
             return
-        if _is_finite(trainer.callback_metrics.get("val_loss")):
-            self.best_model_score = score
-            self._save(trainer, "best.ckpt")
-
-    def _save(self, trainer: Trainer, name: str) -> None:
-        if run_dir := self._run_dir(trainer):
-            for logger in trainer.loggers:
-                logger.save()  # the curves up to here, so that a kill loses no points
-            # False is the default, but without it Lightning prints a line.
-            trainer.save_checkpoint(run_dir / "checkpoints" / name, weights_only=False)
-
-    def _run_dir(self, trainer: Trainer) -> Path | None:
-        return self.folder.path if self.folder and _keeps(trainer) else None
+        is_whole = trainer.is_last_batch
+        states = random_states.collect(trainer) if is_whole else []
+        self._saving = {"is_between_epochs": is_whole, "random_states": states}
+        try:
+            for name in ["best.ckpt", "last.ckpt"] if self._is_best(trainer) else ["last.ckpt"]:
+                for logger in trainer.loggers:
+                    logger.save()  # the curves up to here, so that a kill loses no points
+                # False is the default, but without it Lightning prints a line.
+                trainer.save_checkpoint(self.run_dir / "checkpoints" / name, weights_only=False)
+        finally:
+            self._saving = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the score and the position, but no paths: a run's folder can be moved."""
-        return {"best_model_score": self.best_model_score, "accumulating": self._state.is_accumulating}
+        """Return the score and, of an epoch that is saved, the random states; but no paths: a folder can be moved."""
+        return {"best_model_score": self.best_model_score, **self._saving}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add the metrics of an unfinished epoch."""
-        self._state.save(trainer, pl_module, checkpoint)
+        """Put the counters between two epochs."""
+        if self._saving:
+            checkpoint["epoch"] = trainer.current_epoch - 1  # the one that has ended, as in ModelCheckpoint's files
+            for counts in checkpoint["loops"]["fit_loop"]["epoch_progress"].values():
+                counts["ready"] = counts["completed"]
+
+    def _check_losses(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        losses = [self._loss, *(value for name, value in trainer.callback_metrics.items() if "loss" in name)]
+        is_finite = all(bool(loss.isfinite().all()) for loss in losses if isinstance(loss, Tensor))
+        if not trainer.strategy.reduce_boolean_decision(is_finite, all=True):
+            lr = f" with lr {pl_module.hparams['lr']}" if "lr" in pl_module.hparams else ""
+            raise UserError(
+                f"the training diverged in epoch {trainer.current_epoch}{lr}: its loss is infinite or not a number; "
+                "try a lower learning rate"
+            )
+
+    def _is_best(self, trainer: Trainer) -> bool:
+        validated_step, self._validated_step = self._validated_step, -1
+        score, best = trainer.callback_metrics.get(self.monitor), self.best_model_score
+        if sum(trainer.num_val_batches) and validated_step != trainer.global_step:
+            score = None
+            if validated_step >= 0 and trainer.is_last_batch:
+                self._warn_once("the last validation of an epoch comes before its last step")
+        elif score is None and validated_step >= 0:
+            names = ", ".join(sorted(trainer.callback_metrics))
+            self._warn_once(f"{self.monitor} is not logged, only {names}: choose RunCheckpoint(monitor=...)")
+        is_best = False
+        if score is not None and score.isfinite():
+            is_best = best is None or bool(score > best if self.mode == "max" else score < best)
+        if trainer.strategy.broadcast(is_best):
+            self.best_model_score = score if score is None else score.detach().cpu().clone()
+        return self.best_model_score is not best
+
+    def _warn_once(self, problem: str) -> None:
+        if not self._has_warned:
+            rank_zero_warn(f"best.ckpt is not kept: {problem}")
+        self._has_warned = True
 
 
-def _keeps(trainer: Trainer) -> bool:
-    return not getattr(trainer, "fast_dev_run", False)
+def begin_with_an_epoch(trainer: Trainer) -> None:
+    """Let the loops, whose counters were loaded, begin an epoch, with a new iterator over the batches.
 
-
-def _is_finite(loss: Tensor | None) -> bool:
-    return loss is None or bool(loss.isfinite())
+    Lightning would keep an iterator made before the random states were restored, and skip an epoch with ``max_steps``.
+    """
+    trainer.fit_loop.epoch_loop.restarting = False
+    trainer.fit_loop.epoch_loop.on_iteration_done()
+    trainer.fit_loop.on_iteration_done()

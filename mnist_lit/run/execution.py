@@ -1,10 +1,15 @@
-"""Many training steps in one round of Lightning's loop."""
+"""Many training steps in one round of Lightning's loop.
+
+This is the one file that uses private parts of Lightning: with many steps in a ``training_step``, its counts of
+batches and steps would be wrong, and with them logging, validation and checkpoints. Manual optimization over lists of
+batches is public and as fast, but changes what eight of the Trainer's options mean.
+"""
 
 from functools import partial
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar, Timer, TQDMProgressBar
-from lightning.pytorch.loops.fetchers import _DataFetcher
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.plugins import Precision
 from lightning.pytorch.profilers import PassThroughProfiler
@@ -15,7 +20,6 @@ from mnist_lit.datamodule import Batch, MNISTDataModule
 from mnist_lit.errors import check_range
 from mnist_lit.module import MNISTClassifier
 from mnist_lit.run.checkpoint import RunCheckpoint
-from mnist_lit.run.folder import SaveConfigAtFirstStep
 from mnist_lit.run.progress import EpochBar, EpochLines
 
 # Hooks that are called for each batch, and methods that are part of a step
@@ -48,7 +52,8 @@ class StepsPerExecution(Callback):
 
     It has no effect if a step is more than that of a plain loop, or if something is called for each step: several
     processes, another precision than 32 bits, accumulated or clipped gradients, a profiler, a user's callback with
-    hooks for each batch, a subclass of MNISTClassifier with other steps, other data, data without a length.
+    hooks for each batch, a subclass of MNISTClassifier with other steps or with a ``loss`` that calls ``self.log`` (as
+    the first step of an epoch shows), other data, data without a length.
 
     Args:
         steps: Most steps in one round; at least 1.
@@ -74,26 +79,28 @@ class StepsPerExecution(Callback):
 class _Rounds(_TrainingEpochLoop):
     """Lightning's loop over the batches of an epoch, with plain steps before each of its own."""
 
-    # Lightning has no public API for this. With many steps in a training_step, its counts of batches and steps would be
-    # wrong, and with them logging, validation, checkpoints and continuation.
-
     def __init__(self, trainer: Trainer, steps_per_round: int) -> None:
         super().__init__(trainer)
         self.__dict__.update(trainer.fit_loop.epoch_loop.__dict__)  # it has the data already
         self._steps_per_round = self._most = steps_per_round
 
-    def on_run_start(self, data_fetcher: _DataFetcher) -> None:
+    def on_run_start(self, data_fetcher: Any) -> None:
         """Begin an epoch."""
         super().on_run_start(data_fetcher)
         # Without a length, the last batch of an epoch is recognized too late.
         can_be_plain = data_fetcher.length is not None and _can_be_plain(self.trainer)
         self._most = self._steps_per_round if can_be_plain else 1
+        # A user's loss may call self.log, which works only in Lightning's own steps.
+        self._is_on_trial = _method(self.trainer.lightning_module, "loss") is not MNISTClassifier.loss
 
-    def advance(self, data_fetcher: _DataFetcher) -> None:
+    def advance(self, data_fetcher: Any) -> None:
         """Make the steps of a round, the last one with all of Lightning's hooks."""
-        if self._most > 1 and not self.restarting and not self.trainer.should_stop:
+        if self._most > 1 and not self._is_on_trial and not self.trainer.should_stop:
             self._make_plain_steps(data_fetcher, self._steps_until_due() - 1)
         super().advance(data_fetcher)
+        if self._is_on_trial and self._results:
+            self._most = 1
+        self._is_on_trial = False
 
     def _steps_until_due(self) -> int:
         trainer, batches, steps = self.trainer, self.batch_progress.current.ready, self.global_step
@@ -106,13 +113,11 @@ class _Rounds(_TrainingEpochLoop):
             (steps, max(self.max_steps, 0)),
         ]
         for callback in trainer.checkpoint_callbacks:
-            if isinstance(callback, RunCheckpoint):
-                counts.append((steps, callback.every_n_train_steps))
-            elif isinstance(callback, ModelCheckpoint):
+            if isinstance(callback, ModelCheckpoint):
                 counts.append((steps, callback._every_n_train_steps))
         return int(min(period - count % period for count, period in counts if period))
 
-    def _make_plain_steps(self, data_fetcher: _DataFetcher, steps: int) -> None:
+    def _make_plain_steps(self, data_fetcher: Any, steps: int) -> None:
         trainer = self.trainer
         module, device = trainer.lightning_module, trainer.strategy.root_device
         (optimizer,) = trainer.optimizers
@@ -154,7 +159,6 @@ def _can_be_plain(trainer: Trainer) -> bool:
         ModelCheckpoint,
         RichProgressBar,
         RunCheckpoint,
-        SaveConfigAtFirstStep,
         Timer,
         TQDMProgressBar,
     )

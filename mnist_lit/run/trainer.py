@@ -1,109 +1,284 @@
-"""``make_trainer``: a Trainer with everything that makes a training of this package safe and fast."""
+"""``make_trainer``: a Trainer with everything that makes a run safe and fast."""
 
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, Literal, NoReturn
 
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar, Timer
+from lightning.pytorch.loggers import TensorBoardLogger
 
-from mnist_lit.errors import UserError
-from mnist_lit.run.checkpoint import RunCheckpoint
-from mnist_lit.run.connector import RunConnector
+from mnist_lit.errors import RunInterruptedError, UserError
+from mnist_lit.files import find_checkpoint, load_whole
+from mnist_lit.run.checkpoint import RunCheckpoint, begin_with_an_epoch
 from mnist_lit.run.execution import StepsPerExecution
-from mnist_lit.run.folder import RunFolder, RunLogger, SaveConfigAtFirstStep
-from mnist_lit.run.options import as_list
+from mnist_lit.run.folder import folder_of, is_first_process, make_run_dir, run_dir_of
+from mnist_lit.run.options import as_list, check_options
 from mnist_lit.run.progress import EpochBar, EpochLines
+from mnist_lit.tools.tensorboard import TensorBoardSummary
 
 
-def make_trainer(**options: Any) -> Trainer:
-    """Return a Trainer with the callbacks, the logger and the folder of the command line.
+class RunTrainer(Trainer):
+    """A Trainer whose runs have a folder, and whose ``ckpt_path`` is a file, a run's folder, ``"best"`` or ``"last"``.
 
-    It has a run's folder with a lock, whole checkpoint files, exact continuation, many steps in one round of
-    Lightning's loop, and, without a terminal, a line for each epoch. ``ckpt_path`` of its methods also takes ``"best"``
-    and ``"last"``: checkpoints of its own run, else of the newest one. Torch computes with one thread, unless
-    ``OMP_NUM_THREADS`` is set: a step is too small to share.
+    The names are of this Trainer's run, or of the newest one. ``fit`` with ``ckpt_path`` continues in that run's
+    folder. Without, it is a new run in a new folder, unless this Trainer goes on training the same model: after an
+    interruption or an error, from ``last.ckpt``.
+
+    Only while a method runs, torch computes with one thread, unless ``OMP_NUM_THREADS`` is set, and Lightning's
+    messages about devices, seeds and tips are hidden.
+
+    Attributes:
+        run_dir: The folder of the last fit, in the first process of a run; None before.
+    """
+
+    run_dir: Path | None = None
+    has_own_logger = False  # whether fit makes the logger
+    is_root_given = False  # whether a run must be in default_root_dir, or may continue in its own
+    _trained: LightningModule | None = None  # the model whose run is in run_dir
+    _is_unfinished = False  # whether its last fit was stopped
+    _signum = 0  # SIGTERM, if it has come
+    _handlers: dict[int, Any]  # of signals, before this method
+
+    def fit(
+        self,
+        model: LightningModule,
+        train_dataloaders: Any = None,
+        val_dataloaders: Any = None,
+        datamodule: LightningDataModule | None = None,
+        ckpt_path: str | Path | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
+        """Train.
+
+        Raises:
+            UserError: If the training cannot begin.
+            RunInterruptedError: After Ctrl-C or SIGTERM.
+        """
+        with one_thread_and_quiet():
+            path = self._find(ckpt_path, "last")
+            if path is None and self._is_unfinished and self._trained is model and self._saved:
+                path = Path(self._saved)
+            check_options(self, model, datamodule if train_dataloaders is None else train_dataloaders)
+            step, counts = self._check_start(path), self.fit_loop.state_dict()
+            try:
+                with self._folder(model, path, step), self._signals(is_fit=True):
+                    super().fit(model, train_dataloaders, val_dataloaders, datamodule, path and str(path), weights_only)
+                self._is_unfinished = False
+            except BaseException:
+                self._is_unfinished = True
+                self.fit_loop.load_state_dict(counts)  # without the epoch that has not ended
+                begin_with_an_epoch(self)
+                raise
+
+    def validate(self, *args: Any, **kwargs: Any) -> Any:
+        """Validate, as Lightning's Trainer."""
+        return self._evaluate(super().validate, *args, **kwargs)
+
+    def test(self, *args: Any, **kwargs: Any) -> Any:
+        """Test, as Lightning's Trainer."""
+        return self._evaluate(super().test, *args, **kwargs)
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        """Predict, as Lightning's Trainer."""
+        return self._evaluate(super().predict, *args, **kwargs)
+
+    def _evaluate(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        call = signature(method).bind(*args, **kwargs)
+        with one_thread_and_quiet(), self._signals(is_fit=False):
+            warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`, callbacks")  # of the training
+            path = self._find(call.arguments.get("ckpt_path"), "best")
+            call.arguments["ckpt_path"] = path and str(path)
+            return method(*call.args, **call.kwargs)
+
+    @property
+    def _saved(self) -> str:
+        """The checkpoint that the run in ``run_dir`` continues from; empty if there is none."""
+        run = next((each for each in self.checkpoint_callbacks if isinstance(each, RunCheckpoint)), None)
+        return run.last_model_path if run and run.run_dir == self.run_dir else ""
+
+    def _find(self, name: str | Path | None, of_folder: Literal["best", "last"]) -> Path | None:
+        root = Path(os.path.relpath(self.default_root_dir))
+        if name is None:
+            if SLURMEnvironment.detect() and any(root.glob("hpc_ckpt_*.ckpt")):
+                raise UserError(f"Lightning would start from {root}/hpc_ckpt_*.ckpt: move it, or give a ckpt_path")
+            return None
+        own = getattr(self.checkpoint_callback, f"{name}_model_path", "") if name in ("best", "last") else str(name)
+        if not own and self.global_step:
+            raise UserError(f"ckpt_path {name!r}: this Trainer has saved no checkpoint")
+        return find_checkpoint(own or str(name), root, of_folder)
+
+    def _check_start(self, path: Path | None) -> int | None:
+        """Return the step that a checkpoint continues from, in a logger's count; a UserError if it cannot."""
+        if path is None:
+            return None
+        content = load_whole(path)
+        if "optimizer_states" not in content:
+            raise UserError(f"{path} cannot be continued: it has only the weights, not the state of the training")
+        epochs = content["epoch"] + 1
+        if self.max_epochs is not None and 0 <= self.max_epochs < epochs:
+            raise UserError(
+                f"{path} is in epoch {epochs}, and max_epochs is {self.max_epochs}: give a larger one, or its run's "
+                "config.yaml with --config"
+            )
+        return int(content["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"])
+
+    @contextmanager
+    def _folder(self, model: LightningModule, path: Path | None, step: int | None) -> Iterator[None]:
+        """Choose or make the run's folder and logger; a fit that makes no step leaves no file."""
+        if getattr(self, "fast_dev_run", False) or not is_first_process():
+            if self.has_own_logger:
+                self.logger = TensorBoardLogger(self.default_root_dir, version=0)  # of another process: not written
+            yield
+            return
+        previous, first_step, root = self.run_dir, self.global_step, Path(self.default_root_dir).resolve()
+        own = previous if self._trained is model else None if self.has_own_logger else folder_of(self.logger)
+        run_dir = (run_dir_of(path) if path else own) or make_run_dir(root)
+        if run_dir.resolve().parent != root / "lightning_logs" and (self.is_root_given or path is None):
+            run_dir = make_run_dir(root)
+        self.run_dir = run_dir = run_dir.resolve()
+        before = set(run_dir.rglob("*"))
+        if self.has_own_logger:
+            self.logger = TensorBoardLogger(
+                run_dir.parent.parent, version=run_dir.name, default_hp_metric=False, purge_step=step
+            )
+        try:
+            yield
+        finally:
+            made = set(run_dir.rglob("*")) - before
+            trained_here = not getattr(self.strategy.launcher, "is_interactive_compatible", False)  # else, forked
+            if self.global_step > first_step or not trained_here or any(each.suffix == ".ckpt" for each in made):
+                self._trained = model
+            else:
+                for each in sorted(made, reverse=True):  # files before their folders
+                    each.rmdir() if each.is_dir() else each.unlink()
+                if not before:
+                    run_dir.rmdir()
+                self.run_dir = previous
+
+    @contextmanager
+    def _signals(self, is_fit: bool) -> Iterator[None]:
+        """Make KeyboardInterrupts of Ctrl-C, which Lightning makes SystemExit of, and of SIGTERM."""
+        self._signum = 0
+        self._handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+        try:
+            yield
+        except BaseException as error:
+            cause = error.__context__ if isinstance(error, SystemExit) else error
+            if self._signum or isinstance(
+                cause, KeyboardInterrupt
+            ):  # SIGTERM may have ended a DataLoader's worker first
+                raise RunInterruptedError(self._signum or signal.SIGINT, self._saved if is_fit else None) from None
+            raise
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                for signum, handler in self._handlers.items():
+                    signal.signal(signum, handler)
+
+    def replace_lightnings_handlers(self) -> None:
+        """Handle SIGTERM, for which Lightning's handler blocks several processes, and not SLURM's signal."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._terminate)
+            signal.signal(signal.SIGUSR1, self._handlers[signal.SIGUSR1])
+
+    def _terminate(self, signum: int, _: FrameType | None) -> NoReturn:
+        signal.signal(signum, signal.SIG_IGN)  # `timeout` sends it twice
+        self._signum = signum
+        raise KeyboardInterrupt
+
+
+class _SignalHandling(Callback):
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(trainer, RunTrainer)
+        trainer.replace_lightnings_handlers()
+
+    on_validation_start = on_test_start = on_predict_start = on_train_start
+
+
+def make_trainer(**options: Any) -> RunTrainer:
+    """Return a Trainer that changes nothing outside its methods, with all that the command line has.
+
+    It has a run's folder, whole checkpoint files, exact continuation, many steps in one round of Lightning's loop,
+    TensorBoard's curves and pictures, and, without a terminal, a line for each epoch.
 
     Args:
         options: The Trainer's. By default ``max_epochs`` is 10 and ``devices`` 1. TensorBoard's logger, the callbacks
             and the progress bar are added unless the options have their own; with ``barebones`` nothing is added.
-
-    Raises:
-        UserError: If SLURM's variables and ``devices`` contradict each other.
+            ``max_time`` ends with an epoch.
 
     Example:
         >>> trainer = make_trainer(max_epochs=3)
-        >>> trainer.checkpoint_callback.every_n_train_steps
-        500
+        >>> trainer.checkpoint_callback.monitor
+        'val_acc'
     """
     options = {"max_epochs": 10, "devices": 1} | options
-    make_quiet()
-    _check_slurm(options)
-    if "OMP_NUM_THREADS" not in os.environ:
-        # On an idle machine a second thread gains nothing. On a busy one the two wait for each other, and an epoch of
-        # one second can take ten.
-        torch.set_num_threads(1)
-    if options.get("barebones"):
-        return Trainer(**options)
-    root = options.get("default_root_dir")
-    folder = RunFolder(Path(root).expanduser() if root else None)
-    callbacks = as_list(options.get("callbacks"))
-    if options.get("logger") in (None, True):
-        options["logger"] = RunLogger(folder)
-    options["callbacks"] = callbacks = [*callbacks, *_own_callbacks(options, callbacks)]
-    for callback in callbacks:
-        if isinstance(callback, RunCheckpoint | SaveConfigAtFirstStep):
-            callback.folder = folder
-        if isinstance(callback, EpochLines):
+    with one_thread_and_quiet():
+        if options.get("barebones"):
+            return RunTrainer(**options)
+        callbacks = as_list(options.get("callbacks"))
+        if duration := options.pop("max_time", None):
+            callbacks.append(Timer(duration, interval="epoch"))
+        options["callbacks"] = callbacks = [*_own_callbacks(options, callbacks), *callbacks]
+        if any(isinstance(callback, EpochLines) for callback in callbacks):
             options["enable_progress_bar"] = False
-    if options.get("enable_model_summary") is None:
-        options["enable_model_summary"] = False  # nearly all of its rows are metrics, without parameters
-    trainer = Trainer(**options)
-    RunConnector.of(trainer, folder, is_early=True)
+        if options.get("enable_model_summary") is None:
+            options["enable_model_summary"] = False  # nearly all of its rows are metrics, without parameters
+        has_own_logger = options.get("logger") in (None, True) and not options.get("fast_dev_run")
+        trainer = RunTrainer(**options | ({"logger": False} if has_own_logger else {}))
+    trainer.has_own_logger, trainer.is_root_given = has_own_logger, options.get("default_root_dir") is not None
     return trainer
 
 
 def _own_callbacks(options: dict[str, Any], users: list[Any]) -> list[Callback]:
-    callbacks: list[Callback] = []
-    if not any(isinstance(callback, StepsPerExecution) for callback in users):
-        callbacks.append(StepsPerExecution())
-    checkpointing = options.get("enable_checkpointing") is not False
-    if checkpointing and not any(isinstance(callback, RunCheckpoint) for callback in users):
-        callbacks.append(RunCheckpoint())
-    has_bar = any(isinstance(callback, ProgressBar | EpochLines) for callback in users)
-    if options.get("enable_progress_bar") is not False and not has_bar:
+    wanted: list[tuple[bool, Callable[[], Callback], tuple[type, ...]]] = [
+        (True, _SignalHandling, ()),
+        # The first of all checkpoint callbacks, also of the user's: ckpt_path "best" is its file.
+        (options.get("enable_checkpointing") is not False, RunCheckpoint, (RunCheckpoint,)),
+        (True, StepsPerExecution, (StepsPerExecution,)),
+        (options.get("logger") not in (False, []), TensorBoardSummary, (TensorBoardSummary,)),
         # Lightning's default bar, rich's, reads every metric after each step.
-        is_terminal = sys.stdout.isatty()
-        callbacks.append(EpochBar() if is_terminal else EpochLines())
-    return callbacks
+        (
+            options.get("enable_progress_bar") is not False,
+            EpochBar if sys.stdout.isatty() else EpochLines,
+            (ProgressBar, EpochLines),
+        ),
+    ]
+    return [make() for is_on, make, kinds in wanted if is_on and not any(isinstance(each, kinds) for each in users)]
 
 
-def _check_slurm(options: dict[str, Any]) -> None:
-    processes = os.environ.get("SLURM_NTASKS", "1")
-    if (
-        options["devices"] in (1, "1")
-        and options.get("num_nodes", 1) == 1
-        and SLURMEnvironment.detect()
-        and processes != "1"
-    ):
-        raise UserError(
-            f"SLURM_NTASKS is {processes}, but this run has one process: start it with 'srun --ntasks 1', unset "
-            "SLURM_NTASKS, or give --trainer.devices"
-        )
-
-
-def make_quiet() -> None:
-    """Hide Lightning's messages about devices, seeds and tips, and a deprecation that users cannot avoid."""
-    for name in "lightning.pytorch", "lightning.fabric":
-        for handler in logging.getLogger(name).handlers:
-            handler.addFilter(_was_asked_for)
-    # Every run of Lightning 2.6.6 uses a function that torch 2.14 has deprecated; no setting avoids it.
-    warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+@contextmanager
+def one_thread_and_quiet() -> Iterator[None]:
+    """Compute with one thread, and hide messages that nobody asked for, for as long as the context lasts."""
+    names = "lightning.pytorch", "lightning.fabric"
+    handlers = [(each, each.filters) for name in names for each in logging.getLogger(name).handlers]
+    threads = torch.get_num_threads()
+    with warnings.catch_warnings():
+        # Every run of Lightning 2.6.6 uses a function that torch 2.14 has deprecated; no setting avoids it.
+        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+        warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero")  # no validation is no mistake
+        for handler, filters in handlers:
+            handler.filters = [*filters, _was_asked_for]
+        if "OMP_NUM_THREADS" not in os.environ:
+            # A step is too small to share. On an idle machine a second thread gains nothing. On a busy one the two wait
+            # for each other, and an epoch of one second can take ten.
+            torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            for handler, filters in handlers:
+                handler.filters = filters
 
 
 def _was_asked_for(record: logging.LogRecord) -> bool:

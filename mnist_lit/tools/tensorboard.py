@@ -13,6 +13,7 @@ from torchmetrics.functional.classification import multiclass_accuracy, multicla
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.module import MNISTClassifier
 from mnist_lit.network import MLP
 from mnist_lit.tools.figures import (
     beside_upright,
@@ -39,7 +40,8 @@ class TensorBoardSummary(LearningRateMonitor):
       a second.
     - After a test, the last hidden layer for 1,000 images in the projector.
 
-    The module's ``validation_step`` and ``test_step`` must return the logits.
+    The pictures and scores are for MNISTClassifier, whose ``validation_step`` and ``test_step`` return the logits;
+    other modules have the curve of the learning rate.
     """
 
     # A single callback, since Lightning calls each callback six times per step.
@@ -53,18 +55,18 @@ class TensorBoardSummary(LearningRateMonitor):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Define the charts, draw the network and show distorted digits."""
         super().on_train_start(trainer)
+        if not isinstance(pl_module, MNISTClassifier) or trainer.global_step:  # a continued run has them
+            return
         network = pl_module.get_submodule("network")
         charts = {name: ["Multiline", [f"train_{name}$", f"val_{name}$"]] for name in ("loss", "acc")}
         by_metric = {tag: ["Multiline", [f"^{tag}$"]] for tag in ("val_acc", "val_loss", "train_loss")}
         datamodule = getattr(trainer, "datamodule", None)
         for logger in _tensorboard_loggers(trainer):
-            if not getattr(logger, "is_new_run", True):  # a continued run has them
-                continue
             logger.experiment.add_custom_scalars({"train and validation": charts, "many runs": by_metric})
             if isinstance(datamodule, MNISTDataModule) and datamodule.augment:
                 picture = draw_distortions(datamodule, getattr(pl_module, "upright", None))
                 logger.experiment.add_image("pictures/distorted_training_digits", picture)
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), torch.random.fork_rng():  # a picture changes no training
                 # TensorBoard makes graphs with torch.jit.trace, which torch has deprecated (2.14 warns).
                 warnings.filterwarnings("ignore", r"`torch\.jit\.trace", FutureWarning)
                 logger.experiment.add_graph(network, next(network.parameters()).new_zeros(1, 1, 28, 28))
@@ -82,6 +84,8 @@ class TensorBoardSummary(LearningRateMonitor):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: int
     ) -> None:
         """Keep the network's outputs."""
+        if not isinstance(pl_module, MNISTClassifier):
+            return
         images, labels = batch
         self._outputs.append((outputs, labels, images[outputs.argmax(dim=1) != labels]))
 
@@ -90,12 +94,12 @@ class TensorBoardSummary(LearningRateMonitor):
     ) -> None:
         """Keep the network's outputs, and the first images."""
         self.on_validation_batch_end(trainer, pl_module, outputs, batch)
-        if batch_idx * len(batch[0]) < _PROJECTED:
+        if isinstance(pl_module, MNISTClassifier) and batch_idx * len(batch[0]) < _PROJECTED:
             self._images.append(batch[0])
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the scores. In training also log ``best_val_acc`` and the hyperparameters; else show the pictures."""
-        if trainer.sanity_checking:
+        if trainer.sanity_checking or not isinstance(pl_module, MNISTClassifier):
             return
         self._gather(trainer)
         self._log_scores(trainer, "val")
@@ -121,10 +125,13 @@ class TensorBoardSummary(LearningRateMonitor):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the pictures."""
-        self._show(trainer, pl_module, "val")
+        if isinstance(pl_module, MNISTClassifier):
+            self._show(trainer, pl_module, "val")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the scores, and show the pictures and, in the projector, the last hidden layer."""
+        if not isinstance(pl_module, MNISTClassifier):
+            return
         self._gather(trainer)
         self._log_scores(trainer, "test")
         self._show(trainer, pl_module, "test")

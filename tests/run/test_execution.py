@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import LambdaCallback, ModelCheckpoint
 from test_checkpoint import folder, same
 from torch.utils.data import DataLoader, IterableDataset
 
-from mnist_lit import MNISTClassifier, MNISTDataModule, StepsPerExecution
+from mnist_lit import MNISTClassifier, MNISTDataModule, StepsPerExecution, make_trainer
 from mnist_lit.module import TrainMetrics
 from mnist_lit.run.checkpoint import RunCheckpoint
 
@@ -19,7 +19,6 @@ pytestmark = pytest.mark.usefixtures("_without_pictures")
 CONFIGS = Path(__file__).parents[2] / "configs"
 # 1,130 images: each epoch ends with a smaller batch.
 SHORT = ("fit", "--trainer.max_epochs=3", "--data.val_size=58870", "--trainer.limit_val_batches=2")
-OFTEN = ("--trainer.callbacks+=mnist_lit.callbacks.RunCheckpoint", "--trainer.callbacks.every_n_train_steps=5")
 
 
 def steps(number: int) -> tuple[str, str]:
@@ -47,7 +46,7 @@ def rounds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         ("--config", str(CONFIGS / "best.yaml"), "--trainer.max_epochs=3", "--trainer.limit_train_batches=23"),
         slow(("--config", str(CONFIGS / "fast.yaml"), "--data.val_size=56000", "--trainer.max_epochs=3")),
         ("--config", str(CONFIGS / "article.yaml"), "--trainer.limit_train_batches=23"),
-        ("--trainer.log_every_n_steps=7", *OFTEN),
+        ("--trainer.log_every_n_steps=7",),
         ("--trainer.val_check_interval=5", "--trainer.log_every_n_steps=1"),
         slow(("--trainer.val_check_interval=8", "--trainer.check_val_every_n_epoch=null")),
         slow(("--trainer.max_steps=17", "--trainer.limit_train_batches=0.7", "--model.schedule=constant")),
@@ -85,7 +84,7 @@ def test_rounds_of_many_steps_give_the_same_run(
 def test_a_run_that_stopped_within_a_round_continues(
     cli: CLI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_killed: bool
 ) -> None:
-    command = (*SHORT, "--trainer.log_every_n_steps=10", "--data.augment.rotation=10", *OFTEN)
+    command = (*SHORT, "--trainer.log_every_n_steps=10", "--data.augment.rotation=10")
     assert cli(*command).status == 0
     update, made = TrainMetrics.update, []
 
@@ -104,7 +103,7 @@ def test_a_run_that_stopped_within_a_round_continues(
         except ZeroDivisionError:
             assert is_killed
     whole, run = (tmp_path / "lightning_logs" / f"version_{number}" for number in (0, 1))
-    assert torch.load(run / "checkpoints" / "last.ckpt")["global_step"] == (15 if is_killed else 20)
+    assert torch.load(run / "checkpoints" / "last.ckpt")["global_step"] == 12  # the end of the epoch
     continued = cli(*command, "--ckpt_path=last")
     assert (continued.status, continued.err) == (0, "")
     assert curves(whole) == curves(run)
@@ -233,3 +232,28 @@ def test_rounds_are_a_callback_in_python(data_dir: Path, tmp_path: Path, rounds:
 
 def test_a_round_of_less_than_one_step_is_refused(cli: CLI) -> None:
     assert_one_sentence(cli(*SHORT, *steps(0)), "steps must be at least 1, got 0")
+
+
+@pytest.mark.parametrize("logs_in", ["loss", "training_step"])
+def test_a_model_that_logs_in_each_step_gets_single_steps(
+    data_dir: Path, tmp_path: Path, rounds: list[int], logs_in: str
+) -> None:
+    class Logs(MNISTClassifier):
+        def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            loss = super().loss(logits, labels)
+            if logs_in == "loss" and self.training:
+                self.log("own", loss)
+            return loss
+
+        def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+            loss = super().training_step(batch, batch_idx)
+            self.log("own", loss)
+            return loss
+
+    if logs_in == "loss":
+        Logs.training_step = MNISTClassifier.training_step  # type: ignore[method-assign]  # it is not overridden
+    trainer = make_trainer(max_epochs=2, default_root_dir=tmp_path, limit_val_batches=2, log_every_n_steps=1)
+    trainer.fit(Logs(), MNISTDataModule(data_dir, val_size=58_870))
+    assert len(rounds) == 24
+    points = curves(tmp_path / "lightning_logs" / "version_0")["own"]
+    assert [step for step, _ in points] == list(range(24))

@@ -1,26 +1,38 @@
 """``make_trainer`` and Trainers made by hand: one call after another, as in a notebook."""
 
-import errno
-import fcntl
+import csv
+import logging
 import os
 import re
 import signal
 import threading
+import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from conftest import curves
-from filelock import FileLock
 from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.callbacks import LearningRateFinder
+from lightning.pytorch.callbacks import LearningRateFinder, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from own import OwnCNN, own_loaders
 from test_checkpoint import assert_same_run, same
 
-from mnist_lit import EpochLines, MNISTClassifier, MNISTDataModule, RandomDistortion, RunCheckpoint, make_trainer
+from mnist_lit import (
+    EpochLines,
+    MNISTClassifier,
+    MNISTDataModule,
+    RandomDistortion,
+    RunCheckpoint,
+    RunInterruptedError,
+    make_trainer,
+)
 from mnist_lit.files import PRETRAINED, load_whole
 
+SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGUSR1
 SHORT: dict[str, Any] = {"limit_train_batches": 30, "limit_val_batches": 2, "log_every_n_steps": 10}
 
 
@@ -70,8 +82,27 @@ def test_a_trainer_made_in_python_trains_like_the_command(data: MNISTDataModule,
     assert {"train_loss", "train_acc", "val_loss", "val_acc"} <= ours.keys()
     one, two = (load_whole(run_dir(number) / "checkpoints/last.ckpt") for number in (0, 1))
     assert same(one["state_dict"], two["state_dict"])
-    assert (run_dir(0) / ".lock").exists()
-    assert torch.get_num_threads() == 1
+
+
+def test_a_trainer_changes_nothing_for_the_rest_of_the_program(data: MNISTDataModule) -> None:
+    threads, handlers = torch.get_num_threads(), [signal.getsignal(each) for each in SIGNALS]
+    seen: list[int] = []
+
+    class Seen(Callback):
+        def on_train_start(self, *_: Any) -> None:
+            seen.append(torch.get_num_threads())
+
+    torch.set_num_threads(2)
+    try:
+        filters = warnings.filters.copy()
+        trainer = make_trainer(max_epochs=1, callbacks=[Seen()], **SHORT)
+        trainer.fit(model(), data)
+        assert (seen, torch.get_num_threads()) == ([1], 2)
+        assert warnings.filters == filters
+        assert [signal.getsignal(each) for each in SIGNALS] == handlers
+        assert not any(handler.filters for handler in logging.getLogger("lightning.pytorch").handlers)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_best_and_last_are_names_of_checkpoints(data: MNISTDataModule) -> None:
@@ -143,40 +174,41 @@ def test_two_trainers_at_once_share_a_datamodule(data_dir: Path) -> None:
 
     for callbacks in [TrainsAnother()], []:
         make_trainer(max_epochs=2, callbacks=callbacks, **SHORT).fit(model(), data)
-    assert_same_run(run_dir(0), run_dir(2))
+    assert curves(run_dir(0)) == curves(run_dir(2))
+    one, two = (load_whole(run_dir(number) / "checkpoints/last.ckpt")["state_dict"] for number in (0, 2))
+    assert same(one, two)
 
 
-@pytest.mark.parametrize("is_by_hand", [False, True])
-@pytest.mark.parametrize(("hook", "step"), [("on_train_batch_end", 15), ("on_validation_start", 30)])
-def test_an_interrupted_cell_continues_when_it_is_run_again(
-    data: MNISTDataModule, is_by_hand: bool, hook: str, step: int
-) -> None:
+@pytest.mark.parametrize(("hook", "step"), [("on_train_batch_end", 45), ("on_validation_start", 60)])
+def test_an_interrupted_cell_continues_when_it_is_run_again(data: MNISTDataModule, hook: str, step: int) -> None:
     for callbacks in [Sends(hook, step)], []:
-        if is_by_hand:
-            trainer = by_hand(max_epochs=3, callbacks=[RunCheckpoint(), *callbacks], **SHORT)
-        else:
-            trainer = make_trainer(max_epochs=3, callbacks=callbacks, **SHORT)
-        trained = model()
+        trainer, trained = make_trainer(max_epochs=3, callbacks=callbacks, **SHORT), model()
         if callbacks:
-            with pytest.raises(Exception, match=r"stopped by SIGINT; saved .*last\.ckpt"):
+            with pytest.raises(RunInterruptedError, match=r"stopped by SIGINT; saved .*last\.ckpt"):
                 trainer.fit(trained, data)
         trainer.fit(trained, data)
         assert trainer.current_epoch == 3
+    assert_same_run(run_dir(0), run_dir(1))
     one, two = (load_whole(run_dir(number) / "checkpoints/last.ckpt") for number in (0, 1))
-    assert same(one["state_dict"], two["state_dict"])
-    assert same(one["optimizer_states"], two["optimizer_states"])
     assert one["loops"]["fit_loop"]["epoch_progress"] == two["loops"]["fit_loop"]["epoch_progress"]
 
 
 def test_after_an_interruption_another_model_starts_from_the_beginning(data: MNISTDataModule) -> None:
     trainer = make_trainer(max_epochs=1, callbacks=[Sends("on_train_batch_end", 15)], **SHORT)
-    with pytest.raises(Exception, match="stopped by SIGINT"):
+    with pytest.raises(RunInterruptedError, match="nothing was saved, since no epoch has ended"):
         trainer.fit(model(), data)
     other = model(seed=1)
     trainer.fit(other, data)
     reference = model(seed=1)
     make_trainer(max_epochs=1, **SHORT).fit(reference, data)
     assert same(dict(other.state_dict()), dict(reference.state_dict()))
+
+
+@pytest.mark.parametrize("call", ["test", "validate", "predict"])
+def test_ctrl_c_is_a_keyboard_interrupt_whatever_runs(data: MNISTDataModule, call: str) -> None:
+    trainer = make_trainer(logger=False, callbacks=[Sends(f"on_{call}_batch_end".replace("validate", "validation"), 0)])
+    with pytest.raises(KeyboardInterrupt, match=r"^stopped by SIGINT$"):
+        getattr(trainer, call)(model(), data)
 
 
 class Fails(Callback):
@@ -190,27 +222,28 @@ class Fails(Callback):
             raise ZeroDivisionError
 
 
-def test_an_epoch_in_which_a_training_failed_is_counted_once(data: MNISTDataModule) -> None:
-    trainer, trained = make_trainer(max_epochs=4, callbacks=[Fails()], **SHORT), model(schedule="constant")
-    with pytest.raises(ZeroDivisionError):
-        trainer.fit(trained, data)
-    trainer.fit_loop.max_epochs = 3
-    trainer.fit(trained, data)
+def test_a_training_that_failed_goes_on_from_its_last_epoch(data: MNISTDataModule) -> None:
     seen: list[int] = []
 
     class Seen(Callback):
         def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
             seen.append(trainer.current_epoch)
 
-    make_trainer(max_epochs=5, callbacks=[Seen()], **SHORT).fit(model(schedule="constant"), data, ckpt_path="last")
-    assert seen == [3, 4]
+    for callbacks in [Fails(), Seen()], []:
+        trainer, trained = make_trainer(max_epochs=3, callbacks=callbacks, **SHORT), model()
+        if callbacks:
+            with pytest.raises(ZeroDivisionError):
+                trainer.fit(trained, data)
+        trainer.fit(trained, data)
+    assert seen == [0, 1, 1, 2]
+    assert_same_run(run_dir(0), run_dir(1))
 
 
 def test_a_finished_one_cycle_is_not_started_again(data: MNISTDataModule) -> None:
     trainer, trained = make_trainer(max_epochs=2, **SHORT), model()
     trainer.fit(trained, data)
     trainer.fit_loop.max_epochs = 4
-    with pytest.raises(ValueError, match=r"one_cycle.* 60 steps.* 120.*only a run with a constant schedule"):
+    with pytest.raises(ValueError, match=r"one_cycle.* 120 steps, 0 .*, 60 of them done.*constant schedule"):
         trainer.fit(trained, data)
     assert load_whole(run_dir() / "checkpoints/last.ckpt")["global_step"] == 60
 
@@ -257,32 +290,16 @@ def test_a_training_in_another_thread_works_without_signals(data: MNISTDataModul
     assert (run_dir() / "checkpoints/last.ckpt").exists()
 
 
-def test_without_a_lock_service_a_run_trains_and_warns_once(
-    data: MNISTDataModule, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def flock(*_: Any) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr(fcntl, "flock", flock)
-    trainer, trained = make_trainer(max_epochs=1, **SHORT), model(schedule="constant")
-    with pytest.warns(UserWarning, match="is not locked, since its file system has no locks") as warned:
-        trainer.fit(trained, data)
-    assert len([each for each in warned if "not locked" in str(each.message)]) == 1
-    assert (run_dir() / "checkpoints/last.ckpt").exists()
-
-
 def test_a_trainer_does_not_keep_the_folder_of_a_fit_that_was_refused(data: MNISTDataModule) -> None:
     make_trainer(max_epochs=1, **SHORT).fit(model(), data)
     before = (run_dir() / "checkpoints/last.ckpt").read_bytes()
     trainer = make_trainer(max_epochs=2, **SHORT)
-    with FileLock(run_dir() / ".lock"), pytest.raises(ValueError, match="another training is writing"):
-        trainer.fit(model(), data, ckpt_path="last")
     with pytest.raises(ValueError, match="one_cycle"):
         trainer.fit(model(), data, ckpt_path="last")
     trainer.fit(model(seed=1, schedule="constant"), data)
     assert (run_dir() / "checkpoints/last.ckpt").read_bytes() == before
     assert load_whole(run_dir(1) / "checkpoints/last.ckpt")["global_step"] == 60
-    assert [step for step, _ in curves(run_dir(1))["train_loss"]] == [59]  # the curves are there, too
+    assert [step for step, _ in curves(run_dir(1))["train_loss"]] == [29, 59]  # the curves are there, too
 
 
 class Refuses(Callback):
@@ -355,13 +372,151 @@ class OwnCycle(MNISTClassifier):
 
 
 def test_a_users_schedule_is_continued(data: MNISTDataModule) -> None:
-    for callbacks in [Sends("on_train_batch_end", 15)], []:
+    for callbacks in [Sends("on_train_batch_end", 45)], []:
         trainer = make_trainer(max_epochs=2, callbacks=callbacks, **SHORT)
         seed_everything(0, verbose=False)
         trained = OwnCycle()
         if callbacks:
-            with pytest.raises(Exception, match="stopped by SIGINT"):
+            with pytest.raises(RunInterruptedError, match="stopped by SIGINT"):
                 trainer.fit(trained, data)
         trainer.fit(trained, data)
     one, two = (load_whole(run_dir(number) / "checkpoints/last.ckpt")["state_dict"] for number in (0, 1))
     assert same(one, two)
+
+
+def by_hand_with_checkpoints(**options: Any) -> Trainer:
+    options["callbacks"] = [*options["callbacks"], RunCheckpoint("val/acc")]
+    return by_hand(**options, accelerator="cpu")
+
+
+@pytest.mark.parametrize("make", [make_trainer, by_hand_with_checkpoints])
+@pytest.mark.parametrize(
+    ("schedule", "workers", "own_generator"),
+    [("none", 0, False), ("one cycle", 2, False), ("plateau", 0, True)],
+)
+def test_a_run_of_ones_own_continues_exactly_in_any_trainer(
+    data_dir: Path, make: Any, schedule: Any, workers: int, own_generator: bool
+) -> None:
+    def train(root: str, seed: int, kills: bool = False, checkpoint: str | None = None) -> None:
+        seed_everything(seed, verbose=False)
+        generator = torch.Generator().manual_seed(5) if own_generator else None
+        callbacks: list[Callback] = [BackboneLikeState(), *([Fails()] if kills else [])]
+        if make is make_trainer:
+            callbacks.append(RunCheckpoint("val/acc"))
+        trainer = make(max_epochs=5, default_root_dir=root, log_every_n_steps=5, callbacks=callbacks)
+        with pytest.raises(ZeroDivisionError) if kills else nullcontext():
+            trainer.fit(OwnCNN(schedule), *own_loaders(data_dir, workers, generator), ckpt_path=checkpoint)
+
+    last = "lightning_logs/version_0/checkpoints/last.ckpt"
+    train("whole", 0)
+    train("killed", 0, kills=True)
+    assert load_whole(Path("killed", last))["global_step"] == 36
+    train("killed", 99, checkpoint=f"killed/{last}")
+    whole, killed = (Path(root, "lightning_logs/version_0") for root in ("whole", "killed"))
+    if make is make_trainer:
+        assert_same_run(whole, killed)
+    else:  # Lightning's logger writes the curves of each fit into another folder
+        for name in "best", "last":
+            one, two = (load_whole(run / f"checkpoints/{name}.ckpt") for run in (whole, killed))
+            assert all(same(one[key], two[key]) for key in one.keys() - {"loops"})
+
+
+class BackboneLikeState(Callback):
+    """Draws random numbers and changes its state when an epoch starts, as BackboneFinetuning does."""
+
+    factor = 1.0
+
+    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
+        self.factor *= 0.5 + float(torch.rand(()))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"factor": self.factor}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.factor = state_dict["factor"]
+
+
+def test_a_metric_that_is_not_logged_is_named_once_with_those_that_are(data_dir: Path) -> None:
+    with pytest.warns(UserWarning, match=r"val_acc is not logged, only .*train/loss.*, val/acc") as warned:
+        make_trainer(max_epochs=3).fit(OwnCNN(), *own_loaders(data_dir))
+    assert len([each for each in warned if "is not logged" in str(each.message)]) == 1
+    assert [path.name for path in run_dir().rglob("*.ckpt")] == ["last.ckpt"]
+
+
+def test_a_validation_before_the_last_step_decides_no_best_epoch(data: MNISTDataModule) -> None:
+    with pytest.warns(UserWarning, match="the last validation of an epoch comes before its last step"):
+        make_trainer(max_epochs=2, val_check_interval=20, **SHORT).fit(model(), data)
+    assert [path.name for path in run_dir().rglob("*.ckpt")] == ["last.ckpt"]
+
+
+@pytest.mark.parametrize(("monitor", "mode"), [("val_loss", "min"), ("train_acc", "min")])
+def test_the_metric_that_decides_which_epoch_is_best_is_an_argument(
+    data: MNISTDataModule, monitor: str, mode: Any
+) -> None:
+    limits = {**SHORT, "limit_val_batches": 0} if monitor == "train_acc" else SHORT
+    trained = model(lr=1.5 if monitor == "val_loss" else 0.2, schedule="constant", upright=False)
+    make_trainer(max_epochs=4, callbacks=[RunCheckpoint(monitor, mode)], **limits).fit(trained, data)
+    values = [value for _, value in curves(run_dir())[monitor]]
+    best = load_whole(run_dir() / "checkpoints/best.ckpt")
+    assert best["epoch"] == values.index(min(values)) < 3
+
+
+@pytest.mark.parametrize("is_named_loss", [True, False])
+def test_an_own_loss_that_is_not_finite_stops_the_run(data_dir: Path, is_named_loss: bool) -> None:
+    class Diverges(OwnCNN):
+        def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+            loss = torch.nn.functional.cross_entropy(self.layers(batch[0]), batch[1])
+            loss = loss * (float("nan") if self.current_epoch == 1 else 1)
+            if is_named_loss:
+                self.log("train/loss", loss)
+            return loss
+
+    trainer = make_trainer(max_epochs=3, callbacks=[RunCheckpoint("val/acc")])
+    with pytest.raises(ValueError, match="diverged in epoch 2: its loss is infinite or not a number"):
+        trainer.fit(Diverges(), *own_loaders(data_dir))
+    for path in run_dir().rglob("*.ckpt"):
+        assert load_whole(path)["epoch"] == 0
+
+
+def test_training_metrics_reach_every_logger_with_their_epoch(data: MNISTDataModule) -> None:
+    make_trainer(max_epochs=2, logger=CSVLogger("."), **SHORT).fit(model(), data)
+    rows = list(csv.DictReader((run_dir() / "metrics.csv").open()))
+    assert [row["epoch"] for row in rows if row["train_loss"]] == ["0", "1"]
+    assert all(row["train_acc"] for row in rows if row["train_loss"])
+
+
+def test_the_checkpoint_of_another_callback_continues_with_a_warning(data_dir: Path) -> None:
+    by_hand(max_epochs=1, accelerator="cpu").fit(OwnCNN(), *own_loaders(data_dir))
+    (path,) = run_dir().rglob("*.ckpt")
+    with pytest.warns(UserWarning, match="not saved by RunCheckpoint: the run may not continue exactly"):
+        make_trainer(max_epochs=2, callbacks=[RunCheckpoint("val/acc")]).fit(
+            OwnCNN(), *own_loaders(data_dir), ckpt_path=path
+        )
+
+
+def test_a_users_checkpoint_callback_does_not_decide_what_best_is(data: MNISTDataModule) -> None:
+    own = ModelCheckpoint("elsewhere", monitor="val_loss")
+    trainer, trained = make_trainer(max_epochs=1, callbacks=[own], **SHORT), model()
+    trainer.fit(trained, data)
+    assert Path(trainer.checkpoint_callback.best_model_path) == (run_dir() / "checkpoints/best.ckpt").resolve()
+    trainer.test(trained, data, ckpt_path="best", verbose=False)
+    assert trainer.ckpt_path == trainer.checkpoint_callback.best_model_path
+
+
+def test_the_cell_that_draws_the_curves_has_the_learning_rate(data: MNISTDataModule) -> None:
+    make_trainer(max_epochs=1, **SHORT).fit(model(), data)
+    assert "lr" in curves(run_dir())
+
+
+def test_hparams_are_plain_yaml(data: MNISTDataModule) -> None:
+    make_trainer(max_epochs=1, **SHORT).fit(model(), data)
+    hparams = yaml.safe_load((run_dir() / "hparams.yaml").read_text())
+    assert (hparams["hidden_sizes"], hparams["batch_size"]) == ([128, 64], 100)
+
+
+def test_without_validation_images_nothing_is_validated_and_nothing_warned(data_dir: Path) -> None:
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        make_trainer(max_epochs=1, limit_train_batches=30).fit(model(), MNISTDataModule(data_dir, val_size=0))
+    assert not [each for each in warned if "across ranks" in str(each.message) or "best.ckpt" in str(each.message)]
+    assert [path.name for path in run_dir().rglob("*.ckpt")] == ["last.ckpt"]

@@ -1,0 +1,63 @@
+"""The random states that a run continues with: of torch, numpy and Python, and of its loaders' own generators."""
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import CombinedLoader, rank_zero_warn
+
+
+def collect(trainer: Trainer) -> list[dict[str, Any]]:
+    """Return the states of each process, as tensors and plain values; every process must call this."""
+    device = trainer.strategy.root_device
+    kind, keys, *rest = np.random.get_state()
+    states = [
+        {
+            "torch": torch.get_rng_state(),
+            "device": None if device.type == "cpu" else torch.get_device_module(device).get_rng_state(device),
+            "numpy": [kind, np.asarray(keys).tolist(), *rest],
+            "python": random.getstate(),
+            "loaders": [generator.get_state() for generator in _generators(trainer)],
+        }
+    ] * trainer.world_size
+    if trainer.world_size > 1:
+        torch.distributed.all_gather_object(states, states[0])
+    return states
+
+
+def restore(trainer: Trainer, states: list[dict[str, Any]]) -> None:
+    """Restore what ``collect`` returned, or warn if there are now more processes or fewer."""
+    if len(states) != trainer.world_size:
+        rank_zero_warn(
+            f"{trainer.ckpt_path} was saved by {len(states)} processes, and {trainer.world_size} continue the run: "
+            "random numbers of the model and the loader, if they draw any, are others"
+        )
+        return
+    own, device = states[trainer.global_rank], trainer.strategy.root_device
+    torch.set_rng_state(own["torch"])
+    if device.type != "cpu" and own["device"] is not None:
+        torch.get_device_module(device).set_rng_state(own["device"], device)
+    np.random.set_state(tuple(own["numpy"]))
+    random.setstate(own["python"])
+    for generator, state in zip(_generators(trainer), own["loaders"], strict=False):
+        generator.set_state(state)
+
+
+def loaders_of(trainer: Trainer) -> list[Any]:
+    """Return the loaders for training and validation that are in use, however the user has nested them."""
+    in_use = [each for each in (trainer.train_dataloader, trainer.val_dataloaders) if each is not None]
+    return [loader for each in in_use for loader in CombinedLoader(each).flattened]
+
+
+def _generators(trainer: Trainer) -> list[torch.Generator]:
+    # A torch DataLoader and its sampler may have generators of their own, often the same one.
+    owners = [
+        owner
+        for loader in loaders_of(trainer)
+        for owner in (loader, getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None))
+    ]
+    owners += [getattr(owner, "sampler", None) for owner in owners]
+    found = (getattr(owner, "generator", None) for owner in owners)
+    return list(dict.fromkeys(each for each in found if isinstance(each, torch.Generator)))
