@@ -99,8 +99,8 @@ def _run(command: str) -> None:
 
     from mnist_lit import cli
     from mnist_lit.config import continue_command
+    from mnist_lit.quiet import one_thread_and_quiet
     from mnist_lit.run.folder import is_first_process
-    from mnist_lit.run.trainer import one_thread_and_quiet
     from mnist_lit.tools.command import run_tool
 
     _set_up()

@@ -11,11 +11,13 @@ MAY_IMPORT = {
     "network": {"errors"},
     "files": {"errors", "network"},
     "core": {"errors", "files", "network"},
-    "run": {"errors", "files", "network", "core", "tools"},
+    "quiet": set(),
+    "checkpoint_io": {"errors", "files"},
+    "run": {"errors", "files", "quiet", "checkpoint_io", "network", "core", "tools"},
     "pictures": {"errors", "files", "network"},
     "tools": {"errors", "files", "network", "core", "pictures"},
     "names": {"errors", "network", "core", "run", "pictures"},
-    "commands": {"errors", "files", "network", "core", "run", "pictures", "tools"},
+    "commands": {"quiet", "errors", "files", "network", "core", "run", "pictures", "tools"},
 }
 
 

@@ -10,10 +10,10 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from mnist_lit.checkpoint_io import use_whole_files
 from mnist_lit.errors import UserError
 from mnist_lit.files import UNFINISHED
 from mnist_lit.run import random_states
-from mnist_lit.run.checkpoint_io import use_whole_files
 from mnist_lit.run.folder import folder_of, make_run_dir, run_dir_of
 
 
@@ -38,9 +38,8 @@ class RunCheckpoint(Checkpoint):
         best_model_score: The metric of ``best.ckpt``.
 
     Raises:
-        UserError: If ``mode`` is another word; when a run starts, if it cannot continue from the given checkpoint or
-            would replace the checkpoints of another run; when an epoch ends with an infinite or NaN loss: then the
-            previous checkpoints stay.
+        UserError: If ``mode`` is another word; if a run cannot continue from its checkpoint, or would replace another
+            run's; if an epoch ends with an infinite or NaN loss: then the previous checkpoints stay.
     """
 
     def __init__(self, monitor: str = "val_acc", mode: Literal["max", "min"] = "max") -> None:
@@ -65,8 +64,7 @@ class RunCheckpoint(Checkpoint):
 
     @best_model_path.setter
     def best_model_path(self, path: str) -> None:
-        """Set ``run_dir``, as a strategy that trains in other processes does in this one."""
-        self.run_dir = Path(path).parent.parent if path else None
+        self.run_dir = Path(path).parent.parent if path else None  # by a strategy that trains in other processes
 
     @property
     def last_model_path(self) -> str:
@@ -90,10 +88,10 @@ class RunCheckpoint(Checkpoint):
         if trainer.state.fn != "fit" or not checkpoint["global_step"]:  # 0: saved by Lightning's finders, in this fit
             return
         self._resumed = checkpoint["callbacks"].get(self.state_key, {})
-        if not self._resumed.get("is_between_epochs", True):
-            raise UserError(f"{trainer.ckpt_path} was saved within an epoch: it can be tested, but not continued")
         if "is_between_epochs" not in self._resumed:
             rank_zero_warn(f"{trainer.ckpt_path} was not saved by RunCheckpoint: the run may not continue exactly")
+        elif not self._resumed["is_between_epochs"]:
+            raise UserError(f"{trainer.ckpt_path} was saved within an epoch: it can be tested, but not continued")
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Choose the run's folder, and keep the checkpoints of other runs."""
@@ -108,21 +106,17 @@ class RunCheckpoint(Checkpoint):
                 or folder_of(trainer.logger)
                 or make_run_dir(Path(trainer.default_root_dir))
             )
-        self.run_dir = run_dir = trainer.strategy.broadcast(self.run_dir)
-        assert run_dir
-        checkpoints = run_dir / "checkpoints"
-        if continued.parent == checkpoints.resolve():
-            for path in checkpoints.glob(UNFINISHED):  # a killed process of this run left it
+        self.run_dir = run_dir = Path(trainer.strategy.broadcast(self.run_dir) or "")
+        if continued.parent == (run_dir / "checkpoints").resolve():
+            for path in continued.parent.glob(UNFINISHED):  # a killed process of this run left it
                 path.unlink(missing_ok=True)
-        elif any(checkpoints.glob("*.ckpt")) and not is_known:
+        elif not is_known and any(run_dir.glob("checkpoints/*.ckpt")):
             raise UserError(
                 f"{relpath(run_dir)} holds the checkpoints of another run: continue it with ckpt_path, or give the "
                 "logger another version"
             )
-        if self._resumed is not None:
-            self.best_model_score = self._resumed.get("best_model_score")
-        if not self._path("best.ckpt"):
-            self.best_model_score = None
+        score = self.best_model_score if self._resumed is None else self._resumed.get("best_model_score")
+        self.best_model_score = score if self._path("best.ckpt") else None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Warn if the run could not be continued exactly."""
@@ -146,8 +140,7 @@ class RunCheckpoint(Checkpoint):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note which weights were validated."""
-        if not trainer.sanity_checking:
-            self._validated_step = trainer.global_step
+        self._validated_step = -1 if trainer.sanity_checking else trainer.global_step
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note that there is an epoch to save, once schedulers and loggers have had its metrics."""
@@ -195,26 +188,24 @@ class RunCheckpoint(Checkpoint):
             )
 
     def _is_best(self, trainer: Trainer) -> bool:
-        validated_step, self._validated_step = self._validated_step, -1
+        step, self._validated_step = self._validated_step, -1
         score, best = trainer.callback_metrics.get(self.monitor), self.best_model_score
-        if sum(trainer.num_val_batches) and validated_step != trainer.global_step:
-            score = None
-            if validated_step >= 0 and trainer.is_last_batch:
-                self._warn_once("the last validation of an epoch comes before its last step")
-        elif score is None and validated_step >= 0:
+        problem = ""
+        if step not in (-1, trainer.global_step) and trainer.is_last_batch:
+            problem = "the last validation of an epoch comes before its last step"
+        elif score is None and step >= 0:
             names = ", ".join(sorted(trainer.callback_metrics))
-            self._warn_once(f"{self.monitor} is not logged, only {names}: choose RunCheckpoint(monitor=...)")
-        is_best = False
-        if score is not None and score.isfinite():
-            is_best = best is None or bool(score > best if self.mode == "max" else score < best)
-        if trainer.strategy.broadcast(is_best):
-            self.best_model_score = score if score is None else score.detach().cpu().clone()
-        return self.best_model_score is not best
-
-    def _warn_once(self, problem: str) -> None:
-        if not self._has_warned:
+            problem = f"{self.monitor} is not logged, only {names}: choose RunCheckpoint(monitor=...)"
+        if problem and not self._has_warned:
             rank_zero_warn(f"best.ckpt is not kept: {problem}")
-        self._has_warned = True
+            self._has_warned = True
+        is_new = step == trainer.global_step or not sum(trainer.num_val_batches)
+        is_best = False
+        if score is not None and is_new and score.isfinite():
+            is_best = best is None or bool(score > best if self.mode == "max" else score < best)
+        if trainer.strategy.broadcast(is_best) and score is not None:
+            self.best_model_score = score.detach().cpu().clone()
+        return self.best_model_score is not best
 
 
 def begin_with_an_epoch(trainer: Trainer) -> None:

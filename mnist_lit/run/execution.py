@@ -9,7 +9,14 @@ from functools import partial
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar, Timer, TQDMProgressBar
+from lightning.pytorch.callbacks import (
+    LearningRateMonitor,
+    ModelCheckpoint,
+    ProgressBar,
+    RichProgressBar,
+    Timer,
+    TQDMProgressBar,
+)
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.plugins import Precision
 from lightning.pytorch.profilers import PassThroughProfiler
@@ -20,27 +27,15 @@ from mnist_lit.datamodule import Batch, MNISTDataModule
 from mnist_lit.errors import check_range
 from mnist_lit.module import MNISTClassifier
 from mnist_lit.run.checkpoint import RunCheckpoint
-from mnist_lit.run.progress import EpochBar, EpochLines
+from mnist_lit.run.termination import Termination
 
 # Hooks that are called for each batch, and methods that are part of a step
-_HOOKS = (
-    "on_train_batch_start",
-    "on_train_batch_end",
-    "on_before_zero_grad",
-    "on_before_backward",
-    "on_after_backward",
-    "on_before_optimizer_step",
-)
-_STEP = (
-    "forward",
-    "training_step",
-    "backward",
-    "configure_gradient_clipping",
-    "optimizer_step",
-    "optimizer_zero_grad",
-    "lr_scheduler_step",
-)
-_TRANSFER = "on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"
+_HOOKS = [f"on_train_batch_{moment}" for moment in ("start", "end")]
+_HOOKS += [
+    f"on_{moment}" for moment in ("before_zero_grad", "before_backward", "after_backward", "before_optimizer_step")
+]
+_STEP = ["forward", "training_step", "backward", "configure_gradient_clipping", "optimizer_step", "optimizer_zero_grad"]
+_TRANSFER = ["on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"]
 
 
 class StepsPerExecution(Callback):
@@ -151,18 +146,8 @@ class _Rounds(_TrainingEpochLoop):
 def _can_be_plain(trainer: Trainer) -> bool:
     """Return whether a step is that of a plain loop, and nothing is called for each step."""
     # These have nothing to do except at the end of a round.
-    known = (
-        Callback,
-        EpochBar,
-        EpochLines,
-        LearningRateMonitor,
-        ModelCheckpoint,
-        RichProgressBar,
-        RunCheckpoint,
-        Timer,
-        TQDMProgressBar,
-    )
-    hooks = {getattr(kind, name) for kind in known for name in _HOOKS}
+    known = Callback, LearningRateMonitor, ModelCheckpoint, ProgressBar, RichProgressBar, TQDMProgressBar, Timer
+    hooks = {getattr(kind, name) for kind in (*known, RunCheckpoint, Termination) for name in _HOOKS}
     module, datamodule = trainer.lightning_module, getattr(trainer, "datamodule", None)
     return (
         type(trainer.strategy) is SingleDeviceStrategy
@@ -172,7 +157,8 @@ def _can_be_plain(trainer: Trainer) -> bool:
         and not trainer.gradient_clip_val
         and all(config.frequency == 1 and not config.reduce_on_plateau for config in trainer.lr_scheduler_configs)
         and all(_method(callback, name) in hooks for callback in getattr(trainer, "callbacks", []) for name in _HOOKS)
-        and all(_method(module, name) is getattr(MNISTClassifier, name, None) for name in (*_HOOKS, *_STEP, *_TRANSFER))
+        and all(_method(module, name) is getattr(MNISTClassifier, name, None) for name in _HOOKS + _STEP + _TRANSFER)
+        and _method(module, "lr_scheduler_step") is MNISTClassifier.lr_scheduler_step
         and all(_method(datamodule, name) is getattr(MNISTDataModule, name) for name in _TRANSFER)
     )
 

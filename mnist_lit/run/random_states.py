@@ -13,17 +13,16 @@ def collect(trainer: Trainer) -> list[dict[str, Any]]:
     """Return the states of each process, as tensors and plain values; every process must call this."""
     device = trainer.strategy.root_device
     kind, keys, *rest = np.random.get_state()
-    states = [
-        {
-            "torch": torch.get_rng_state(),
-            "device": None if device.type == "cpu" else torch.get_device_module(device).get_rng_state(device),
-            "numpy": [kind, np.asarray(keys).tolist(), *rest],
-            "python": random.getstate(),
-            "loaders": [generator.get_state() for generator in _generators(trainer)],
-        }
-    ] * trainer.world_size
+    own = {
+        "torch": torch.get_rng_state(),
+        "device": None if device.type == "cpu" else torch.get_device_module(device).get_rng_state(device),
+        "numpy": [kind, np.asarray(keys).tolist(), *rest],
+        "python": random.getstate(),
+        "loaders": [generator.get_state() for generator in _generators(trainer)],
+    }
+    states = [own] * trainer.world_size
     if trainer.world_size > 1:
-        torch.distributed.all_gather_object(states, states[0])
+        torch.distributed.all_gather_object(states, own)
     return states
 
 
@@ -53,11 +52,8 @@ def loaders_of(trainer: Trainer) -> list[Any]:
 
 def _generators(trainer: Trainer) -> list[torch.Generator]:
     # A torch DataLoader and its sampler may have generators of their own, often the same one.
-    owners = [
-        owner
-        for loader in loaders_of(trainer)
-        for owner in (loader, getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None))
-    ]
-    owners += [getattr(owner, "sampler", None) for owner in owners]
-    found = (getattr(owner, "generator", None) for owner in owners)
+    owners = loaders_of(trainer)
+    for name in "batch_sampler", "sampler":
+        owners += [getattr(owner, name, None) for owner in owners]
+    found = [getattr(owner, "generator", None) for owner in owners]
     return list(dict.fromkeys(each for each in found if isinstance(each, torch.Generator)))

@@ -1,19 +1,15 @@
 """``make_trainer``: a Trainer with everything that makes a run safe and fast."""
 
-import logging
 import os
 import signal
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from inspect import signature
 from pathlib import Path
-from types import FrameType
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
-import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, Timer
@@ -21,11 +17,13 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from mnist_lit.errors import RunInterruptedError, UserError
 from mnist_lit.files import find_checkpoint, load_whole
+from mnist_lit.quiet import one_thread_and_quiet
 from mnist_lit.run.checkpoint import RunCheckpoint, begin_with_an_epoch
 from mnist_lit.run.execution import StepsPerExecution
 from mnist_lit.run.folder import folder_of, is_first_process, make_run_dir, run_dir_of
 from mnist_lit.run.options import as_list, check_options
 from mnist_lit.run.progress import EpochBar, EpochLines
+from mnist_lit.run.termination import Termination
 from mnist_lit.tools.tensorboard import TensorBoardSummary
 
 
@@ -45,11 +43,8 @@ class RunTrainer(Trainer):
 
     run_dir: Path | None = None
     has_own_logger = False  # whether fit makes the logger
-    is_root_given = False  # whether a run must be in default_root_dir, or may continue in its own
     _trained: LightningModule | None = None  # the model whose run is in run_dir
     _is_unfinished = False  # whether its last fit was stopped
-    _signum = 0  # SIGTERM, if it has come
-    _handlers: dict[int, Any]  # of signals, before this method
 
     def fit(
         self,
@@ -73,7 +68,7 @@ class RunTrainer(Trainer):
             check_options(self, model, datamodule if train_dataloaders is None else train_dataloaders)
             step, counts = self._check_start(path), self.fit_loop.state_dict()
             try:
-                with self._folder(model, path, step), self._signals(is_fit=True):
+                with self._folder(model, path, step), self._interruptible(is_fit=True):
                     super().fit(model, train_dataloaders, val_dataloaders, datamodule, path and str(path), weights_only)
                 self._is_unfinished = False
             except BaseException:
@@ -96,7 +91,7 @@ class RunTrainer(Trainer):
 
     def _evaluate(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         call = signature(method).bind(*args, **kwargs)
-        with one_thread_and_quiet(), self._signals(is_fit=False):
+        with one_thread_and_quiet(), self._interruptible(is_fit=False):
             warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`, callbacks")  # of the training
             path = self._find(call.arguments.get("ckpt_path"), "best")
             call.arguments["ckpt_path"] = path and str(path)
@@ -142,12 +137,11 @@ class RunTrainer(Trainer):
                 self.logger = TensorBoardLogger(self.default_root_dir, version=0)  # of another process: not written
             yield
             return
-        previous, first_step, root = self.run_dir, self.global_step, Path(self.default_root_dir).resolve()
-        own = previous if self._trained is model else None if self.has_own_logger else folder_of(self.logger)
-        run_dir = (run_dir_of(path) if path else own) or make_run_dir(root)
-        if run_dir.resolve().parent != root / "lightning_logs" and (self.is_root_given or path is None):
-            run_dir = make_run_dir(root)
-        self.run_dir = run_dir = run_dir.resolve()
+        previous, first_step, logs = self.run_dir, self.global_step, Path(self.default_root_dir) / "lightning_logs"
+        run_dir = run_dir_of(path) if path else previous if self._trained is model else None
+        if not path and not run_dir and not self.has_own_logger and (folder := folder_of(self.logger)):
+            run_dir = folder if folder.resolve().parent == logs.resolve() else None
+        self.run_dir = run_dir = (run_dir or make_run_dir(logs.parent)).resolve()
         before = set(run_dir.rglob("*"))
         if self.has_own_logger:
             self.logger = TensorBoardLogger(
@@ -168,42 +162,19 @@ class RunTrainer(Trainer):
                 self.run_dir = previous
 
     @contextmanager
-    def _signals(self, is_fit: bool) -> Iterator[None]:
-        """Make KeyboardInterrupts of Ctrl-C, which Lightning makes SystemExit of, and of SIGTERM."""
-        self._signum = 0
-        self._handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    def _interruptible(self, is_fit: bool) -> Iterator[None]:
+        """Make RunInterruptedError of Ctrl-C, which Lightning makes SystemExit of, and of SIGTERM."""
+        callbacks: list[Callback] = getattr(self, "callbacks", [])
+        termination = next((each for each in callbacks if isinstance(each, Termination)), Termination())
         try:
-            yield
+            with termination.handled():
+                yield
         except BaseException as error:
             cause = error.__context__ if isinstance(error, SystemExit) else error
-            if self._signum or isinstance(
-                cause, KeyboardInterrupt
-            ):  # SIGTERM may have ended a DataLoader's worker first
-                raise RunInterruptedError(self._signum or signal.SIGINT, self._saved if is_fit else None) from None
+            signum = termination.signum  # it may have ended a loader's worker, too, which is another error
+            if signum or isinstance(cause, KeyboardInterrupt):
+                raise RunInterruptedError(signum or signal.SIGINT, self._saved if is_fit else None) from None
             raise
-        finally:
-            if threading.current_thread() is threading.main_thread():
-                for signum, handler in self._handlers.items():
-                    signal.signal(signum, handler)
-
-    def replace_lightnings_handlers(self) -> None:
-        """Handle SIGTERM, for which Lightning's handler blocks several processes, and not SLURM's signal."""
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._terminate)
-            signal.signal(signal.SIGUSR1, self._handlers[signal.SIGUSR1])
-
-    def _terminate(self, signum: int, _: FrameType | None) -> NoReturn:
-        signal.signal(signum, signal.SIG_IGN)  # `timeout` sends it twice
-        self._signum = signum
-        raise KeyboardInterrupt
-
-
-class _SignalHandling(Callback):
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(trainer, RunTrainer)
-        trainer.replace_lightnings_handlers()
-
-    on_validation_start = on_test_start = on_predict_start = on_train_start
 
 
 def make_trainer(**options: Any) -> RunTrainer:
@@ -229,20 +200,19 @@ def make_trainer(**options: Any) -> RunTrainer:
         callbacks = as_list(options.get("callbacks"))
         if duration := options.pop("max_time", None):
             callbacks.append(Timer(duration, interval="epoch"))
-        options["callbacks"] = callbacks = [*_own_callbacks(options, callbacks), *callbacks]
+        options["callbacks"] = callbacks = [*_own_callbacks(options, callbacks), *callbacks, Termination()]
         if any(isinstance(callback, EpochLines) for callback in callbacks):
             options["enable_progress_bar"] = False
         if options.get("enable_model_summary") is None:
             options["enable_model_summary"] = False  # nearly all of its rows are metrics, without parameters
         has_own_logger = options.get("logger") in (None, True) and not options.get("fast_dev_run")
         trainer = RunTrainer(**options | ({"logger": False} if has_own_logger else {}))
-    trainer.has_own_logger, trainer.is_root_given = has_own_logger, options.get("default_root_dir") is not None
+    trainer.has_own_logger = has_own_logger
     return trainer
 
 
 def _own_callbacks(options: dict[str, Any], users: list[Any]) -> list[Callback]:
     wanted: list[tuple[bool, Callable[[], Callback], tuple[type, ...]]] = [
-        (True, _SignalHandling, ()),
         # The first of all checkpoint callbacks, also of the user's: ckpt_path "best" is its file.
         (options.get("enable_checkpointing") is not False, RunCheckpoint, (RunCheckpoint,)),
         (True, StepsPerExecution, (StepsPerExecution,)),
@@ -255,34 +225,3 @@ def _own_callbacks(options: dict[str, Any], users: list[Any]) -> list[Callback]:
         ),
     ]
     return [make() for is_on, make, kinds in wanted if is_on and not any(isinstance(each, kinds) for each in users)]
-
-
-@contextmanager
-def one_thread_and_quiet() -> Iterator[None]:
-    """Compute with one thread, and hide messages that nobody asked for, for as long as the context lasts."""
-    names = "lightning.pytorch", "lightning.fabric"
-    handlers = [(each, each.filters) for name in names for each in logging.getLogger(name).handlers]
-    threads = torch.get_num_threads()
-    with warnings.catch_warnings():
-        # Every run of Lightning 2.6.6 uses a function that torch 2.14 has deprecated; no setting avoids it.
-        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
-        warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero")  # no validation is no mistake
-        for handler, filters in handlers:
-            handler.filters = [*filters, _was_asked_for]
-        if "OMP_NUM_THREADS" not in os.environ:
-            # A step is too small to share. On an idle machine a second thread gains nothing. On a busy one the two wait
-            # for each other, and an epoch of one second can take ten.
-            torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
-            for handler, filters in handlers:
-                handler.filters = filters
-
-
-def _was_asked_for(record: logging.LogRecord) -> bool:
-    # Below warnings, Lightning reports devices, seeds, its makers' other packages and why it stopped. The user has
-    # asked for the messages of a callback, a profiler or a tuner.
-    asked_for = Path(record.pathname).parent.name in ("callbacks", "profilers", "tuner")
-    return record.levelno >= logging.WARNING or asked_for
