@@ -54,6 +54,10 @@ def main() -> None:
         except BrokenPipeError:  # the reader of the output, `head` for example, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
+        except UnicodeEncodeError as error:
+            if error.reason != "surrogates not allowed":
+                raise
+            _fail(f"the name {error.object!a} is not UTF-8, and cannot be written to: choose another folder or file")
         except OSError as error:
             where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
             hint = "data go to --data.data_dir, runs to --trainer.default_root_dir, results to --output"

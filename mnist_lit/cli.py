@@ -21,9 +21,9 @@ from mnist_lit.datamodule import MNISTDataModule, TensorBatches
 from mnist_lit.errors import UserError, explain
 from mnist_lit.files import Checkpoint, find_checkpoint, read_checkpoint, require_local
 from mnist_lit.module import MNISTClassifier
+from mnist_lit.options import as_list, check_options
 from mnist_lit.run.checkpoint import RunCheckpoint
 from mnist_lit.run.folder import is_first_process, run_dir_of
-from mnist_lit.run.options import as_list, check_options
 from mnist_lit.run.trainer import make_trainer
 from mnist_lit.tools.command import OF_NETWORK, flatten, make_datamodule, make_model
 from mnist_lit.tools.predict import write_predictions

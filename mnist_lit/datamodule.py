@@ -104,9 +104,9 @@ class MNISTDataModule(LightningDataModule):
             *self.train_data, self.batch_size, self._share, self.seed, shuffle, self.augment, device, upright
         )
 
-    def val_dataloader(self) -> "TensorBatches | list[TensorBatches]":
-        """Return the batches of the validation images, in a fixed order; an empty list if ``val_size`` is 0."""
-        return TensorBatches(*self._val, EVALUATION_BATCH, self._share) if self.val_size else []
+    def val_dataloader(self) -> "TensorBatches":
+        """Return the batches of the validation images, in a fixed order; no batches if ``val_size`` is 0."""
+        return TensorBatches(*self._val, EVALUATION_BATCH, self._share)
 
     def test_dataloader(self) -> "TensorBatches":
         """Return the batches of the 10,000 test images, in file order."""

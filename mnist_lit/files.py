@@ -28,10 +28,13 @@ def require_local(path: Path, option: str) -> Path:
     """Return ``path``.
 
     Raises:
-        UserError: If it was made from a URL: as a path, this would create a local folder with a strange name.
+        UserError: If it was made from a URL: as a path, this would create a local folder with a strange name. If it is
+            not UTF-8.
     """
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
         raise UserError(f"{option} {path}: a URL cannot be written to; name a local folder or file")
+    if any("\ud800" <= letter <= "\udfff" for letter in str(path)):  # neither config.yaml nor TensorBoard can hold it
+        raise UserError(f"{option} {path!a}: this name is not UTF-8; choose another folder or file")
     return path
 
 

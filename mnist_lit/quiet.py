@@ -19,7 +19,7 @@ def one_thread_and_quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         # Every run of Lightning 2.6.6 uses a function that torch 2.14 has deprecated; no setting avoids it.
         warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
-        warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero")  # no validation is no mistake
+        warnings.filterwarnings("ignore", "Total length of `TensorBatches` across ranks is zero")  # val_size 0
         for handler, filters in handlers:
             handler.filters = [*filters, _was_asked_for]
         if "OMP_NUM_THREADS" not in os.environ:

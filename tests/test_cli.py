@@ -401,3 +401,25 @@ def test_a_new_process_tests_the_newest_run_without_a_warning(run: Path, data_di
     result = subprocess.run(command, cwd=run.parent.parent, capture_output=True, text=True, check=True)
     assert result.stderr == "Checkpoint: lightning_logs/version_0/checkpoints/best.ckpt\n"
     assert "Accuracy of the network on the 10000 test images: " in result.stdout
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_names_that_the_terminal_cannot_encode_are_escaped(run: Path, data_dir: Path, encoding: str) -> None:
+    root = run.parent.parent / "\u6f22"
+    root.mkdir()
+    run.parent.rename(root / "lightning_logs")
+    options = ["--trainer.limit_test_batches=1", "--trainer.default_root_dir", str(root), f"--data.data_dir={data_dir}"]
+    command = [sys.executable, "-m", "mnist_lit", "test", *options]
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    result = subprocess.run(command, cwd=data_dir, env=environment, capture_output=True, text=True, check=True)
+    assert "\\u6f22/lightning_logs/version_0/checkpoints/best.ckpt" in result.stderr
+
+
+def test_folders_whose_names_are_not_utf8_are_refused_in_one_sentence(cli: CLI, tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/na\xefve"))
+    for option in "--trainer.default_root_dir", "--data.data_dir":
+        assert_one_sentence(cli("fit", f"{option}={folder}"), option, "na\\udcefve", "not UTF-8")
+    folder.mkdir()
+    os.chdir(folder)
+    assert_one_sentence(cli(*QUICK), "na\\udcefve", "not UTF-8")
+    assert not list(folder.glob("lightning_logs/*"))

@@ -4,6 +4,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -169,12 +170,19 @@ def test_an_option_out_of_range_is_refused(options: dict[str, Any], message: str
 
 
 @pytest.mark.slow
-def test_the_wheel_contains_the_images_their_notice_and_the_networks(tmp_path: Path) -> None:
+def test_wheel_and_sdist_contain_the_images_their_notice_and_the_networks(tmp_path: Path) -> None:
     root = Path(__file__).parent.parent
     source = tmp_path / "source"  # a copy without files of an earlier build
     shutil.copytree(root / "mnist_lit", source / "mnist_lit", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in "pyproject.toml", "README.md", "LICENSE":
+    shutil.copytree(root / "tests", source / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in":
         shutil.copy(root / name, source)
+    build = "from setuptools.build_meta import build_sdist; build_sdist('..')"
+    subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as sdist:
+        names = [name.partition("/")[2] for name in sdist.getnames()]
+    assert "mnist_lit/pretrained.ckpt" in names
+    assert not any(name.startswith("tests") for name in names)  # they need more than an sdist has
     command = [
         sys.executable,
         "-m",

@@ -12,12 +12,13 @@ MAY_IMPORT = {
     "files": {"errors", "network"},
     "core": {"errors", "files", "network"},
     "quiet": set(),
+    "options": {"errors", "core"},
     "checkpoint_io": {"errors", "files"},
-    "run": {"errors", "files", "quiet", "checkpoint_io", "network", "core", "tools"},
+    "run": {"errors", "files", "quiet", "options", "checkpoint_io", "network", "core", "tools"},
     "pictures": {"errors", "files", "network"},
     "tools": {"errors", "files", "network", "core", "pictures"},
     "names": {"errors", "network", "core", "run", "pictures"},
-    "commands": {"quiet", "errors", "files", "network", "core", "run", "pictures", "tools"},
+    "commands": {"quiet", "options", "errors", "files", "network", "core", "run", "pictures", "tools"},
 }
 
 

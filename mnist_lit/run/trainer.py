@@ -17,11 +17,11 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from mnist_lit.errors import RunInterruptedError, UserError
 from mnist_lit.files import find_checkpoint, load_whole
+from mnist_lit.options import as_list, check_options
 from mnist_lit.quiet import one_thread_and_quiet
 from mnist_lit.run.checkpoint import RunCheckpoint, begin_with_an_epoch
 from mnist_lit.run.execution import StepsPerExecution
 from mnist_lit.run.folder import folder_of, is_first_process, make_run_dir, run_dir_of
-from mnist_lit.run.options import as_list, check_options
 from mnist_lit.run.progress import EpochBar, EpochLines
 from mnist_lit.run.termination import Termination
 from mnist_lit.tools.tensorboard import TensorBoardSummary
@@ -63,13 +63,13 @@ class RunTrainer(Trainer):
         """
         with one_thread_and_quiet():
             path = self._find(ckpt_path, "last")
-            if path is None and self._is_unfinished and self._trained is model and self._saved:
-                path = Path(self._saved)
+            if path is None and self._is_unfinished and self._trained is model:
+                path = self._saved or None
             check_options(self, model, datamodule if train_dataloaders is None else train_dataloaders)
             step, counts = self._check_start(path), self.fit_loop.state_dict()
             try:
                 with self._folder(model, path, step), self._interruptible(is_fit=True):
-                    super().fit(model, train_dataloaders, val_dataloaders, datamodule, path and str(path), weights_only)
+                    super().fit(model, train_dataloaders, val_dataloaders, datamodule, path, weights_only)
                 self._is_unfinished = False
             except BaseException:
                 self._is_unfinished = True
@@ -93,8 +93,7 @@ class RunTrainer(Trainer):
         call = signature(method).bind(*args, **kwargs)
         with one_thread_and_quiet(), self._interruptible(is_fit=False):
             warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`, callbacks")  # of the training
-            path = self._find(call.arguments.get("ckpt_path"), "best")
-            call.arguments["ckpt_path"] = path and str(path)
+            call.arguments["ckpt_path"] = self._find(call.arguments.get("ckpt_path"), "best")
             return method(*call.args, **call.kwargs)
 
     @property
@@ -103,7 +102,7 @@ class RunTrainer(Trainer):
         run = next((each for each in self.checkpoint_callbacks if isinstance(each, RunCheckpoint)), None)
         return run.last_model_path if run and run.run_dir == self.run_dir else ""
 
-    def _find(self, name: str | Path | None, of_folder: Literal["best", "last"]) -> Path | None:
+    def _find(self, name: str | Path | None, of_folder: Literal["best", "last"]) -> str | None:
         root = Path(os.path.relpath(self.default_root_dir))
         if name is None:
             if SLURMEnvironment.detect() and any(root.glob("hpc_ckpt_*.ckpt")):
@@ -112,13 +111,13 @@ class RunTrainer(Trainer):
         own = getattr(self.checkpoint_callback, f"{name}_model_path", "") if name in ("best", "last") else str(name)
         if not own and self.global_step:
             raise UserError(f"ckpt_path {name!r}: this Trainer has saved no checkpoint")
-        return find_checkpoint(own or str(name), root, of_folder)
+        return str(find_checkpoint(own or str(name), root, of_folder))
 
-    def _check_start(self, path: Path | None) -> int | None:
+    def _check_start(self, path: str | None) -> int | None:
         """Return the step that a checkpoint continues from, in a logger's count; a UserError if it cannot."""
         if path is None:
             return None
-        content = load_whole(path)
+        content = load_whole(Path(path))
         if "optimizer_states" not in content:
             raise UserError(f"{path} cannot be continued: it has only the weights, not the state of the training")
         epochs = content["epoch"] + 1
@@ -130,7 +129,7 @@ class RunTrainer(Trainer):
         return int(content["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"])
 
     @contextmanager
-    def _folder(self, model: LightningModule, path: Path | None, step: int | None) -> Iterator[None]:
+    def _folder(self, model: LightningModule, path: str | None, step: int | None) -> Iterator[None]:
         """Choose or make the run's folder and logger; a fit that makes no step leaves no file."""
         if getattr(self, "fast_dev_run", False) or not is_first_process():
             if self.has_own_logger:
@@ -138,7 +137,7 @@ class RunTrainer(Trainer):
             yield
             return
         previous, first_step, logs = self.run_dir, self.global_step, Path(self.default_root_dir) / "lightning_logs"
-        run_dir = run_dir_of(path) if path else previous if self._trained is model else None
+        run_dir = run_dir_of(Path(path)) if path else previous if self._trained is model else None
         if not path and not run_dir and not self.has_own_logger and (folder := folder_of(self.logger)):
             run_dir = folder if folder.resolve().parent == logs.resolve() else None
         self.run_dir = run_dir = (run_dir or make_run_dir(logs.parent)).resolve()
@@ -200,7 +199,8 @@ def make_trainer(**options: Any) -> RunTrainer:
         callbacks = as_list(options.get("callbacks"))
         if duration := options.pop("max_time", None):
             callbacks.append(Timer(duration, interval="epoch"))
-        options["callbacks"] = callbacks = [*_own_callbacks(options, callbacks), *callbacks, Termination()]
+        # Ours come first: ckpt_path "best" is the file of the first of all checkpoint callbacks.
+        options["callbacks"] = callbacks = [*_own_callbacks(options, callbacks), *callbacks]
         if any(isinstance(callback, EpochLines) for callback in callbacks):
             options["enable_progress_bar"] = False
         if options.get("enable_model_summary") is None:
@@ -212,16 +212,17 @@ def make_trainer(**options: Any) -> RunTrainer:
 
 
 def _own_callbacks(options: dict[str, Any], users: list[Any]) -> list[Callback]:
-    wanted: list[tuple[bool, Callable[[], Callback], tuple[type, ...]]] = [
-        # The first of all checkpoint callbacks, also of the user's: ckpt_path "best" is its file.
-        (options.get("enable_checkpointing") is not False, RunCheckpoint, (RunCheckpoint,)),
-        (True, StepsPerExecution, (StepsPerExecution,)),
-        (options.get("logger") not in (False, []), TensorBoardSummary, (TensorBoardSummary,)),
+    def has_none(option: str, *kinds: type) -> bool:
+        return options.get(option) not in (False, []) and not any(isinstance(each, kinds) for each in users)
+
+    callbacks: list[Callback] = [Termination()]
+    if has_none("enable_checkpointing", RunCheckpoint):
+        callbacks.append(RunCheckpoint())
+    if has_none("", StepsPerExecution):
+        callbacks.append(StepsPerExecution())
+    if has_none("logger", TensorBoardSummary):
+        callbacks.append(TensorBoardSummary())
+    if has_none("enable_progress_bar", ProgressBar, EpochLines):
         # Lightning's default bar, rich's, reads every metric after each step.
-        (
-            options.get("enable_progress_bar") is not False,
-            EpochBar if sys.stdout.isatty() else EpochLines,
-            (ProgressBar, EpochLines),
-        ),
-    ]
-    return [make() for is_on, make, kinds in wanted if is_on and not any(isinstance(each, kinds) for each in users)]
+        callbacks.append(EpochBar() if sys.stdout.isatty() else EpochLines())
+    return callbacks

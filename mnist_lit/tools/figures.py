@@ -169,6 +169,7 @@ def draw_curves(run_dir: Path) -> "Figure":
     for axes, (title, tags) in zip(figure.subplots(1, len(_CURVES)), _CURVES.items(), strict=True):
         for tag, label in tags.items():
             points = events.Scalars(tag) if tag in events.Tags()["scalars"] else []
+            points = sorted(points, key=lambda point: point.step)  # files are read in the order of the clock
             axes.plot([point.step for point in points], [point.value for point in points], label=label)
         axes.set(title=title, xlabel="step")
         axes.grid(alpha=0.3)

@@ -190,7 +190,7 @@ def test_a_run_killed_at_random_moments_ends_as_if_never_stopped(tmp_path: Path,
         killer.run(tmp_path / f"whole {number}", options, kills=0, random_=Random())
         root = tmp_path / f"killed {number}"
         # It is killed soon after each new checkpoint, however long that takes.
-        result = killer.run(root, options, kills=3, random_=Random(number), longest=0.1, steps=101)
+        result = killer.run(root, options, kills=3, random_=Random(number), longest=0.1, steps=range(101, 102))
         continuations += result.continuations
         assert result.damaged == 0
         assert result.oldest <= 100

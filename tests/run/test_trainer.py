@@ -94,11 +94,11 @@ def test_a_trainer_changes_nothing_for_the_rest_of_the_program(data: MNISTDataMo
 
     torch.set_num_threads(2)
     try:
-        filters = warnings.filters.copy()
+        filters = [*warnings.filters]
         trainer = make_trainer(max_epochs=1, callbacks=[Seen()], **SHORT)
         trainer.fit(model(), data)
         assert (seen, torch.get_num_threads()) == ([1], 2)
-        assert warnings.filters == filters
+        assert [*warnings.filters] == filters
         assert [signal.getsignal(each) for each in SIGNALS] == handlers
         assert not any(handler.filters for handler in logging.getLogger("lightning.pytorch").handlers)
     finally:
@@ -498,9 +498,11 @@ def test_a_users_checkpoint_callback_does_not_decide_what_best_is(data: MNISTDat
     own = ModelCheckpoint("elsewhere", monitor="val_loss")
     trainer, trained = make_trainer(max_epochs=1, callbacks=[own], **SHORT), model()
     trainer.fit(trained, data)
-    assert Path(trainer.checkpoint_callback.best_model_path) == (run_dir() / "checkpoints/best.ckpt").resolve()
+    run = trainer.checkpoint_callback
+    assert isinstance(run, RunCheckpoint)
+    assert Path(run.best_model_path) == (run_dir() / "checkpoints/best.ckpt").resolve()
     trainer.test(trained, data, ckpt_path="best", verbose=False)
-    assert trainer.ckpt_path == trainer.checkpoint_callback.best_model_path
+    assert trainer.ckpt_path == run.best_model_path
 
 
 def test_the_cell_that_draws_the_curves_has_the_learning_rate(data: MNISTDataModule) -> None:

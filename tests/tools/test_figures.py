@@ -1,13 +1,27 @@
+import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
+import yaml
 from conftest import CLI, Images, curves
+from lightning.pytorch.cli import LightningCLI
+from own import OwnCNN
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.tensorboard import SummaryWriter
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from mnist_lit import MLP, MNISTClassifier, MNISTDataModule, RandomDistortion
-from mnist_lit.tools.figures import draw_distortions, draw_first_layer, draw_mistakes, last_hidden, signed_colours
+from mnist_lit import MLP, MNISTClassifier, MNISTDataModule, RandomDistortion, make_trainer
+from mnist_lit.config import SaveConfig
+from mnist_lit.tools.figures import (
+    draw_curves,
+    draw_distortions,
+    draw_first_layer,
+    draw_mistakes,
+    last_hidden,
+    signed_colours,
+)
 
 RUN = Path("lightning_logs/version_0")
 
@@ -110,3 +124,24 @@ def test_each_drawn_distortion_is_different(data_dir: Path) -> None:
     assert digits.shape[:2] == (7, 10)
     for digit in range(10):
         assert len(digits[:, digit].unique(dim=0)) == 7
+
+
+def test_curves_are_drawn_in_the_order_of_steps_whatever_the_clock_says(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib comes with the extra 'plots'")
+    for clock, step in (2_000_000_000, 10), (1_000_000_000, 20):  # set back before the run was continued
+        with patch("time.time", lambda now=clock: now), SummaryWriter(str(tmp_path)) as writer:
+            writer.add_scalar("train_loss", 1 / step, step)
+    (line, *_) = draw_curves(tmp_path).axes[0].lines
+    assert torch.as_tensor(line.get_xdata()).tolist() == [10, 20]
+
+
+def test_a_model_without_a_learning_rate_has_a_config(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ["fit", f"--data.data_dir={data_dir}", "--trainer.max_epochs=1", "--trainer.limit_train_batches=2"]
+    monkeypatch.setattr(sys, "argv", ["mnist_lit", *options])
+    seen = LightningCLI(OwnCNN, MNISTDataModule, save_config_callback=SaveConfig, trainer_class=make_trainer, run=True)
+    assert seen.trainer.global_step == 2
+    config = yaml.safe_load((RUN / "config.yaml").read_text())
+    assert config["model"] == {"schedule": "none"}
