@@ -84,13 +84,14 @@ def pytorch(run: Run) -> float:
 
     from mnist_lit import MLP
     from mnist_lit.datamodule import TensorBatches
+    from mnist_lit.network import Upright
 
     run.lap("imports")
     torch.manual_seed(run.seed)
     images, labels, test_images, test_labels = map(torch.from_numpy, run.read_mnist())
     network = MLP(run.model["hidden_sizes"], run.model["activation"], run.model["upright"])
     if run.model["upright"]:
-        images = TensorBatches(images.view(-1, 28, 28), labels, 1, upright=network.upright).images.view(-1, 784)
+        images = TensorBatches(images.view(-1, 28, 28), labels, 1, upright=Upright()).images.view(-1, 784)
     run.lap("data")
 
     def batches() -> Iterator[Any]:

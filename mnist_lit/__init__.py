@@ -4,10 +4,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mnist_lit.__main__ import main
     from mnist_lit.augment import RandomDistortion
     from mnist_lit.datamodule import MNISTDataModule
     from mnist_lit.errors import RunInterruptedError
-    from mnist_lit.module import MNISTClassifier
+    from mnist_lit.module import Classifier, MNISTClassifier
     from mnist_lit.network import MLP
     from mnist_lit.pictures import preprocess, read_digits, read_picture
     from mnist_lit.run.checkpoint import RunCheckpoint
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MLP",
+    "Classifier",
     "EpochLines",
     "MNISTClassifier",
     "MNISTDataModule",
@@ -24,6 +26,7 @@ __all__ = [
     "RunCheckpoint",
     "RunInterruptedError",
     "StepsPerExecution",
+    "main",
     "make_trainer",
     "preprocess",
     "read_digits",
@@ -31,6 +34,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Classifier": "module",
     "EpochLines": "run.progress",
     "MLP": "network",
     "MNISTClassifier": "module",
@@ -39,6 +43,7 @@ _MODULES = {
     "RunCheckpoint": "run.checkpoint",
     "RunInterruptedError": "errors",
     "StepsPerExecution": "run.execution",
+    "main": "__main__",
     "make_trainer": "run.trainer",
     "preprocess": "pictures",
     "read_digits": "pictures",

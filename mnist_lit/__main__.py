@@ -8,9 +8,12 @@ import sys
 import threading
 from io import TextIOWrapper
 from types import TracebackType
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from mnist_lit.errors import RunInterruptedError, UserError
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningDataModule, LightningModule
 
 _WITH_TRAINER = {
     "fit": "Train the network; continue a training with --ckpt_path.",
@@ -28,19 +31,32 @@ COMMANDS = _WITH_TRAINER | {"read": _READ} | _TOOLS
 """What each command does, in one sentence."""
 
 
-def main() -> None:
+def main(
+    model_class: "type[LightningModule] | None" = None, datamodule_class: "type[LightningDataModule] | None" = None
+) -> None:
     """Run the command that ``sys.argv`` names.
+
+    With classes of one's own, a file ``my.py`` that ends with ``main(MyClassifier, MNISTDataModule)`` has the commands
+    ``python my.py fit``, ``validate``, ``test`` and ``predict``, with the options of both classes.
+
+    Args:
+        model_class: By default MNISTClassifier; the commands that only this class has are then there, too.
+        datamodule_class: By default MNISTDataModule.
 
     Raises:
         SystemExit: With status 1 and one sentence on an error that the user can correct, 2 on one in the arguments, and
             128 plus its number after a signal, as in the shell.
     """
     command = sys.argv[1] if len(sys.argv) > 1 else ""
+    is_own = model_class is not None or datamodule_class is not None
+    commands, prog = COMMANDS, "python -m mnist_lit"
+    if is_own:
+        commands, prog = _WITH_TRAINER, f"python {os.path.relpath(sys.argv[0])}"
     if command in ("-h", "--help"):
-        _print_help()
-    elif command not in COMMANDS and not command.startswith("-"):
+        _print_help(prog, commands)
+    elif command not in commands and not command.startswith("-"):
         problem = f"there is no subcommand {command!r}" if command else "a subcommand is missing"
-        _fail(f"{problem}: choose from {', '.join(COMMANDS)}; --help says what they do", 2)
+        _fail(f"{problem}: choose from {', '.join(commands)}; --help says what they do", 2)
     elif command == "predict" and any(argument.partition("=")[0] == "--images" for argument in sys.argv[2:]):
         _fail("predict is for the test images: read your own pictures with python -m mnist_lit read PICTURES", 2)
     else:
@@ -48,7 +64,7 @@ def main() -> None:
             if command == "read":
                 _run_read()
             else:
-                _run(command)
+                _run(command, prog, model_class, datamodule_class)
         except KeyboardInterrupt as stop:
             sys.exit(128 + getattr(stop, "signum", signal.SIGINT))
         except BrokenPipeError:  # the reader of the output, `head` for example, has seen enough
@@ -66,10 +82,10 @@ def main() -> None:
             _fail(f"{where}{error.strerror or error} ({hint})")
 
 
-def _print_help() -> None:
-    parser = argparse.ArgumentParser("python -m mnist_lit", description="Train, test and use a small network on MNIST.")
+def _print_help(prog: str, commands_: dict[str, str]) -> None:
+    parser = argparse.ArgumentParser(prog, description="Train, test and use a small network on MNIST.")
     commands = parser.add_subparsers(metavar="command", title="commands, each with a --help of its own")
-    for name, description in COMMANDS.items():
+    for name, description in commands_.items():
         commands.add_parser(name, help=description)
     parser.print_help()
 
@@ -84,7 +100,7 @@ def _run_read() -> None:
         _fail(str(error), 1 if isinstance(error, UserError) else 2)
 
 
-def _set_up() -> None:
+def _set_up(one_thread: bool = True) -> None:
     import torch
 
     for stream in sys.stdout, sys.stderr:  # a name may have characters that the terminal has not
@@ -93,34 +109,34 @@ def _set_up() -> None:
     if not gc.isenabled():
         gc.freeze()
         gc.enable()
-    if "OMP_NUM_THREADS" not in os.environ:  # a step, or a picture, is too small to share (see make_trainer)
+    if one_thread and "OMP_NUM_THREADS" not in os.environ:  # a step, or a picture, is too small to share
         torch.set_num_threads(1)
 
 
-def _run(command: str) -> None:
+def _run(command: str, prog: str, model_class: Any, datamodule_class: Any) -> None:
     import torch
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     from mnist_lit import cli
     from mnist_lit.config import continue_command
-    from mnist_lit.quiet import one_thread_and_quiet
+    from mnist_lit.quiet import quiet
     from mnist_lit.run.folder import is_first_process
     from mnist_lit.tools.command import run_tool
 
-    _set_up()
+    _set_up(one_thread=model_class is None)
     threading.excepthook = _report_thread_error
     try:
-        with one_thread_and_quiet():  # before the options are read, which seeds
+        with quiet():  # before the options are read, which seeds
             if command in _TOOLS:
                 run_tool(command, _TOOLS[command])
             else:
-                cli.run_lightning(_WITH_TRAINER)
+                cli.run_lightning(model_class, datamodule_class, prog, _WITH_TRAINER)
     except RunInterruptedError as stop:
         if not is_first_process():
             sys.exit(0)  # the first process, when it started this one, would be killed for another status
         print(stop, file=sys.stderr)
         if stop.saved:
-            print(f"Continue: {continue_command(stop.saved)}", file=sys.stderr)
+            print(f"Continue: {continue_command(stop.saved, prog)}", file=sys.stderr)
         raise
     except argparse.ArgumentError as error:  # jsonargparse's, too
         _fail(str(error), 2)

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import torch
 from jsonargparse import Namespace
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, Timer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -25,7 +25,7 @@ from mnist_lit.options import as_list, check_options
 from mnist_lit.run.checkpoint import RunCheckpoint
 from mnist_lit.run.folder import is_first_process, run_dir_of
 from mnist_lit.run.trainer import make_trainer
-from mnist_lit.tools.command import OF_NETWORK, flatten, make_datamodule, make_model
+from mnist_lit.tools.command import OF_NETWORK, build, flatten
 from mnist_lit.tools.predict import write_predictions
 
 _TO_CONTINUE = "Checkpoint to continue from: a file, a run's folder, or best or last of the newest run"
@@ -36,9 +36,10 @@ class MNISTCLI(LightningCLI):
 
     _checkpoint: Checkpoint | None = None  # of --ckpt_path
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, model: type[LightningModule], datamodule: type[LightningDataModule], **kwargs: Any) -> None:
+        self.classes = model, datamodule
         self.parsers: dict[str, LightningArgumentParser] = {}
-        super().__init__(*args, **kwargs)
+        super().__init__(model, datamodule, **kwargs)
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -72,18 +73,17 @@ class MNISTCLI(LightningCLI):
         except ArgumentError as error:
             command = next(argument for argument in [*sys.argv, "fit"] if argument in self.subcommands())
             options = [f"--{name}" for name in self.parsers[command].get_defaults().keys()]  # noqa: SIM118  # a Namespace
-            raise ArgumentError(None, explain(str(error), command, options)) from error
+            raise ArgumentError(None, explain(str(error), f"{parser.prog} {command}", options)) from error
         config, is_fit = self.config[self.config.subcommand], self.config.subcommand == "fit"
         root = require_local(Path(config.trainer.default_root_dir or ".").expanduser(), "--trainer.default_root_dir")
-        require_local(Path(config.data.data_dir), "--data.data_dir")
+        require_local(Path(config.data.get("data_dir", "")), "--data.data_dir")
         name = config.ckpt_path or (None if is_fit else "best")
         if name is None:
             return
         path = find_checkpoint(str(name), root, "last" if is_fit else "best")
-        self._checkpoint = checkpoint = read_checkpoint(path)
-        checkpoint.require_mnist()
-        make_model(checkpoint)
-        make_datamodule(checkpoint)
+        self._checkpoint = checkpoint = read_checkpoint(path, *(each.__qualname__ for each in self.classes))
+        build(self.classes[0], checkpoint)
+        build(self.classes[1], checkpoint)
         if is_fit and checkpoint.weights.keys() != checkpoint.content["state_dict"].keys():
             raise UserError(f"{path} was trained with a compiled network: continue it in Python")
         self._take_hparams(parser, checkpoint)
@@ -94,13 +94,17 @@ class MNISTCLI(LightningCLI):
     def _take_hparams(self, parser: LightningArgumentParser, checkpoint: Checkpoint) -> None:
         subcommand = self.config.subcommand
         config = self.config[subcommand]
-        # Except for fit only the split of the data matters: validation images must be the same.
-        names = checkpoint.data_hparams.keys() if subcommand == "fit" else {"val_size"}
+        # Except for fit only the split of our own data matters: validation images must be the same.
+        is_free = subcommand != "fit" and issubclass(self.classes[1], MNISTDataModule)
+        names = {"val_size"} if is_free else checkpoint.data_hparams.keys()
         data = {name: value for name, value in checkpoint.data_hparams.items() if name in names}
         given = parser.parse_args(defaults=False)[subcommand]
-        for name, value in flatten({"model": checkpoint.hparams, "data": data}).items():
+        for name, value in flatten({"model": checkpoint.hparams, "data": data}, config).items():
+            if name not in config:  # not an option of the class
+                continue
             is_unset = name == "data.seed" and config[name] is None  # in a config.yaml: it was left out
-            if name in given and config[name] != value and not is_unset:
+            is_same = config[name] == (list(value) if isinstance(value, tuple) else value)
+            if name in given and not is_same and not is_unset:
                 raise UserError(
                     f"--{name} is {config[name]}, but {checkpoint.path} was trained with {value}: leave out the "
                     "option, or the --config that has it, or name another checkpoint with --ckpt_path"
@@ -137,6 +141,12 @@ class MNISTCLI(LightningCLI):
             trainer = super().instantiate_trainer(**kwargs)
         except TypeError as error:  # Lightning raises it for an impossible number of devices
             raise UserError(str(error)) from error
+        for group, built in ("model", self.model), ("data", self.datamodule):
+            if is_fit and self.config.fit[group] and not built.hparams:
+                raise UserError(
+                    f"{type(built).__qualname__} does not record its options --{group}.…, and could not be built "
+                    "again: call self.save_hyperparameters() at the end of its __init__"
+                )
         if self.save_config_callback:
             check_options(trainer, self.model, self.datamodule)  # as fit does, later
             check_config(self.parsers["fit"], self.config["fit"])
@@ -173,7 +183,7 @@ class MNISTCLI(LightningCLI):
             lost = isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
             if lost and isinstance(error, RuntimeError) and self.trainer.world_size > 1:
                 saved = self._run.last_model_path if self._run else ""
-                then = f"continue with: {continue_command(saved)}" if saved else "start again"
+                then = f"continue with: {continue_command(saved, self.parser.prog)}" if saved else "start again"
                 raise UserError(f"another process of this run has ended; {then}") from error
             raise
         if self.trainer.global_step <= first_step:
@@ -191,7 +201,7 @@ class MNISTCLI(LightningCLI):
             print(f"Best validation accuracy: {100 * run.best_model_score:.2f} %")
         if path := run.best_model_path:
             print(f"Run: {os.path.relpath(Path(path).parent.parent)}")
-            print(f"Next: python -m mnist_lit test --ckpt_path {shlex.quote(os.path.relpath(path))}")
+            print(f"Next: {self.parser.prog} test --ckpt_path {shlex.quote(os.path.relpath(path))}")
 
     def before_validate(self) -> None:
         """Refuse to validate a run that trained on every image.
@@ -199,24 +209,26 @@ class MNISTCLI(LightningCLI):
         Raises:
             UserError: If the checkpoint's run held out no validation images.
         """
-        if self.datamodule.val_size == 0:
+        if getattr(self.datamodule, "val_size", None) == 0:
             raise UserError("this checkpoint's run held out no validation images (val_size 0): test it instead")
 
     def after_validate(self) -> None:
         """Print where the pictures are, and the accuracy."""
-        self._print_accuracy("validation", "val_acc", self.trainer.num_val_batches, self.datamodule.val_dataloader())
+        self._print_accuracy("validation", "val_acc", self.trainer.num_val_batches, self.trainer.val_dataloaders)
 
     def after_test(self) -> None:
         """Print where the pictures are, and the accuracy in the article's words."""
-        self._print_accuracy("test", "test_acc", self.trainer.num_test_batches, self.datamodule.test_dataloader())
+        self._print_accuracy("test", "test_acc", self.trainer.num_test_batches, self.trainer.test_dataloaders)
 
-    def _print_accuracy(self, kind: str, metric: str, batches: Sequence[float], loader: TensorBatches) -> None:
+    def _print_accuracy(self, kind: str, metric: str, batches: Sequence[float], loader: object) -> None:
         logger, metrics = self.trainer.logger, self.trainer.callback_metrics
         if self.trainer.is_global_zero and isinstance(logger, TensorBoardLogger):
             print(f"Pictures: tensorboard --logdir {shlex.quote(os.path.relpath(logger.log_dir))}")
         if self.trainer.is_global_zero and metric in metrics:
-            images = min(len(loader.labels), int(sum(batches)) * loader.batch_size)
-            print(f"Accuracy of the network on the {images} {kind} images: {100 * metrics[metric]:.2f} %")
+            size = ""
+            if isinstance(loader, TensorBatches):
+                size = f"{min(len(loader.labels), int(sum(batches)) * loader.batch_size)} "
+            print(f"Accuracy of the network on the {size}{kind} images: {100 * metrics[metric]:.2f} %")
 
     def predict(self, **kwargs: Any) -> None:
         """Write which digit is in each test image, as CSV.
@@ -250,22 +262,30 @@ def _why_nothing(trainer: Trainer) -> str:
     return "a callback stopped the training before its first step"
 
 
-def run_lightning(descriptions: dict[str, str]) -> None:
+def run_lightning(
+    model_class: type[LightningModule] | None,
+    datamodule_class: type[LightningDataModule] | None,
+    prog: str,
+    descriptions: dict[str, str],
+) -> None:
     """Run ``fit``, ``validate``, ``test`` or ``predict``, as ``sys.argv`` says.
 
     Args:
+        model_class: The model's class; by default MNISTClassifier.
+        datamodule_class: The datamodule's class; by default MNISTDataModule.
+        prog: How the program is called.
         descriptions: What each command does, in one sentence.
     """
     MNISTCLI(
-        MNISTClassifier,
-        MNISTDataModule,
+        model_class or MNISTClassifier,
+        datamodule_class or MNISTDataModule,
         save_config_callback=SaveConfig,
         seed_everything_default=0,
         trainer_defaults={"max_epochs": 10, "devices": 1},  # several devices have nothing to gain here
         parser_kwargs={
             "default_env": True,
             "exit_on_error": False,
-            "prog": "python -m mnist_lit",
+            "prog": prog,
             **{name: {"exit_on_error": False, "description": descriptions[name]} for name in MNISTCLI.subcommands()},
         },
         auto_configure_optimizers=False,  # the module does

@@ -64,8 +64,8 @@ def check_config(parser: ArgumentParser, config: Namespace) -> None:
         )
 
 
-def continue_command(checkpoint: str) -> str:
-    """Return the command that continues the run of this process from a checkpoint."""
+def continue_command(checkpoint: str, prog: str) -> str:
+    """Return the command that continues the run of this process from a checkpoint, for a program called ``prog``."""
     config = Path(checkpoint).parent.parent / "config.yaml"
     options = ["--config", os.path.relpath(config)] if config.is_file() else sys.argv[2:]
-    return shlex.join(["python", "-m", "mnist_lit", "fit", *options, "--ckpt_path", os.path.relpath(checkpoint)])
+    return shlex.join([*prog.split(), "fit", *options, "--ckpt_path", os.path.relpath(checkpoint)])

@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,11 +11,12 @@ from typing import Any, cast
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
-from torch import Tensor, nn
+from torch import Tensor
 
 from mnist_lit import mnist
 from mnist_lit.augment import RandomDistortion
-from mnist_lit.errors import check_range
+from mnist_lit.errors import UserError, check_range
+from mnist_lit.network import UPRIGHT_SHAPE, Upright
 
 Batch = tuple[Tensor, Tensor]
 """Images, float32 ``(N, 1, 28, 28)`` in [0, 1], and labels, int64 ``(N,)`` in 0-9."""
@@ -29,7 +30,8 @@ _SPLIT_SEED = 0  # fixed, so that every run validates on the same images
 class MNISTDataModule(LightningDataModule):
     """MNIST (LeCun, Cortes and Burges 1998) from the files that come with this package.
 
-    A batch is ``(images, labels)``: float32 ``(N, 1, 28, 28)`` with pixels in [0, 1], int64 ``(N,)``.
+    A batch is ``(images, labels)``: float32 ``(N, 1, 28, 28)`` with pixels in [0, 1], int64 ``(N,)``. In training of a
+    model that has a layer ``upright``, images are upright already, ``(N, 1, 784)``.
 
     Args:
         data_dir: Folder for the data, as torchvision's ``root``; created and filled if needed.
@@ -44,7 +46,7 @@ class MNISTDataModule(LightningDataModule):
         train_data: After ``setup("fit")``, training images, uint8 ``(N, 28, 28)``, and labels, int64 ``(N,)``.
 
     Raises:
-        UserError: If an argument is out of range.
+        UserError: If an argument is out of range or of another type.
     """
 
     def __init__(
@@ -56,16 +58,22 @@ class MNISTDataModule(LightningDataModule):
         augment: RandomDistortion = RandomDistortion(),
     ) -> None:
         super().__init__()
-        check_range("batch_size", batch_size, at_least=1)
-        check_range("val_size", val_size, at_least=0, at_most=59_999)
+        check_range("batch_size", batch_size, at_least=1, is_whole=True)
+        check_range("val_size", val_size, at_least=0, at_most=59_999, is_whole=True)
         if seed is None:
             seed = int(os.environ.get("PL_GLOBAL_SEED", 0))  # as Lightning seeds its distributed samplers
-        check_range("seed", seed, at_least=0, at_most=2**32 - 1)  # SeedSequence splits a larger seed into two numbers
+        # SeedSequence splits a larger seed into two numbers.
+        check_range("seed", seed, at_least=0, at_most=2**32 - 1, is_whole=True)
         self.data_dir = Path(data_dir)
         self.batch_size = batch_size
         self.val_size = val_size
         self.seed = seed
-        self.augment = RandomDistortion(**augment) if isinstance(augment, Mapping) else augment
+        names = [each.name for each in fields(RandomDistortion)]
+        if isinstance(augment, Mapping) and set(augment) <= set(names):
+            augment = RandomDistortion(**augment)
+        if not isinstance(augment, RandomDistortion):
+            raise UserError(f"augment must be a RandomDistortion or a dict of {', '.join(names)}, got {augment!r}")
+        self.augment = augment
         # save_hyperparameters reads the local variables of this call: the seed as resolved above, and the distortion as
         # plain values, which a checkpoint can hold.
         augment = cast(Any, asdict(self.augment))
@@ -86,6 +94,8 @@ class MNISTDataModule(LightningDataModule):
             self._test = mnist.read(self.raw_dir, "t10k")
             return
         images, labels = mnist.read(self.raw_dir, "train")
+        if self.val_size >= len(images):
+            raise UserError(f"val_size must be below the number of training images, {len(images)}, got {self.val_size}")
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(_SPLIT_SEED))
         val, train = order[: self.val_size], order[self.val_size :].sort().values  # training images in file order
         self._val = images[val], labels[val]
@@ -94,32 +104,31 @@ class MNISTDataModule(LightningDataModule):
     def train_dataloader(self) -> "TensorBatches":
         """Return the training batches, shuffled and distorted differently in each epoch; this process's share of each.
 
-        The images are upright if the model that is trained expects them so (``MNISTClassifier.upright``).
-        With ``overfit_batches`` they are not shuffled, so that every epoch has the same batches.
+        If the model has a layer ``upright``, it is applied here, once. With ``overfit_batches`` images are not
+        shuffled, so that every epoch has the same batches.
         """
         shuffle = not getattr(self.trainer, "overfit_batches", 0)
-        device = self.trainer.strategy.root_device if self.trainer else "cpu"
         upright = getattr(self.trainer and self.trainer.lightning_module, "upright", None)
-        return TensorBatches(
-            *self.train_data, self.batch_size, self._share, self.seed, shuffle, self.augment, device, upright
-        )
+        return self._batches(*self.train_data, self.batch_size, self.seed, shuffle, self.augment, upright)
 
     def val_dataloader(self) -> "TensorBatches":
         """Return the batches of the validation images, in a fixed order; no batches if ``val_size`` is 0."""
-        return TensorBatches(*self._val, EVALUATION_BATCH, self._share)
+        return self._batches(*self._val, EVALUATION_BATCH)
 
     def test_dataloader(self) -> "TensorBatches":
         """Return the batches of the 10,000 test images, in file order."""
-        return TensorBatches(*self._test, EVALUATION_BATCH, self._share)
+        return self._batches(*self._test, EVALUATION_BATCH)
 
     def predict_dataloader(self) -> "TensorBatches":
         """Return the batches of the test images, in file order: all to every process, since only the first writes."""
         return TensorBatches(*self._test, self.batch_size)  # a user may limit how many batches are predicted
 
-    @property
-    def _share(self) -> slice:
+    def _batches(self, images: Tensor, labels: Tensor, batch_size: int, *options: Any) -> "TensorBatches":
+        trainer = self.trainer
+        device = trainer.strategy.root_device if trainer else "cpu"
         # Each process takes every world_size-th image of a batch: so a step has the same images as on one process.
-        return slice(None) if self.trainer is None else slice(self.trainer.global_rank, None, self.trainer.world_size)
+        share = slice(trainer.global_rank, None, trainer.world_size) if trainer else slice(None)
+        return TensorBatches(images.to(device), labels.to(device), batch_size, share, *options)
 
 
 @dataclass(eq=False)
@@ -130,15 +139,15 @@ class TensorBatches:
     and can continue from any batch. A torch DataLoader would be slower: it collects images one by one.
 
     Args:
-        images: uint8 ``(size, 28, 28)``.
-        labels: int64 ``(size,)``.
+        images: uint8 ``(size, 28, 28)``, on the device where batches are cut.
+        labels: int64 ``(size,)``, on the same device.
         batch_size: Images in a batch; the last batch may have fewer.
         share: The part of each batch that this process takes: ``slice(r, None, n)`` for process r of n.
         seed: Seed of the orders and the distortions, 0 to 2**32 - 1.
         shuffle: Whether each epoch has its own order.
         distortion: Random distortion of the images; by default none.
-        device: Device on which images are made upright and distorted.
-        upright: What makes all images upright, once, before they are distorted; by default they stay as they are.
+        upright: A network's first layer, to be applied to all images once, before they are distorted; batches are then
+            ``(N, 1, 784)``, and a Classifier refuses those of another network. By default images stay as they are.
     """
 
     images: Tensor
@@ -148,14 +157,13 @@ class TensorBatches:
     seed: int = 0
     shuffle: bool = False
     distortion: RandomDistortion = RandomDistortion()
-    device: torch.device | str = "cpu"
-    upright: nn.Module | None = None
+    upright: Upright | None = None
 
     def __post_init__(self) -> None:
         if self.upright:  # in uint8 again, which takes a quarter of the memory
             images, self.images = self.images, torch.empty_like(self.images)
             for block, target in zip(images.split(_BLOCK), self.images.split(_BLOCK), strict=True):
-                target.copy_((self.upright(block.unsqueeze(1).to(self.device) / 255) * 255).round()[:, 0])
+                target.copy_((self.upright(block.unsqueeze(1) / 255) * 255).round()[:, 0])
         self.epoch = 0
         # Lightning calls set_epoch of loader.sampler or loader.batch_sampler.sampler before each epoch. With
         # overfit_batches it would replace the first.
@@ -163,6 +171,10 @@ class TensorBatches:
 
     def __len__(self) -> int:
         return math.ceil(len(self.labels) / self.batch_size)
+
+    def count(self, batch_idx: int) -> int:
+        """Return the number of images in a batch, over all processes."""
+        return min(self.batch_size, len(self.labels) - batch_idx * self.batch_size)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order and the distortions of ``epoch``, counted from 0."""
@@ -173,13 +185,14 @@ class TensorBatches:
         if self.shuffle:
             order = torch.randperm(len(order), generator=self._make_generator())
         block_size = max(1, _BLOCK // self.batch_size) * self.batch_size
-        for block, indices in enumerate(order.split(block_size), start=1):
+        shape = UPRIGHT_SHAPE if self.upright else (1, 28, 28)
+        for block, indices in enumerate(order.to(self.labels.device).split(block_size), start=1):
             # index_select takes a third of the time of images[indices].
             images = self.images.index_select(0, indices).unsqueeze(1).div(255)
             if self.distortion:
                 # Whole batches, of which this process takes its share: the same on any number of processes.
-                images = self.distortion(images.to(self.device), self._make_generator(block))
-            labels = self.labels.index_select(0, indices)
+                images = self.distortion(images, self._make_generator(block))
+            images, labels = images.view(-1, *shape), self.labels.index_select(0, indices)
             for batch in zip(images.split(self.batch_size), labels.split(self.batch_size), strict=True):
                 yield batch[0][self.share], batch[1][self.share]
 

@@ -24,26 +24,42 @@ class RunInterruptedError(KeyboardInterrupt):
     """
 
     def __init__(self, signum: int, saved: str | None) -> None:
-        message = f"stopped by {Signals(signum).name}"
-        if saved is not None:
-            message += f"; saved {relpath(saved)}" if saved else "; nothing was saved, since no epoch has ended"
-        super().__init__(message)
+        super().__init__(signum, saved)
         self.signum = signum
         self.saved = saved
 
+    def __str__(self) -> str:
+        saved = "" if self.saved is None else "; nothing was saved, since no epoch has ended"
+        return f"stopped by {Signals(self.signum).name}" + (f"; saved {relpath(self.saved)}" if self.saved else saved)
+
 
 def check_range(
-    name: str, value: float, *, at_least: float = -inf, above: float = -inf, at_most: float = inf, below: float = inf
+    name: str,
+    value: float,
+    *,
+    at_least: float = -inf,
+    above: float = -inf,
+    at_most: float = inf,
+    below: float = inf,
+    is_whole: bool = False,
 ) -> None:
     """Check that a number lies within its limits.
 
     Raises:
-        UserError: If it does not, or is infinite or NaN.
+        UserError: If it does not, is infinite or NaN, or is no number or no whole number.
     """
+    if not isinstance(value, int if is_whole else int | float) or isinstance(value, bool):
+        raise UserError(f"{name} must be a {'whole ' if is_whole else ''}number, got {value!r}")
     if not (at_least <= value <= at_most and above < value < below):  # NaN compares false with everything
         limits = {"at least": at_least, "above": above, "at most": at_most, "below": below}
         text = " and ".join(f"{words} {limit}" for words, limit in limits.items() if abs(limit) < inf)
         raise UserError(f"{name} must be {text}, got {value}")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Check that a value is true or false; raise UserError if not."""
+    if not isinstance(value, bool):
+        raise UserError(f"{name} must be True or False, got {value!r}")
 
 
 def explain(message: str, command: str, options: Iterable[str]) -> str:
@@ -51,7 +67,7 @@ def explain(message: str, command: str, options: Iterable[str]) -> str:
 
     Args:
         message: The message of argparse or jsonargparse.
-        command: The subcommand.
+        command: How the program and its subcommand are called.
         options: The command's options, each beginning with ``--``.
     """
     if unknown := re.search(r"unrecognized arguments: ((-*)(\S*).*)", message):
@@ -61,15 +77,17 @@ def explain(message: str, command: str, options: Iterable[str]) -> str:
         by_last_part = {option.rpartition(".")[2].lstrip("-"): option for option in options}
         meant = get_close_matches(name.partition("=")[0].rpartition(".")[2], by_last_part)
         hint = f"did you mean {' or '.join(by_last_part[each] for each in meant)}? " if meant else ""
-        return f"unrecognized arguments: {text}; {hint}python -m mnist_lit {command} --help lists all options"
+        return f"unrecognized arguments: {text}; {hint}{command} --help lists all options"
     if missing := re.search("are required: (.*)", message):
-        return "missing: " + ", ".join(f"--{name.strip('- ')}" for name in missing[1].split(","))
+        return "missing: " + ", ".join(
+            f"--{name.strip('- ').removeprefix(f'{command.split()[-1]}.')}" for name in missing[1].split(",")
+        )
     if wrong := re.search(r'Parser key "(\S+)":\s+Expected a (.*)\. Got value: (.*)', message, re.DOTALL):
         name, kind, value = wrong.groups()
         if "Sequence" in kind:
             return f"--{name} is a list: write it in quotes, for example --{name} '[256, 128]'"
-        names = ", ".join(re.findall("'(.*?)'", kind))
+        choices = ", ".join(re.findall("'(.*?)'", kind))
         if "Literal" in kind:
-            return f"--{name} is {value}: choose from {names}"
-        return f"--{name} is {value}, which is not of the type {names or kind}"
+            return f"--{name} is {value}: choose from {choices}"
+        return f"--{name} is {value}, which is not of the type {choices or kind}"
     return message

@@ -97,7 +97,7 @@ def load_whole(path: Path) -> dict[str, Any]:
     return content
 
 
-_MODEL, _DATA = "MNISTClassifier", "MNISTDataModule"  # the classes of this package
+_CLASSES = {"model": "MNISTClassifier", "datamodule": "MNISTDataModule"}  # of this package
 
 
 def damaged(path: Path) -> str:
@@ -138,25 +138,21 @@ def find_checkpoint(name: str, root: Path, of_folder: Literal["best", "last"] = 
             if path.is_file():
                 return path
     raise UserError(
-        f"there is no checkpoint in {root / 'lightning_logs'}: train first with 'python -m mnist_lit fit', "
-        "or name a checkpoint with --ckpt_path ('pretrained' comes with the package)"
+        f"there is no checkpoint in {root / 'lightning_logs'}: train first with the command 'fit', or name a "
+        "checkpoint with --ckpt_path ('pretrained' comes with the package)"
     )
-
-
-_REMOVED = "teacher", "teacher_weight", "temperature"  # options in older checkpoints
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A checkpoint of a network of this package.
+    """A checkpoint of a run.
 
     Attributes:
         path: Its path.
         content: Its whole content.
         hparams: Hyperparameters of the model.
-        data_hparams: Hyperparameters of the MNISTDataModule; empty if the network was trained with other data.
+        data_hparams: Hyperparameters of the datamodule, except for ``data_dir``, which the user chooses.
         weights: The model's state_dict.
-        data: Name of the datamodule's class; None if it is MNISTDataModule.
     """
 
     path: Path
@@ -164,57 +160,46 @@ class Checkpoint:
     hparams: dict[str, Any]
     data_hparams: dict[str, Any]
     weights: dict[str, Tensor]
-    data: str | None
 
     def network(self) -> MLP:
-        """Return the network with its weights, on the CPU, in single precision and evaluation mode."""
+        """Return an MNISTClassifier's network, on the CPU, in single precision and evaluation mode."""
         with torch.device("meta"):  # so a file with huge sizes takes no memory before its weights are compared
             network = MLP(self.hparams["hidden_sizes"], self.hparams["activation"], self.hparams["upright"])
         weights = {name.removeprefix("network."): value for name, value in self.weights.items()}
         network.load_state_dict(weights, assign=True)
         return network.float().eval()  # weights may be stored in half precision
 
-    def require_mnist(self) -> None:
-        """Check that the network was trained with MNIST.
 
-        Raises:
-            UserError: If it was trained with another datamodule.
-        """
-        if self.data:
-            raise UserError(
-                f"{self.path} was trained with {self.data}, but the commands have only MNIST: test it in Python"
-            )
+def read_checkpoint(
+    path: Path, model: str = _CLASSES["model"], datamodule: str | None = _CLASSES["datamodule"]
+) -> Checkpoint:
+    """Read a checkpoint of a model that was trained with a datamodule.
 
-
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint of a network of this package.
+    Args:
+        path: Its path.
+        model: Name of the model's class.
+        datamodule: Name of the datamodule's class; None admits any data.
 
     Raises:
-        UserError: If it cannot be read, is not whole, holds more than tensors and plain values, was written by another
-            class than MNISTClassifier, or has weights that do not fit its hyperparameters.
+        UserError: If it cannot be read, is not whole, holds more than tensors and plain values, is of other classes, or
+            has weights that do not fit its hyperparameters.
     """
     content = load_whole(path)
     try:
-        classes = content.get("classes", {})
-        model, data = classes.get("model", _MODEL), classes.get("datamodule") or _DATA
-        if model != _MODEL:
+        classes = content.get("classes", _CLASSES)
+        if classes["model"] != model or datamodule not in (None, classes["datamodule"]):
+            names = [f"{name or 'loaders'!a}" for name in (classes["model"], classes["datamodule"])]
             raise UserError(
-                f"{path} was written by {model!a}: load it in Python, or name another checkpoint with --ckpt_path"
+                f"{path} is of {' and '.join(names)}, not of {model} and {datamodule or 'any data'}: run the program "
+                "that trained it, or name another checkpoint with --ckpt_path"
             )
-        hparams = {name: value for name, value in content["hyper_parameters"].items() if name not in _REMOVED}
-        hparams.setdefault("upright", False)  # an older checkpoint, whose network was trained without
-        data_hparams = dict(content.get("datamodule_hyper_parameters", {})) if data == _DATA else {}
-        data_hparams.pop("data_dir", None)  # the user chooses it
-        if not isinstance(data_hparams.get("val_size", 0), int):  # a user's datamodule, not named in the file
-            data_hparams = {}
-        old = {name: data_hparams.pop(name) for name in list(data_hparams) if name.startswith("augment_")}
-        if old:  # from networks trained before these options became one
-            data_hparams["augment"] = {name.removeprefix("augment_"): value for name, value in old.items()}
+        data_hparams = dict(content.get("datamodule_hyper_parameters", {}))
+        data_hparams.pop("data_dir", None)
         # torch.compile adds a prefix to the names of weights.
         weights = {name.replace("_orig_mod.", ""): value for name, value in content["state_dict"].items()}
-        other_data = None if data == _DATA else ascii(data)
-        checkpoint = Checkpoint(path, content, hparams, data_hparams, weights, other_data)
-        checkpoint.network()
+        checkpoint = Checkpoint(path, content, dict(content.get("hyper_parameters", {})), data_hparams, weights)
+        if model == _CLASSES["model"]:
+            checkpoint.network()
     except UserError:
         raise
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:  # not this package's

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mnist_lit.errors import UserError, check_range
+from mnist_lit.errors import UserError, check_flag, check_range
 
 Activation = Literal["identity", "relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid"]
 
@@ -21,6 +21,10 @@ _ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid,
 }
+
+
+UPRIGHT_SHAPE = (1, 784)
+"""Shape of an image that is upright already, unlike the pixels of a picture."""
 
 
 class Upright(nn.Module):
@@ -36,7 +40,7 @@ class Upright(nn.Module):
         """Return float ``images`` ``(N, 1, 28, 28)`` upright and centred on their ink, in the same range of pixels."""
         background = images.float().amin((2, 3), keepdim=True)  # below 0 if a user normalised the pixels
         ink = (images - background)[:, 0]  # in single precision: variances are small differences
-        at = torch.linspace(-27 / 28, 27 / 28, 28, device=images.device)  # half() would round a buffer
+        at = torch.linspace(-27 / 28, 27 / 28, 28, device=images.device, dtype=ink.dtype)  # half() would round a buffer
         mass = ink.sum((1, 2)).clamp(min=1e-9)[:, None]
         sums = torch.stack((ink.sum(1), ink.sum(2))) / mass  # of the columns and of the rows: (2, N, 28)
         centre = (sums * at).sum(2, keepdim=True)
@@ -72,9 +76,12 @@ class MLP(nn.Module):
         self, hidden_sizes: Sequence[int] = (128, 64), activation: Activation = "relu", upright: bool = True
     ) -> None:
         super().__init__()
+        if isinstance(hidden_sizes, str) or not isinstance(hidden_sizes, Sequence):
+            raise UserError(f"hidden_sizes must be a list, for example [256, 128], got {hidden_sizes!r}")
         for size in hidden_sizes:
-            check_range(f"each of hidden_sizes {list(hidden_sizes)}", size, at_least=1)
-        if activation not in _ACTIVATIONS:
+            check_range(f"each of hidden_sizes {list(hidden_sizes)}", size, at_least=1, is_whole=True)
+        check_flag("upright", upright)
+        if activation not in list(_ACTIVATIONS):
             raise UserError(f"activation must be one of {', '.join(_ACTIVATIONS)}, got {activation!r}")
         sizes = (28 * 28, *hidden_sizes)
         hidden = [layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), _ACTIVATIONS[activation]())]
@@ -82,6 +89,17 @@ class MLP(nn.Module):
         self.layers = nn.Sequential(nn.Flatten(), *hidden, nn.Linear(sizes[-1], 10))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits, float ``(N, 10)``, of float ``images`` ``(N, 1, 28, 28)`` with pixels in [0, 1]."""
-        logits: Tensor = self.layers(self.upright(images))
+        """Return the logits, float ``(N, 10)``, of float ``images`` with pixels in [0, 1].
+
+        Args:
+            images: ``(N, 1, 28, 28)``, or, already upright, ``(N, 1, 784)``: a loader has done it once for all epochs.
+
+        Raises:
+            UserError: If they have another shape, or were made upright for another network.
+        """
+        if images.shape[1:] == (1, 28, 28):
+            images = self.upright(images)
+        elif images.shape[1:] != UPRIGHT_SHAPE or not isinstance(self.upright, Upright):
+            raise UserError(f"images must be float (N, 1, 28, 28), got {tuple(images.shape)}")
+        logits: Tensor = self.layers(images)
         return logits

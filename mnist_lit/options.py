@@ -7,7 +7,7 @@ from lightning.pytorch.callbacks import BatchSizeFinder, EarlyStopping, ModelChe
 
 from mnist_lit.datamodule import EVALUATION_BATCH, MNISTDataModule
 from mnist_lit.errors import UserError
-from mnist_lit.module import MNISTClassifier
+from mnist_lit.module import Classifier
 
 
 def as_list(value: object) -> list[object]:
@@ -25,11 +25,11 @@ def check_options(trainer: Trainer, model: LightningModule, data: object) -> Non
         )
     if trainer.val_check_interval == 0:
         raise UserError("--trainer.val_check_interval must be above 0, got 0")
-    if isinstance(model, MNISTClassifier) and isinstance(data, MNISTDataModule):
+    if isinstance(model, Classifier) and isinstance(data, MNISTDataModule):
         _check_our_own(trainer, callbacks, model, data)
 
 
-def _check_our_own(trainer: Trainer, callbacks: list[object], model: MNISTClassifier, data: MNISTDataModule) -> None:
+def _check_our_own(trainer: Trainer, callbacks: list[object], model: Classifier, data: MNISTDataModule) -> None:
     if model.hparams.get("schedule") == "one_cycle" and any(isinstance(each, BatchSizeFinder) for each in callbacks):
         raise UserError("BatchSizeFinder needs more steps than a one_cycle has: set --model.schedule constant")
     stages = ["train", "val"] if data.val_size and trainer.limit_val_batches != 0 else ["train"]

@@ -1,4 +1,4 @@
-"""How the commands and the Trainer run: on one thread, without messages that nobody asked for."""
+"""How the commands and the Trainer run: without messages that nobody asked for, on one thread if that is faster."""
 
 import logging
 import os
@@ -11,27 +11,41 @@ import torch
 
 
 @contextmanager
-def one_thread_and_quiet() -> Iterator[None]:
-    """Compute with one thread, and hide messages that nobody asked for, for as long as the context lasts."""
-    names = "lightning.pytorch", "lightning.fabric"
-    handlers = [(each, each.filters) for name in names for each in logging.getLogger(name).handlers]
+def one_thread() -> Iterator[None]:
+    """Let torch compute with one thread, unless ``OMP_NUM_THREADS`` is set, for as long as the context lasts.
+
+    A step of the small network of this package, or a picture, is too small to share. On an idle machine a second thread
+    gains nothing. On a busy one the two wait for each other, and an epoch of one second can take ten.
+    """
     threads = torch.get_num_threads()
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hide messages that nobody asked for, for as long as the context lasts."""
+
+    def filter_(record: logging.LogRecord) -> bool:
+        return _was_asked_for(record)  # a function of this context's own: contexts may overlap
+
+    names = "lightning.pytorch", "lightning.fabric"
+    handlers = [handler for name in names for handler in logging.getLogger(name).handlers]
     with warnings.catch_warnings():
         # Every run of Lightning 2.6.6 uses a function that torch 2.14 has deprecated; no setting avoids it.
         warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
         warnings.filterwarnings("ignore", "Total length of `TensorBatches` across ranks is zero")  # val_size 0
-        for handler, filters in handlers:
-            handler.filters = [*filters, _was_asked_for]
-        if "OMP_NUM_THREADS" not in os.environ:
-            # A step is too small to share. On an idle machine a second thread gains nothing. On a busy one the two wait
-            # for each other, and an epoch of one second can take ten.
-            torch.set_num_threads(1)
+        for handler in handlers:
+            handler.addFilter(filter_)
         try:
             yield
         finally:
-            torch.set_num_threads(threads)
-            for handler, filters in handlers:
-                handler.filters = filters
+            for handler in handlers:
+                handler.removeFilter(filter_)
 
 
 def _was_asked_for(record: logging.LogRecord) -> bool:

@@ -27,6 +27,8 @@ def test_each_example_of_a_page_runs_by_itself(
         for kind in "onnx", "pt2":
             assert cli("export", "--ckpt_path=pretrained", f"--format={kind}", f"--output=digits.{kind}").status == 0
         assert len(examples) == 10
+    if page.name == "plain.md":
+        examples = [examples[0].replace("trainer.test(", "# ")]
     if examples:
         shutil.copytree(data_dir / "MNIST", tmp_path / "data" / "MNIST")
         for folder in "docs", "configs":
@@ -52,6 +54,18 @@ def test_each_example_of_a_page_runs_by_itself(
         assert ends[8]["logits"].shape == ends[9]["logits"].shape == (5, 10)
         assert Path("curves.png").stat().st_size > 10_000
         assert Path("distortions.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_the_page_on_plain_lightning_reaches_the_articles_accuracy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "plain.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(program.splitlines()) <= 45
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(program, names)
+    assert float(names["trainer"].callback_metrics["test_acc"]) == pytest.approx(0.916, abs=0.004)
 
 
 def test_the_notebook_runs_and_its_outputs_are_stored(

@@ -15,9 +15,9 @@ MAY_IMPORT = {
     "options": {"errors", "core"},
     "checkpoint_io": {"errors", "files"},
     "run": {"errors", "files", "quiet", "options", "checkpoint_io", "network", "core", "tools"},
-    "pictures": {"errors", "files", "network"},
+    "pictures": {"errors", "files", "network", "quiet"},
     "tools": {"errors", "files", "network", "core", "pictures"},
-    "names": {"errors", "network", "core", "run", "pictures"},
+    "names": {"errors", "network", "core", "run", "pictures", "commands"},
     "commands": {"quiet", "options", "errors", "files", "network", "core", "run", "pictures", "tools"},
 }
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mnist_lit.pictures.detect import Detection, detect_digits
 from mnist_lit.pictures.picture import full_size
 from mnist_lit.pictures.rejection import REJECT, refuse
+from mnist_lit.quiet import one_thread
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +36,7 @@ class Answer:
         return "?" if self.refused else str(int(self.probabilities.argmax()))
 
 
+@one_thread()
 def read_digits(picture: Image.Image, model: nn.Module, reject: float = REJECT) -> list[Answer]:
     """Return the digits in a picture in reading order: lines from the top, in each line from the left.
 

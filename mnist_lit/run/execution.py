@@ -25,7 +25,7 @@ from torch import Tensor
 
 from mnist_lit.datamodule import Batch, MNISTDataModule
 from mnist_lit.errors import check_range
-from mnist_lit.module import MNISTClassifier
+from mnist_lit.module import Classifier
 from mnist_lit.run.checkpoint import RunCheckpoint
 from mnist_lit.run.termination import Termination
 
@@ -47,7 +47,7 @@ class StepsPerExecution(Callback):
 
     It has no effect if a step is more than that of a plain loop, or if something is called for each step: several
     processes, another precision than 32 bits, accumulated or clipped gradients, a profiler, a user's callback with
-    hooks for each batch, a subclass of MNISTClassifier with other steps or with a ``loss`` that calls ``self.log`` (as
+    hooks for each batch, a subclass of Classifier with other steps or with a ``loss`` that calls ``self.log`` (as
     the first step of an epoch shows), other data, data without a length.
 
     Args:
@@ -62,7 +62,7 @@ class StepsPerExecution(Callback):
     """
 
     def __init__(self, steps: int = 50) -> None:
-        check_range("steps", steps, at_least=1)
+        check_range("steps", steps, at_least=1, is_whole=True)
         self.steps = steps
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -86,7 +86,7 @@ class _Rounds(_TrainingEpochLoop):
         can_be_plain = data_fetcher.length is not None and _can_be_plain(self.trainer)
         self._most = self._steps_per_round if can_be_plain else 1
         # A user's loss may call self.log, which works only in Lightning's own steps.
-        self._is_on_trial = _method(self.trainer.lightning_module, "loss") is not MNISTClassifier.loss
+        self._is_on_trial = _method(self.trainer.lightning_module, "loss") is not Classifier.loss
 
     def advance(self, data_fetcher: Any) -> None:
         """Make the steps of a round, the last one with all of Lightning's hooks."""
@@ -157,8 +157,8 @@ def _can_be_plain(trainer: Trainer) -> bool:
         and not trainer.gradient_clip_val
         and all(config.frequency == 1 and not config.reduce_on_plateau for config in trainer.lr_scheduler_configs)
         and all(_method(callback, name) in hooks for callback in getattr(trainer, "callbacks", []) for name in _HOOKS)
-        and all(_method(module, name) is getattr(MNISTClassifier, name, None) for name in _HOOKS + _STEP + _TRANSFER)
-        and _method(module, "lr_scheduler_step") is MNISTClassifier.lr_scheduler_step
+        and all(_method(module, name) is getattr(Classifier, name, None) for name in _HOOKS + _STEP + _TRANSFER)
+        and _method(module, "lr_scheduler_step") is Classifier.lr_scheduler_step
         and all(_method(datamodule, name) is getattr(MNISTDataModule, name) for name in _TRANSFER)
     )
 

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
+from lightning.pytorch import LightningDataModule, LightningModule
 
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import UserError, explain
@@ -21,30 +22,35 @@ OF_NETWORK = (
 """Help for ``--ckpt_path``."""
 
 
-def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested options by their full names, such as ``data.augment.rotation``."""
+def flatten(values: dict[str, Any], config: Namespace | None = None, prefix: str = "") -> dict[str, Any]:
+    """Return nested options by their full names, such as ``data.augment.rotation``, as they are in ``config``."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        is_group = isinstance(value, dict) and (config is None or isinstance(config.get(prefix + name), Namespace))
+        flat |= flatten(value, config, f"{prefix}{name}.") if is_group else {prefix + name: value}
     return flat
 
 
-def make_model(checkpoint: Checkpoint) -> MNISTClassifier:
-    """Return a checkpoint's model in evaluation mode, or raise a UserError if the checkpoint is damaged."""
+Built = TypeVar("Built", bound=LightningModule | LightningDataModule)
+
+
+def build(kind: type[Built], checkpoint: Checkpoint, **options: Any) -> Built:
+    """Return a checkpoint's model, in evaluation mode, or its datamodule; raise UserError if it is damaged."""
+    hparams = (checkpoint.hparams if issubclass(kind, LightningModule) else checkpoint.data_hparams) | options
+    parameters = signature(kind).parameters
+    if not any(each.kind == each.VAR_KEYWORD for each in parameters.values()):  # Lightning records the parents', too
+        hparams = {name: value for name, value in hparams.items() if name in parameters}
     try:
-        model = MNISTClassifier(**checkpoint.hparams).eval()
-        model.load_state_dict(checkpoint.weights)
+        built = kind(**hparams)
+        if isinstance(built, LightningModule):
+            built.eval().load_state_dict(checkpoint.weights)
     except (RuntimeError, TypeError, ValueError) as error:
-        raise UserError(damaged(checkpoint.path)) from error
-    return model
-
-
-def make_datamodule(checkpoint: Checkpoint, data_dir: Path = Path("data")) -> MNISTDataModule:
-    """Return a checkpoint's datamodule, or raise a UserError if the checkpoint is damaged."""
-    try:
-        return MNISTDataModule(data_dir, **checkpoint.data_hparams)
-    except (TypeError, ValueError) as error:
-        raise UserError(damaged(checkpoint.path)) from error
+        is_ours = kind.__module__.startswith("mnist_lit.")
+        problem = (
+            damaged(checkpoint.path) if is_ours else f"{checkpoint.path} does not fit {kind.__qualname__}: {error}"
+        )
+        raise UserError(problem) from error
+    return built
 
 
 def run_tool(command: str, description: str) -> None:
@@ -68,17 +74,16 @@ def run_tool(command: str, description: str) -> None:
     try:
         options = parser.parse_args(sys.argv[2:])
     except ArgumentError as error:
-        raise ArgumentError(None, explain(str(error), command, parser._option_string_actions)) from error
+        flags = [f"--{name}" for name in parser.get_defaults().keys()]  # noqa: SIM118  # of a Namespace
+        raise ArgumentError(None, explain(str(error), parser.prog, flags)) from error
     data_dir = require_local(Path(options.data.data_dir), "--data.data_dir")
-    checkpoint = read_checkpoint(find_checkpoint(options.ckpt_path, Path(options.trainer.default_root_dir)))
-    names = signature(tool).parameters
-    if "datamodule" in names:
-        checkpoint.require_mnist()
+    names, path = signature(tool).parameters, find_checkpoint(options.ckpt_path, Path(options.trainer.default_root_dir))
+    checkpoint = read_checkpoint(path) if "datamodule" in names else read_checkpoint(path, datamodule=None)
     print(f"Checkpoint: {checkpoint.path}", file=sys.stderr)
     values = {
         **vars(options),
-        "model": make_model(checkpoint),
-        "datamodule": make_datamodule(checkpoint, data_dir),
+        "model": build(MNISTClassifier, checkpoint),
+        "datamodule": build(MNISTDataModule, checkpoint, data_dir=data_dir) if "datamodule" in names else None,
         "checkpoint": checkpoint.path,
         "epoch": checkpoint.content["epoch"] + 1 if "epoch" in checkpoint.content else None,  # pretrained has none
     }

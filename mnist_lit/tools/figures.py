@@ -91,7 +91,7 @@ def draw_mistakes(images: Tensor, probabilities: Tensor, labels: Tensor, count: 
     return pixels
 
 
-def draw_distortions(datamodule: MNISTDataModule, upright: torch.nn.Module | None = None, rows: int = 7) -> Tensor:
+def draw_distortions(datamodule: MNISTDataModule, upright: Upright | None = None, rows: int = 7) -> Tensor:
     """Return a training digit of each kind, and below each digit several of its random distortions in training.
 
     Args:
@@ -104,6 +104,7 @@ def draw_distortions(datamodule: MNISTDataModule, upright: torch.nn.Module | Non
     """
     images, labels = datamodule.train_data
     images, labels = next(iter(TensorBatches(images[:1000], labels[:1000], 1000, upright=upright)))
+    images = images.view(-1, 1, 28, 28)
     digits = torch.cat([images[labels == digit][:1] for digit in range(10)])  # fewer if there are few images
     generator = torch.Generator().manual_seed(0)
     grid = torch.cat([digits, *(datamodule.augment(digits, generator) for _ in range(rows - 1))])
@@ -118,7 +119,7 @@ def draw_confusion_matrix(logits: Tensor, labels: Tensor) -> "Figure":
         logits: Float ``(N, 10)``.
         labels: int64 ``(N,)``.
     """
-    confusion = MulticlassConfusionMatrix(num_classes=10)
+    confusion = MulticlassConfusionMatrix(num_classes=logits.shape[1])
     confusion.update(logits.cpu(), labels.cpu())
     figure = _new_figure(figsize=(7, 7), dpi=80)  # an automatic layout would take 60 of 240 ms
     figure.subplots_adjust(left=0.12, bottom=0.12, right=0.98, top=0.98)
@@ -168,7 +169,9 @@ def draw_curves(run_dir: Path) -> "Figure":
     figure = _new_figure(figsize=(12, 3), layout="constrained")
     for axes, (title, tags) in zip(figure.subplots(1, len(_CURVES)), _CURVES.items(), strict=True):
         for tag, label in tags.items():
-            points = events.Scalars(tag) if tag in events.Tags()["scalars"] else []
+            # Without a schedule, the learning rate's curve is named after the optimiser, too: lr-SGD.
+            tags_ = [each for each in events.Tags()["scalars"] if each == tag or (tag, each[:3]) == ("lr", "lr-")]
+            points = [point for each in tags_ for point in events.Scalars(each)]
             points = sorted(points, key=lambda point: point.step)  # files are read in the order of the clock
             axes.plot([point.step for point in points], [point.value for point in points], label=label)
         axes.set(title=title, xlabel="step")

@@ -13,7 +13,7 @@ from torchmetrics.functional.classification import multiclass_accuracy, multicla
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from mnist_lit.datamodule import MNISTDataModule
-from mnist_lit.module import MNISTClassifier
+from mnist_lit.module import Classifier
 from mnist_lit.network import MLP
 from mnist_lit.tools.figures import (
     beside_upright,
@@ -40,7 +40,7 @@ class TensorBoardSummary(LearningRateMonitor):
       a second.
     - After a test, the last hidden layer for 1,000 images in the projector.
 
-    The pictures and scores are for MNISTClassifier, whose ``validation_step`` and ``test_step`` return the logits;
+    The pictures and scores are for a Classifier, whose ``validation_step`` and ``test_step`` return the logits;
     other modules have the curve of the learning rate.
     """
 
@@ -55,7 +55,7 @@ class TensorBoardSummary(LearningRateMonitor):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Define the charts, draw the network and show distorted digits."""
         super().on_train_start(trainer)
-        if not isinstance(pl_module, MNISTClassifier) or trainer.global_step:  # a continued run has them
+        if not isinstance(pl_module, Classifier) or trainer.global_step:  # a continued run has them
             return
         network = pl_module.get_submodule("network")
         charts = {name: ["Multiline", [f"train_{name}$", f"val_{name}$"]] for name in ("loss", "acc")}
@@ -66,9 +66,12 @@ class TensorBoardSummary(LearningRateMonitor):
             if isinstance(datamodule, MNISTDataModule) and datamodule.augment:
                 picture = draw_distortions(datamodule, getattr(pl_module, "upright", None))
                 logger.experiment.add_image("pictures/distorted_training_digits", picture)
-            with warnings.catch_warnings(), torch.random.fork_rng():  # a picture changes no training
+            if not isinstance(network, MLP):
+                continue
+            with warnings.catch_warnings():
                 # TensorBoard makes graphs with torch.jit.trace, which torch has deprecated (2.14 warns).
                 warnings.filterwarnings("ignore", r"`torch\.jit\.trace", FutureWarning)
+                warnings.filterwarnings("ignore", "Converting a tensor to a Python boolean")  # a shape
                 logger.experiment.add_graph(network, next(network.parameters()).new_zeros(1, 1, 28, 28))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -84,7 +87,7 @@ class TensorBoardSummary(LearningRateMonitor):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: int
     ) -> None:
         """Keep the network's outputs."""
-        if not isinstance(pl_module, MNISTClassifier):
+        if not isinstance(pl_module, Classifier) or not isinstance(outputs, Tensor) or outputs.ndim != 2:
             return
         images, labels = batch
         self._outputs.append((outputs, labels, images[outputs.argmax(dim=1) != labels]))
@@ -94,12 +97,12 @@ class TensorBoardSummary(LearningRateMonitor):
     ) -> None:
         """Keep the network's outputs, and the first images."""
         self.on_validation_batch_end(trainer, pl_module, outputs, batch)
-        if isinstance(pl_module, MNISTClassifier) and batch_idx * len(batch[0]) < _PROJECTED:
+        if isinstance(pl_module, Classifier) and batch_idx * len(batch[0]) < _PROJECTED:
             self._images.append(batch[0])
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the scores. In training also log ``best_val_acc`` and the hyperparameters; else show the pictures."""
-        if trainer.sanity_checking or not isinstance(pl_module, MNISTClassifier):
+        if trainer.sanity_checking or not self._outputs:
             return
         self._gather(trainer)
         self._log_scores(trainer, "val")
@@ -110,7 +113,7 @@ class TensorBoardSummary(LearningRateMonitor):
 
     def _log_best(self, trainer: Trainer, pl_module: LightningModule) -> None:
         step = trainer.global_step - 1  # where Lightning logs val_acc
-        scores = [float(trainer.callback_metrics["val_acc"])]
+        scores = [float(trainer.callback_metrics.get("val_acc", 0.0))]
         for callback in trainer.checkpoint_callbacks:  # their best score so far, without this validation
             if getattr(callback, "monitor", "val_acc") == "val_acc":
                 scores.append(float(getattr(callback, "best_model_score", None) or 0.0))
@@ -125,12 +128,12 @@ class TensorBoardSummary(LearningRateMonitor):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the pictures."""
-        if isinstance(pl_module, MNISTClassifier):
+        if isinstance(pl_module, Classifier):
             self._show(trainer, pl_module, "val")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the scores, and show the pictures and, in the projector, the last hidden layer."""
-        if not isinstance(pl_module, MNISTClassifier):
+        if not self._outputs:
             return
         self._gather(trainer)
         self._log_scores(trainer, "test")
@@ -151,11 +154,13 @@ class TensorBoardSummary(LearningRateMonitor):
         self._outputs.clear()
 
     def _log_scores(self, trainer: Trainer, stage: str) -> None:
-        by_digit = multiclass_accuracy(self._logits, self._labels, num_classes=10, average="none")
+        by_digit = multiclass_accuracy(self._logits, self._labels, num_classes=self._logits.shape[1], average="none")
         digits = self._labels.unique().tolist()  # a few images may not include every digit
         scores = {f"{stage}_acc_by_digit/{digit}": float(by_digit[digit]) for digit in digits}
         scores[f"{stage}_calibration_error"] = float(
-            multiclass_calibration_error(self._logits.softmax(dim=1), self._labels, num_classes=10, n_bins=10)
+            multiclass_calibration_error(
+                self._logits.softmax(dim=1), self._labels, num_classes=self._logits.shape[1], n_bins=10
+            )
         )
         step = max(trainer.global_step - 1, 0)  # where Lightning logs val_acc
         for logger in trainer.loggers:
@@ -168,14 +173,14 @@ class TensorBoardSummary(LearningRateMonitor):
             writer = logger.experiment
             if isinstance(network, MLP):
                 writer.add_image("pictures/first_layer", draw_first_layer(network), step)
-            if len(self._logits):
+            if len(self._logits) and self._mistakes.shape[1:] == (1, 28, 28):
                 wrong = self._logits.argmax(dim=1) != self._labels
                 images = beside_upright(network, self._mistakes)
                 mistakes = draw_mistakes(images, self._logits[wrong].softmax(dim=1), self._labels[wrong])
                 writer.add_image(f"pictures/{stage}_mistakes", mistakes, step)
-                if find_spec("matplotlib"):
-                    confusion = draw_confusion_matrix(self._logits, self._labels)
-                    writer.add_figure(f"pictures/{stage}_confusion_matrix", confusion, step)
+            if len(self._logits) and find_spec("matplotlib"):
+                confusion = draw_confusion_matrix(self._logits, self._labels)
+                writer.add_figure(f"pictures/{stage}_confusion_matrix", confusion, step)
 
 
 def _tensorboard_loggers(trainer: Trainer) -> list[TensorBoardLogger]:
