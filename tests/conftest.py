@@ -21,7 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.summary.writer import event_file_writer
 from torch import Tensor
 
-from mnist_lit import MNISTClassifier, MNISTDataModule
+from mnist_lit import Classifier, MNISTDataModule
 from mnist_lit.__main__ import main
 from mnist_lit.datamodule import Batch
 from mnist_lit.tools.tensorboard import TensorBoardSummary
@@ -71,6 +71,25 @@ def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
     """Return step and value of every point that TensorBoard shows."""
     events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def same(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
+
+
+def assert_same_run(run: Path, other: Path) -> None:
+    """Assert that both runs have the same curves and, except for Lightning's counters, the same checkpoints."""
+    assert curves(run) == curves(other)
+    for name in sorted(path.name for path in (run / "checkpoints").iterdir()):
+        one, two = (torch.load(path / "checkpoints" / name) for path in (run, other))
+        for key in one.keys() - {"loops"}:
+            assert same(one[key], two[key]), (name, key)
 
 
 @pytest.fixture
@@ -226,9 +245,9 @@ class Stop:
 
 @pytest.fixture
 def _stop(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    training_step = MNISTClassifier.training_step
+    training_step = Classifier.training_step
 
-    def stop(self: MNISTClassifier, batch: Batch, batch_idx: int) -> Tensor:
+    def stop(self: Classifier, batch: Batch, batch_idx: int) -> Tensor:
         Stop.begun += 1
         if Stop.begun == Stop.at:
             if Stop.by is None:
@@ -237,6 +256,6 @@ def _stop(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> 
         return training_step(self, batch, batch_idx)
 
     # A callback with a hook for each batch would turn rounds of many steps off.
-    monkeypatch.setattr(MNISTClassifier, "training_step", stop)
+    monkeypatch.setattr(Classifier, "training_step", stop)
     Stop.at = Stop.begun = 0
     logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns about points that a continued run replaces

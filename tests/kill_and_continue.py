@@ -32,7 +32,7 @@ from own import OwnCNN, Schedule, own_loaders
 from torch import Tensor
 from torch.nn import functional as F
 
-from mnist_lit import MNISTClassifier, MNISTDataModule, RunCheckpoint, make_trainer
+from mnist_lit import Classifier, MNISTClassifier, MNISTDataModule, RunCheckpoint, make_trainer
 from mnist_lit.__main__ import main as mnist_lit
 from mnist_lit.datamodule import Batch
 from mnist_lit.files import load_whole
@@ -107,10 +107,10 @@ def fit(root: Path, data_dir: Path, options: Sequence[str], step: "Synchronized[
             sys.stdout = sys.stderr = output
             fit_own(root, data_dir, options, step, checkpoint)
         return
-    training_step = MNISTClassifier.training_step
+    training_step = Classifier.training_step
     counted = made = 0
 
-    def count_step(self: MNISTClassifier, batch: Batch, batch_idx: int) -> Tensor:
+    def count_step(self: Classifier, batch: Batch, batch_idx: int) -> Tensor:
         # Lightning's count of steps does not change within a round.
         nonlocal counted, made
         if self.trainer.global_step != counted:
@@ -121,7 +121,7 @@ def fit(root: Path, data_dir: Path, options: Sequence[str], step: "Synchronized[
 
     command = ["fit", *OPTIONS, *options, f"--trainer.default_root_dir={root}", f"--data.data_dir={data_dir}"]
     # Not a subclass: the command makes the model itself.
-    replaced = patch.object(MNISTClassifier, "training_step", count_step)
+    replaced = patch.object(Classifier, "training_step", count_step)
     with Path(root, "output.txt").open("a") as output, replaced:
         sys.stdout = sys.stderr = output
         if tuple(options) == TESTED and checkpoint:

@@ -41,7 +41,10 @@ class OwnCNN(LightningModule):
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
         if self.hparams["schedule"] == "plateau":
             plateau = ReduceLROnPlateau(optimizer, mode="max", factor=0.5, patience=0)
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "val/acc"}}
+            return {
+                "optimizer": optimizer,
+                "lr_scheduler": {"scheduler": plateau, "monitor": "val/acc", "strict": False},
+            }
         return optimizer
 
 
@@ -50,5 +53,8 @@ def own_loaders(data_dir: Path, workers: int = 0, generator: torch.Generator | N
     rotated = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.RandomRotation(20)])
     plain = v2.Compose(rotated.transforms[:2])
     images, others = (MNIST(data_dir, transform=transform) for transform in (rotated, plain))
-    train = DataLoader(Subset(images, range(600)), 50, shuffle=True, num_workers=workers, generator=generator)
+    context = "fork" if workers else None  # in a process that was itself started otherwise
+    train = DataLoader(
+        Subset(images, range(600)), 50, True, num_workers=workers, generator=generator, multiprocessing_context=context
+    )
     return train, DataLoader(Subset(others, range(600, 800)), 50)

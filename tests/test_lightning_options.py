@@ -87,7 +87,7 @@ def test_the_config_of_a_run_with_any_callback_repeats_the_run(cli: CLI, name: s
         (["overfit_batches=0.01"], ["overfit_batches 0.01", "at least 0.2,"]),
         (["default_root_dir=s3://bucket/runs"], ["s3:/bucket/runs", "local folder"]),
         (["max_steps=0"], ["number of steps", "got 0"]),
-        (["callbacks+=mnist_lit.RunCheckpoint", "callbacks.mode=least"], ["mode is least", "max, min"]),
+        (["callbacks+=mnist_lit.RunCheckpoint", "callbacks.mode=least"], ["mode is least", "max, min, auto"]),
         (["callbacks+=ModelCheckpoint", "callbacks.save_top_k=-3"], ["save_top_k"]),
         (["logger=WandbLogger"], ["wandb"]),
         (["limit_train_batches=0"], ["number of steps", "limit_train_batches"]),

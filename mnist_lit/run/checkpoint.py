@@ -1,5 +1,6 @@
 """The checkpoints of a run."""
 
+import re
 from collections.abc import Mapping
 from os.path import relpath
 from pathlib import Path
@@ -10,11 +11,11 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from mnist_lit.checkpoint_io import use_whole_files
+from mnist_lit.checkpoint_io import require_plain, use_whole_files
 from mnist_lit.errors import UserError
 from mnist_lit.files import UNFINISHED
 from mnist_lit.run import random_states
-from mnist_lit.run.folder import folder_of, make_run_dir, run_dir_of
+from mnist_lit.run.folder import folder_of, make_run_dir
 
 
 class RunCheckpoint(Checkpoint):
@@ -23,7 +24,7 @@ class RunCheckpoint(Checkpoint):
     A run that continues from either file ends as if it had never stopped, with any LightningModule and any DataLoader.
     The files are saved between two epochs only, with all random states. It works in any Trainer::
 
-        trainer = Trainer(max_epochs=10, callbacks=[RunCheckpoint(monitor="val_loss", mode="min")])
+        trainer = Trainer(max_epochs=10, callbacks=[RunCheckpoint(monitor="val_loss")])
         trainer.fit(model, loader, val_loader, ckpt_path="lightning_logs/version_0/checkpoints/last.ckpt")
 
     A run that ends within an epoch, by ``max_steps`` for example, leaves a ``last.ckpt`` that can only be tested.
@@ -31,7 +32,7 @@ class RunCheckpoint(Checkpoint):
 
     Args:
         monitor: Metric that decides which epoch is best; without validation it may be one of training.
-        mode: Whether ``max`` or ``min`` of the metric is best.
+        mode: Whether ``max`` or ``min`` of the metric is best; ``auto`` is ``min`` for a loss, else ``max``.
 
     Attributes:
         run_dir: The folder that has ``checkpoints/``: the run's or the logger's; None if nothing is kept.
@@ -42,11 +43,11 @@ class RunCheckpoint(Checkpoint):
             run's; if an epoch ends with an infinite or NaN loss: then the previous checkpoints stay.
     """
 
-    def __init__(self, monitor: str = "val_acc", mode: Literal["max", "min"] = "max") -> None:
-        if mode not in ("max", "min"):
-            raise UserError(f"mode must be max or min, got {mode!r}")
+    def __init__(self, monitor: str = "val_acc", mode: Literal["max", "min", "auto"] = "auto") -> None:
+        if mode not in ("max", "min", "auto"):
+            raise UserError(f"mode must be max, min or auto, got {mode!r}")
         self.monitor = monitor
-        self.mode = mode
+        self.is_min = mode == "min" or (mode == "auto" and _is_loss(monitor))
         self.run_dir: Path | None = None
         self.best_model_score: Tensor | None = None
         self._module: LightningModule | None = None  # whose checkpoints are in run_dir
@@ -55,7 +56,6 @@ class RunCheckpoint(Checkpoint):
         self._has_trained = False  # whether an epoch has ended that is not saved yet
         self._validated_step = -1  # of the last validation in this epoch
         self._loss: object = None  # of the last batch
-        self._has_warned = False
 
     @property
     def best_model_path(self) -> str:
@@ -80,12 +80,13 @@ class RunCheckpoint(Checkpoint):
         if stage == "fit":
             use_whole_files(trainer)
             callbacks: list[Any] = getattr(trainer, "callbacks", [])
-            trainer.__dict__["callbacks"] = [self, *(each for each in callbacks if each is not self)]
+            callbacks[:] = [self, *(each for each in callbacks if each is not self)]
             self._resumed, self._has_trained, self._validated_step = None, False, -1
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Note what continues the run; a test or validation of a checkpoint changes nothing."""
-        if trainer.state.fn != "fit" or not checkpoint["global_step"]:  # 0: saved by Lightning's finders, in this fit
+        batches = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"]
+        if trainer.state.fn != "fit" or not batches:  # 0: saved by Lightning's finders, in this fit
             return
         self._resumed = checkpoint["callbacks"].get(self.state_key, {})
         if "is_between_epochs" not in self._resumed:
@@ -95,19 +96,19 @@ class RunCheckpoint(Checkpoint):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Choose the run's folder, and keep the checkpoints of other runs."""
-        continued, is_known = Path(trainer.ckpt_path or "").resolve(), self._module is pl_module
+        continued, is_known = Path(trainer.ckpt_path or "").absolute(), self._module is pl_module
         if getattr(trainer, "fast_dev_run", False):
             self.run_dir = None
             return
         if trainer.is_global_zero:
             self.run_dir = (
                 getattr(trainer, "run_dir", None)  # of a RunTrainer
-                or (run_dir_of(continued) if self._resumed is not None else self.run_dir if is_known else None)
+                or (continued.parent.parent if self._resumed else self.run_dir if is_known else None)
                 or folder_of(trainer.logger)
                 or make_run_dir(Path(trainer.default_root_dir))
             )
         self.run_dir = run_dir = Path(trainer.strategy.broadcast(self.run_dir) or "")
-        if continued.parent == (run_dir / "checkpoints").resolve():
+        if continued.parent.resolve() == (run_dir / "checkpoints").resolve():
             for path in continued.parent.glob(UNFINISHED):  # a killed process of this run left it
                 path.unlink(missing_ok=True)
         elif not is_known and any(run_dir.glob("checkpoints/*.ckpt")):
@@ -119,20 +120,21 @@ class RunCheckpoint(Checkpoint):
         self.best_model_score = score if self._path("best.ckpt") else None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Warn if the run could not be continued exactly."""
+        """Refuse what a checkpoint cannot hold; warn if the run could not be continued exactly."""
         self._module = pl_module
-        if any(getattr(loader, "persistent_workers", False) for loader in random_states.loaders_of(trainer)):
-            rank_zero_warn(
-                "with persistent_workers of a DataLoader, random transforms will be others if this run is continued"
-            )
+        for part in pl_module, getattr(trainer, "datamodule", None):
+            require_plain(part.hparams if part else {})
+        random_states.warn_of_persistent_workers(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the previous epoch, or continue where it was saved."""
         if self._resumed and "is_between_epochs" in self._resumed:
             begin_with_an_epoch(trainer)
+            trainer.should_stop = self._resumed["should_stop"]  # before min_epochs, it is not obeyed yet
+            trainer.callback_metrics.update(self._resumed["callback_metrics"])
             random_states.restore(trainer, self._resumed["random_states"])
         self._resumed = None
-        self.on_train_end(trainer, pl_module)
+        self._save_epoch(trainer, pl_module, trainer.should_stop)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
         """Note the loss."""
@@ -147,7 +149,10 @@ class RunCheckpoint(Checkpoint):
         self._has_trained = True
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the epoch that has ended."""
+        """Save the last epoch, so that the run can be extended."""
+        self._save_epoch(trainer, pl_module, should_stop=False)
+
+    def _save_epoch(self, trainer: Trainer, pl_module: LightningModule, should_stop: bool) -> None:
         if not self._has_trained:
             return
         self._has_trained = False
@@ -155,8 +160,12 @@ class RunCheckpoint(Checkpoint):
         if self.run_dir is None:
             return
         is_whole = trainer.is_last_batch
-        states = random_states.collect(trainer) if is_whole else []
-        self._saving = {"is_between_epochs": is_whole, "random_states": states}
+        self._saving = {
+            "is_between_epochs": is_whole,
+            "should_stop": should_stop,
+            "callback_metrics": dict(trainer.callback_metrics),
+            "random_states": random_states.collect(trainer) if is_whole else [],
+        }
         try:
             for name in ["best.ckpt", "last.ckpt"] if self._is_best(trainer) else ["last.ckpt"]:
                 for logger in trainer.loggers:
@@ -171,14 +180,16 @@ class RunCheckpoint(Checkpoint):
         return {"best_model_score": self.best_model_score, **self._saving}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Put the counters between two epochs."""
+        """Add the names of the classes; put the counters between two epochs."""
+        data = getattr(trainer, "datamodule", None)
+        checkpoint["classes"] = {"model": type(pl_module).__qualname__, "datamodule": data and type(data).__qualname__}
         if self._saving:
             checkpoint["epoch"] = trainer.current_epoch - 1  # the one that has ended, as in ModelCheckpoint's files
             for counts in checkpoint["loops"]["fit_loop"]["epoch_progress"].values():
                 counts["ready"] = counts["completed"]
 
     def _check_losses(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        losses = [self._loss, *(value for name, value in trainer.callback_metrics.items() if "loss" in name)]
+        losses = [self._loss, *(value for name, value in trainer.callback_metrics.items() if _is_loss(name))]
         is_finite = all(bool(loss.isfinite().all()) for loss in losses if isinstance(loss, Tensor))
         if not trainer.strategy.reduce_boolean_decision(is_finite, all=True):
             lr = f" with lr {pl_module.hparams['lr']}" if "lr" in pl_module.hparams else ""
@@ -190,26 +201,30 @@ class RunCheckpoint(Checkpoint):
     def _is_best(self, trainer: Trainer) -> bool:
         step, self._validated_step = self._validated_step, -1
         score, best = trainer.callback_metrics.get(self.monitor), self.best_model_score
-        problem = ""
-        if step not in (-1, trainer.global_step) and trainer.is_last_batch:
-            problem = "the last validation of an epoch comes before its last step"
-        elif score is None and step >= 0:
+        if score is None and step >= 0:
             names = ", ".join(sorted(trainer.callback_metrics))
-            problem = f"{self.monitor} is not logged, only {names}: choose RunCheckpoint(monitor=...)"
-        if problem and not self._has_warned:
-            rank_zero_warn(f"best.ckpt is not kept: {problem}")
-            self._has_warned = True
-        is_new = step == trainer.global_step or not sum(trainer.num_val_batches)
+            rank_zero_warn(
+                f"best.ckpt is not kept: {self.monitor} is not logged, only {names}: choose RunCheckpoint(monitor=...)"
+            )
+        if sum(trainer.num_val_batches) and step != trainer.global_step:
+            score = None
+            if step >= 0 and trainer.is_last_batch:
+                rank_zero_warn("best.ckpt is not kept: the last validation of an epoch comes before its last step")
         is_best = False
-        if score is not None and is_new and score.isfinite():
-            is_best = best is None or bool(score > best if self.mode == "max" else score < best)
-        if trainer.strategy.broadcast(is_best) and score is not None:
+        if score is not None and score.isfinite():
+            is_best = best is None or bool(score < best if self.is_min else score > best)
+        is_best = trainer.strategy.broadcast(is_best)
+        if is_best and score is not None:
             self.best_model_score = score.detach().cpu().clone()
-        return self.best_model_score is not best
+        return is_best
+
+
+def _is_loss(name: str) -> bool:
+    return "loss" in re.split(r"[^a-z]", name.lower())
 
 
 def begin_with_an_epoch(trainer: Trainer) -> None:
-    """Let the loops, whose counters were loaded, begin an epoch, with a new iterator over the batches.
+    """Let the loops, after their counters were set, begin an epoch, with a new iterator over the batches.
 
     Lightning would keep an iterator made before the random states were restored, and skip an epoch with ``max_steps``.
     """

@@ -1,5 +1,6 @@
 """The folder of a run."""
 
+from os.path import abspath
 from pathlib import Path
 
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
@@ -13,7 +14,8 @@ def is_first_process() -> bool:
 
 def run_dir_of(checkpoint: Path) -> Path | None:
     """Return the run's folder in ``lightning_logs`` that has this checkpoint; None for a file elsewhere."""
-    folder, run_dir = checkpoint.resolve().parent, checkpoint.resolve().parent.parent
+    folder = Path(abspath(checkpoint)).parent  # noqa: PTH100  # resolve() would follow lightning_logs, if it is a link
+    run_dir = folder.parent
     return run_dir if folder.name == "checkpoints" and run_dir.parent.name == "lightning_logs" else None
 
 

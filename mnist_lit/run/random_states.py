@@ -1,4 +1,4 @@
-"""The random states that a run continues with: of torch, numpy and Python, and of its loaders' own generators."""
+"""The random states that a run continues with: of torch, numpy and Python, and of its loaders."""
 
 import random
 from typing import Any
@@ -18,7 +18,7 @@ def collect(trainer: Trainer) -> list[dict[str, Any]]:
         "device": None if device.type == "cpu" else torch.get_device_module(device).get_rng_state(device),
         "numpy": [kind, np.asarray(keys).tolist(), *rest],
         "python": random.getstate(),
-        "loaders": [generator.get_state() for generator in _generators(trainer)],
+        "generators": [generator.get_state() for generator in _generators(trainer)],
     }
     states = [own] * trainer.world_size
     if trainer.world_size > 1:
@@ -27,7 +27,7 @@ def collect(trainer: Trainer) -> list[dict[str, Any]]:
 
 
 def restore(trainer: Trainer, states: list[dict[str, Any]]) -> None:
-    """Restore what ``collect`` returned, or warn if there are now more processes or fewer."""
+    """Restore what ``collect`` returned; warn if there are now more processes or fewer."""
     if len(states) != trainer.world_size:
         rank_zero_warn(
             f"{trainer.ckpt_path} was saved by {len(states)} processes, and {trainer.world_size} continue the run: "
@@ -40,20 +40,27 @@ def restore(trainer: Trainer, states: list[dict[str, Any]]) -> None:
         torch.get_device_module(device).set_rng_state(own["device"], device)
     np.random.set_state(tuple(own["numpy"]))
     random.setstate(own["python"])
-    for generator, state in zip(_generators(trainer), own["loaders"], strict=False):
+    for generator, state in zip(_generators(trainer), own["generators"], strict=False):
         generator.set_state(state)
 
 
-def loaders_of(trainer: Trainer) -> list[Any]:
-    """Return the loaders for training and validation that are in use, however the user has nested them."""
+def warn_of_persistent_workers(trainer: Trainer) -> None:
+    """Warn if the random states of a loader's workers outlive an epoch: no checkpoint has them."""
+    if any(getattr(loader, "persistent_workers", False) for loader in _loaders(trainer)):
+        rank_zero_warn(
+            "with persistent_workers of a DataLoader, random transforms will be others if this run is continued"
+        )
+
+
+def _loaders(trainer: Trainer) -> list[Any]:
     in_use = [each for each in (trainer.train_dataloader, trainer.val_dataloaders) if each is not None]
-    return [loader for each in in_use for loader in CombinedLoader(each).flattened]
+    return [loader for each in in_use for loader in CombinedLoader(each).flattened]  # however they are nested
 
 
 def _generators(trainer: Trainer) -> list[torch.Generator]:
-    # A torch DataLoader and its sampler may have generators of their own, often the same one.
-    owners = loaders_of(trainer)
-    for name in "batch_sampler", "sampler":
+    # A torch DataLoader and its samplers, one in another, may have generators of their own, often the same one.
+    owners = _loaders(trainer)
+    for name in ("batch_sampler", "sampler") * 2:
         owners += [getattr(owner, name, None) for owner in owners]
     found = [getattr(owner, "generator", None) for owner in owners]
     return list(dict.fromkeys(each for each in found if isinstance(each, torch.Generator)))

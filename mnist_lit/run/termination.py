@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class Termination(Callback):
-    """Raises KeyboardInterrupt after SIGTERM, at the end of a batch.
+    """Raises KeyboardInterrupt after SIGTERM, at the end of a batch or of the call.
 
     Lightning's own handler blocks several processes forever. An exception raised by a handler, at any moment, could
     leave a queue of a DataLoader locked.
@@ -21,11 +21,13 @@ class Termination(Callback):
 
     @contextmanager
     def handled(self) -> Iterator[None]:
-        """Restore the handlers at the end, as Lightning does except for Ctrl-C before the first step."""
+        """Handle the signal, and restore all handlers at the end, as Lightning does not if Ctrl-C comes early."""
         self.signum = 0
         self._previous = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+        _handle(signal.SIGTERM, self._note)
         try:
             yield
+            self.on_train_batch_end()
         finally:
             for signum, handler in self._previous.items():
                 _handle(signum, handler)
@@ -39,7 +41,7 @@ class Termination(Callback):
         self.signum = signum
         _handle(signal.SIGCHLD, signal.SIG_DFL)  # `timeout` ends a loader's workers, too, which torch would raise
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def on_train_batch_end(self, *_: Any) -> None:
         """Stop the run."""
         if self.signum:
             raise KeyboardInterrupt
@@ -53,5 +55,6 @@ class Termination(Callback):
 
 
 def _handle(signum: int, handler: Any) -> None:
-    if threading.current_thread() is threading.main_thread():  # Python allows it nowhere else
+    is_main = threading.current_thread() is threading.main_thread()  # Python allows it nowhere else
+    if is_main and signal.getsignal(signum) is not handler:  # a handler in C, which Python does not know, stays
         signal.signal(signum, handler)

@@ -5,7 +5,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
@@ -17,8 +17,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from mnist_lit.errors import RunInterruptedError, UserError
 from mnist_lit.files import find_checkpoint, load_whole
+from mnist_lit.module import MNISTClassifier
 from mnist_lit.options import as_list, check_options
-from mnist_lit.quiet import one_thread_and_quiet
+from mnist_lit.quiet import one_thread, quiet
 from mnist_lit.run.checkpoint import RunCheckpoint, begin_with_an_epoch
 from mnist_lit.run.execution import StepsPerExecution
 from mnist_lit.run.folder import folder_of, is_first_process, make_run_dir, run_dir_of
@@ -34,8 +35,8 @@ class RunTrainer(Trainer):
     folder. Without, it is a new run in a new folder, unless this Trainer goes on training the same model: after an
     interruption or an error, from ``last.ckpt``.
 
-    Only while a method runs, torch computes with one thread, unless ``OMP_NUM_THREADS`` is set, and Lightning's
-    messages about devices, seeds and tips are hidden.
+    Only while a method runs, Lightning's messages about devices, seeds and tips are hidden, and torch computes with
+    one thread if the model is an MNISTClassifier and ``OMP_NUM_THREADS`` is not set.
 
     Attributes:
         run_dir: The folder of the last fit, in the first process of a run; None before.
@@ -61,14 +62,14 @@ class RunTrainer(Trainer):
             UserError: If the training cannot begin.
             RunInterruptedError: After Ctrl-C or SIGTERM.
         """
-        with one_thread_and_quiet():
+        with quiet(), one_thread() if isinstance(model, MNISTClassifier) else nullcontext():
             path = self._find(ckpt_path, "last")
             if path is None and self._is_unfinished and self._trained is model:
                 path = self._saved or None
             check_options(self, model, datamodule if train_dataloaders is None else train_dataloaders)
-            step, counts = self._check_start(path), self.fit_loop.state_dict()
+            start, counts = self._check_start(path), self.fit_loop.state_dict()
             try:
-                with self._folder(model, path, step), self._interruptible(is_fit=True):
+                with self._folder(model, path, *start), self._interruptible(is_fit=True):
                     super().fit(model, train_dataloaders, val_dataloaders, datamodule, path, weights_only)
                 self._is_unfinished = False
             except BaseException:
@@ -91,16 +92,20 @@ class RunTrainer(Trainer):
 
     def _evaluate(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         call = signature(method).bind(*args, **kwargs)
-        with one_thread_and_quiet(), self._interruptible(is_fit=False):
+        model = call.arguments.get("model") or self.lightning_module
+        threads = one_thread() if isinstance(model, MNISTClassifier) else nullcontext()
+        with quiet(), threads, self._interruptible(is_fit=False):
             warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`, callbacks")  # of the training
             call.arguments["ckpt_path"] = self._find(call.arguments.get("ckpt_path"), "best")
+            if self.has_own_logger and self.logger is None:
+                self.logger = TensorBoardLogger(self.default_root_dir, f"lightning_logs/{method.__name__}")
             return method(*call.args, **call.kwargs)
 
     @property
     def _saved(self) -> str:
         """The checkpoint that the run in ``run_dir`` continues from; empty if there is none."""
-        run = next((each for each in self.checkpoint_callbacks if isinstance(each, RunCheckpoint)), None)
-        return run.last_model_path if run and run.run_dir == self.run_dir else ""
+        path = self.run_dir and self.run_dir / "checkpoints" / "last.ckpt"
+        return str(path) if path and path.is_file() else ""
 
     def _find(self, name: str | Path | None, of_folder: Literal["best", "last"]) -> str | None:
         root = Path(os.path.relpath(self.default_root_dir))
@@ -113,10 +118,10 @@ class RunTrainer(Trainer):
             raise UserError(f"ckpt_path {name!r}: this Trainer has saved no checkpoint")
         return str(find_checkpoint(own or str(name), root, of_folder))
 
-    def _check_start(self, path: str | None) -> int | None:
-        """Return the step that a checkpoint continues from, in a logger's count; a UserError if it cannot."""
+    def _check_start(self, path: str | None) -> tuple[int | None, int]:
+        """Return where a checkpoint continues: the step, in a logger's count, and the batch. UserError if it cannot."""
         if path is None:
-            return None
+            return None, self.fit_loop.epoch_loop.batch_progress.total.ready
         content = load_whole(Path(path))
         if "optimizer_states" not in content:
             raise UserError(f"{path} cannot be continued: it has only the weights, not the state of the training")
@@ -126,39 +131,44 @@ class RunTrainer(Trainer):
                 f"{path} is in epoch {epochs}, and max_epochs is {self.max_epochs}: give a larger one, or its run's "
                 "config.yaml with --config"
             )
-        return int(content["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"])
+        loops = content.get("loops", {}).get("fit_loop", {})
+        step = loops.get("epoch_loop.state_dict", {}).get("_batches_that_stepped", content["global_step"])
+        return step, loops.get("epoch_loop.batch_progress", {"total": {"ready": 0}})["total"]["ready"]
 
     @contextmanager
-    def _folder(self, model: LightningModule, path: str | None, step: int | None) -> Iterator[None]:
+    def _folder(self, model: LightningModule, path: str | None, step: int | None, batch: int) -> Iterator[None]:
         """Choose or make the run's folder and logger; a fit that makes no step leaves no file."""
-        if getattr(self, "fast_dev_run", False) or not is_first_process():
+        keeps = self.has_own_logger or any(isinstance(each, RunCheckpoint) for each in self.checkpoint_callbacks)
+        if not keeps or getattr(self, "fast_dev_run", False) or not is_first_process():
             if self.has_own_logger:
                 self.logger = TensorBoardLogger(self.default_root_dir, version=0)  # of another process: not written
             yield
             return
-        previous, first_step, logs = self.run_dir, self.global_step, Path(self.default_root_dir) / "lightning_logs"
+        previous, logs = self.run_dir, Path(self.default_root_dir).absolute() / "lightning_logs"
         run_dir = run_dir_of(Path(path)) if path else previous if self._trained is model else None
         if not path and not run_dir and not self.has_own_logger and (folder := folder_of(self.logger)):
-            run_dir = folder if folder.resolve().parent == logs.resolve() else None
-        self.run_dir = run_dir = (run_dir or make_run_dir(logs.parent)).resolve()
+            run_dir = folder.absolute() if folder.resolve().parent == logs.resolve() else None
+        self.run_dir = run_dir = run_dir or make_run_dir(logs.parent)
         before = set(run_dir.rglob("*"))
         if self.has_own_logger:
             self.logger = TensorBoardLogger(
-                run_dir.parent.parent, version=run_dir.name, default_hp_metric=False, purge_step=step
+                run_dir.parent, name="", version=run_dir.name, default_hp_metric=False, purge_step=step
             )
+        trained, self._trained = self._trained, model
         try:
             yield
         finally:
             made = set(run_dir.rglob("*")) - before
-            trained_here = not getattr(self.strategy.launcher, "is_interactive_compatible", False)  # else, forked
-            if self.global_step > first_step or not trained_here or any(each.suffix == ".ckpt" for each in made):
-                self._trained = model
-            else:
+            is_elsewhere = getattr(self.strategy.launcher, "is_interactive_compatible", False)  # in forked processes
+            has_trained = self.fit_loop.epoch_loop.batch_progress.total.ready > batch
+            if not has_trained and not is_elsewhere and not any(each.suffix == ".ckpt" for each in made):
                 for each in sorted(made, reverse=True):  # files before their folders
                     each.rmdir() if each.is_dir() else each.unlink()
                 if not before:
                     run_dir.rmdir()
-                self.run_dir = previous
+                with suppress(OSError):  # it is not empty
+                    logs.rmdir()
+                self.run_dir, self._trained = previous, trained
 
     @contextmanager
     def _interruptible(self, is_fit: bool) -> Iterator[None]:
@@ -183,20 +193,21 @@ def make_trainer(**options: Any) -> RunTrainer:
     TensorBoard's curves and pictures, and, without a terminal, a line for each epoch.
 
     Args:
-        options: The Trainer's. By default ``max_epochs`` is 10 and ``devices`` 1. TensorBoard's logger, the callbacks
-            and the progress bar are added unless the options have their own; with ``barebones`` nothing is added.
-            ``max_time`` ends with an epoch.
+        options: The Trainer's. By default ``devices`` is 1, and ``max_epochs`` 10 if there is no other limit.
+            TensorBoard's logger, the callbacks and the progress bar are added unless the options have their own; with
+            ``barebones`` nothing is added. ``max_time`` ends with an epoch.
 
     Example:
         >>> trainer = make_trainer(max_epochs=3)
         >>> trainer.checkpoint_callback.monitor
         'val_acc'
     """
-    options = {"max_epochs": 10, "devices": 1} | options
-    with one_thread_and_quiet():
+    is_limited = any(options.get(name) for name in ("max_steps", "max_time"))
+    options = {"max_epochs": None if is_limited else 10, "devices": 1} | options
+    with quiet():
         if options.get("barebones"):
             return RunTrainer(**options)
-        callbacks = as_list(options.get("callbacks"))
+        callbacks = [*as_list(options.get("callbacks"))]
         if duration := options.pop("max_time", None):
             callbacks.append(Timer(duration, interval="epoch"))
         # Ours come first: ckpt_path "best" is the file of the first of all checkpoint callbacks.

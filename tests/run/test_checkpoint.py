@@ -7,12 +7,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import kill_and_continue
 import pytest
 import torch
-from conftest import CLI, RUN, Stop, assert_one_sentence, curves, forget_peak_memory, peak_memory, slow
+from conftest import (
+    CLI,
+    RUN,
+    Stop,
+    assert_one_sentence,
+    assert_same_run,
+    curves,
+    forget_peak_memory,
+    peak_memory,
+    same,
+    slow,
+)
 
 from mnist_lit.checkpoint_io import AtomicCheckpointIO
 from mnist_lit.files import load_whole
@@ -24,25 +34,6 @@ SHORT = ("fit", "--trainer.max_epochs=3", "--trainer.limit_train_batches=30", "-
 def folder(root: Path) -> Path:
     """Return the newest run's folder."""
     return max((root / "lightning_logs").glob("version_*"), key=lambda path: int(path.name.removeprefix("version_")))
-
-
-def same(one: Any, other: Any) -> bool:
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list):
-        return len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other)
-
-
-def assert_same_run(run: Path, other: Path) -> None:
-    """Assert that both runs have the same curves and, except for Lightning's counters, the same checkpoints."""
-    assert curves(run) == curves(other)
-    for name in sorted(path.name for path in (run / "checkpoints").iterdir()):
-        one, two = (torch.load(path / "checkpoints" / name) for path in (run, other))
-        for key in one.keys() - {"loops"}:
-            assert same(one[key], two[key]), (name, key)
 
 
 # The kinds that differ most: averaged weights, accumulated gradients, an end within an epoch, no validation.

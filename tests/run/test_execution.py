@@ -5,14 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import CLI, assert_one_sentence, curves, slow
+from conftest import CLI, assert_one_sentence, curves, same, slow
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LambdaCallback, ModelCheckpoint
-from test_checkpoint import folder, same
+from test_checkpoint import folder
 from torch.utils.data import DataLoader, IterableDataset
 
-from mnist_lit import MNISTClassifier, MNISTDataModule, StepsPerExecution, make_trainer
-from mnist_lit.module import TrainMetrics
+from mnist_lit import Classifier, MNISTClassifier, MNISTDataModule, StepsPerExecution, make_trainer
 from mnist_lit.run.checkpoint import RunCheckpoint
 
 pytestmark = pytest.mark.usefixtures("_without_pictures")
@@ -22,7 +21,7 @@ SHORT = ("fit", "--trainer.max_epochs=3", "--data.val_size=58870", "--trainer.li
 
 
 def steps(number: int) -> tuple[str, str]:
-    return "--trainer.callbacks+=mnist_lit.callbacks.StepsPerExecution", f"--trainer.callbacks.steps={number}"
+    return "--trainer.callbacks+=mnist_lit.StepsPerExecution", f"--trainer.callbacks.steps={number}"
 
 
 @pytest.fixture
@@ -86,18 +85,18 @@ def test_a_run_that_stopped_within_a_round_continues(
 ) -> None:
     command = (*SHORT, "--trainer.log_every_n_steps=10", "--data.augment.rotation=10")
     assert cli(*command).status == 0
-    update, made = TrainMetrics.update, []
+    step, made = Classifier.training_step, []
 
-    def stop(self: TrainMetrics, *args: Any) -> None:
+    def stop(self: Classifier, *args: Any) -> torch.Tensor:
         made.append(1)
         if len(made) == 18:
             if is_killed:
                 raise ZeroDivisionError
             signal.raise_signal(signal.SIGTERM)
-        update(self, *args)
+        return step(self, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(TrainMetrics, "update", stop)
+        patch.setattr(Classifier, "training_step", stop)
         try:
             assert cli(*command).status == 143
         except ZeroDivisionError:
@@ -116,7 +115,7 @@ def test_a_run_that_stopped_within_a_round_continues(
 def test_an_exception_within_a_round_leaves_the_right_counts(
     cli: CLI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loss = MNISTClassifier.loss
+    loss = Classifier.loss
     saved: list[dict[str, Any]] = []
     for more in (), steps(1):
         begun: list[int] = []
@@ -127,7 +126,7 @@ def test_an_exception_within_a_round_leaves_the_right_counts(
                 raise ZeroDivisionError
             return loss(self, *args)
 
-        monkeypatch.setattr(MNISTClassifier, "loss", fail)
+        monkeypatch.setattr(Classifier, "loss", fail)
         place = tmp_path / str(len(saved))
         with pytest.raises(ZeroDivisionError):
             cli(*SHORT, "--trainer.callbacks+=OnExceptionCheckpoint", f"--trainer.callbacks.dirpath={place}", *more)
@@ -251,7 +250,7 @@ def test_a_model_that_logs_in_each_step_gets_single_steps(
             return loss
 
     if logs_in == "loss":
-        Logs.training_step = MNISTClassifier.training_step  # type: ignore[method-assign]  # it is not overridden
+        Logs.training_step = Classifier.training_step  # type: ignore[method-assign]  # it is not overridden
     trainer = make_trainer(max_epochs=2, default_root_dir=tmp_path, limit_val_batches=2, log_every_n_steps=1)
     trainer.fit(Logs(), MNISTDataModule(data_dir, val_size=58_870))
     assert len(rounds) == 24

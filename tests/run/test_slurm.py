@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CLI, Stop, assert_one_sentence
-from test_checkpoint import SHORT, assert_same_run
+from conftest import CLI, Stop, assert_one_sentence, assert_same_run
+from test_checkpoint import SHORT
 
 pytestmark = pytest.mark.usefixtures("_stop", "_without_pictures")
 JOB = {"NTASKS": "1", "JOB_ID": "77", "NNODES": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0", "NODELIST": "vm",

@@ -3,6 +3,7 @@
 import csv
 import logging
 import os
+import pickle
 import re
 import signal
 import threading
@@ -14,12 +15,11 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import curves
+from conftest import assert_same_run, curves, same
 from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.callbacks import LearningRateFinder, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateFinder, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from own import OwnCNN, own_loaders
-from test_checkpoint import assert_same_run, same
 
 from mnist_lit import (
     EpochLines,
@@ -437,9 +437,11 @@ class BackboneLikeState(Callback):
 
 
 def test_a_metric_that_is_not_logged_is_named_once_with_those_that_are(data_dir: Path) -> None:
-    with pytest.warns(UserWarning, match=r"val_acc is not logged, only .*train/loss.*, val/acc") as warned:
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("default")  # as in a user's program
         make_trainer(max_epochs=3).fit(OwnCNN(), *own_loaders(data_dir))
-    assert len([each for each in warned if "is not logged" in str(each.message)]) == 1
+    (message,) = [str(each.message) for each in warned if "is not logged" in str(each.message)]
+    assert re.search(r"val_acc is not logged, only .*train/loss.*, val/acc", message)
     assert [path.name for path in run_dir().rglob("*.ckpt")] == ["last.ckpt"]
 
 
@@ -522,3 +524,159 @@ def test_without_validation_images_nothing_is_validated_and_nothing_warned(data_
         make_trainer(max_epochs=1, limit_train_batches=30).fit(model(), MNISTDataModule(data_dir, val_size=0))
     assert not [each for each in warned if "across ranks" in str(each.message) or "best.ckpt" in str(each.message)]
     assert [path.name for path in run_dir().rglob("*.ckpt")] == ["last.ckpt"]
+
+
+class WithoutOptimizer(OwnCNN):
+    """Steps an optimiser that Lightning does not know: its count of steps stays 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.own = torch.optim.SGD(self.parameters(), 0.1)
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        self.own.zero_grad()
+        loss = super().training_step(batch, batch_idx)
+        loss.backward()
+        self.own.step()
+        return loss
+
+    def configure_optimizers(self) -> None:
+        return None
+
+
+class FailsInEpoch(Callback):
+    """Fails once, in an epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.current_epoch == self.epoch:
+            self.epoch = -1
+            raise ZeroDivisionError
+
+
+def test_a_module_that_steps_its_own_optimiser_continues_exactly(data_dir: Path) -> None:
+    ends = []
+    for fails in [FailsInEpoch(2)], []:
+        seed_everything(0, verbose=False)
+        trainer = make_trainer(max_epochs=4, callbacks=[RunCheckpoint("val/acc"), *fails])
+        trained, loaders = WithoutOptimizer(), own_loaders(data_dir)
+        if fails:
+            with pytest.raises(ZeroDivisionError):
+                trainer.fit(trained, *loaders)
+        trainer.fit(trained, *loaders)
+        ends.append(dict(trained.state_dict()))
+    assert same(*ends)
+    trainer = make_trainer(max_epochs=1, enable_checkpointing=False)
+    trainer.fit(WithoutOptimizer(), *own_loaders(data_dir))
+    assert "train/loss_epoch" in curves(run_dir(2))  # a finished training is kept
+
+
+class Scores(OwnCNN):
+    """Has the validation scores that it is given."""
+
+    def __init__(self, *scores: float) -> None:
+        super().__init__()
+        self.scores = scores
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("val/acc", self.scores[self.current_epoch])
+
+
+def test_a_run_that_would_stop_after_its_fewest_epochs_still_does(data_dir: Path) -> None:
+    epochs = []
+    for fails in [FailsInEpoch(3)], []:
+        stopping = EarlyStopping("val/acc", patience=1, mode="min")
+        options: dict[str, Any] = {"max_epochs": 8, "min_epochs": 5, "callbacks": [stopping, *fails]}
+        trainer, trained = make_trainer(**options), Scores(5, 6, 7, 4, 3, 2, 1, 0)
+        if fails:
+            with pytest.raises(ZeroDivisionError):
+                trainer.fit(trained, *own_loaders(data_dir))
+        trainer.fit(trained, *own_loaders(data_dir))
+        epochs.append(trainer.current_epoch)
+    assert epochs == [5, 5]
+
+
+def test_a_schedule_that_needs_an_older_validation_continues(data_dir: Path) -> None:
+    ends = []
+    for fails in [FailsInEpoch(2)], []:
+        seed_everything(0, verbose=False)
+        callbacks = [RunCheckpoint("val/acc"), *fails]
+        trainer, trained = make_trainer(max_epochs=4, check_val_every_n_epoch=2, callbacks=callbacks), OwnCNN("plateau")
+        loaders = own_loaders(data_dir)
+        if fails:
+            with pytest.raises(ZeroDivisionError):
+                trainer.fit(trained, *loaders)
+        trainer.fit(trained, *loaders)
+        ends.append(dict(trained.state_dict()))
+    assert same(*ends)
+
+
+def test_the_best_epoch_is_known_whatever_the_loggers_folder_is_called(data_dir: Path) -> None:
+    options: dict[str, Any] = {"max_epochs": 3, "accelerator": "cpu"}
+    trainer = by_hand(logger=CSVLogger("logs", "cnn"), callbacks=[RunCheckpoint("val/acc"), FailsInEpoch(1)], **options)
+    with pytest.raises(ZeroDivisionError):
+        trainer.fit(Scores(0.9, 0.2, 0.3), *own_loaders(data_dir))
+    checkpoints = Path("logs/cnn/version_0/checkpoints")
+    run = RunCheckpoint("val/acc")
+    trainer = by_hand(logger=CSVLogger("logs", "cnn"), callbacks=[run], **options)
+    trainer.fit(Scores(0.9, 0.2, 0.3), *own_loaders(data_dir), ckpt_path=checkpoints / "last.ckpt")
+    assert float(run.best_model_score or 0) == pytest.approx(0.9)
+    assert load_whole(checkpoints / "best.ckpt")["epoch"] == 0
+    assert load_whole(checkpoints / "last.ckpt")["epoch"] == 2
+
+
+def test_the_folder_of_runs_may_be_a_link(data: MNISTDataModule) -> None:
+    Path("disk").mkdir()
+    Path("lightning_logs").symlink_to("disk")
+    make_trainer(max_epochs=1, **SHORT).fit(model(schedule="constant"), data)
+    make_trainer(max_epochs=2, **SHORT).fit(model(schedule="constant"), data, ckpt_path="last")
+    assert [path.name for path in Path("disk").iterdir()] == ["version_0"]
+    assert [step for step, _ in curves(run_dir())["train_loss"]] == [29, 59]
+
+
+def test_a_cell_with_several_processes_continues_when_it_is_run_again(data: MNISTDataModule) -> None:
+    options = {"strategy": "ddp_fork", "devices": 2, "accelerator": "cpu"}
+    fails = FailsInEpoch(1)
+    trainer, trained = make_trainer(max_epochs=2, callbacks=[fails], **options, **SHORT), model()
+    with pytest.raises(Exception, match="ZeroDivisionError"):
+        trainer.fit(trained, data)
+    fails.epoch = -1  # the defect is corrected
+    trainer.fit(trained, data)
+    assert load_whole(run_dir() / "checkpoints/last.ckpt")["global_step"] == 60
+
+
+def test_sigterm_after_the_last_batch_is_not_lost(data: MNISTDataModule) -> None:
+    class Terminates(Callback):
+        def on_train_end(self, *_: Any) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    trainer = make_trainer(max_epochs=1, callbacks=[Terminates()], **SHORT)
+    with pytest.raises(RunInterruptedError, match=r"stopped by SIGTERM; saved .*last\.ckpt") as stopped:
+        trainer.fit(model(), data)
+    assert str(pickle.loads(pickle.dumps(stopped.value))) == str(stopped.value)
+
+
+def test_other_modules_have_lines_with_their_own_metrics(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_trainer(max_epochs=1, logger=False, callbacks=[RunCheckpoint("val/acc")]).fit(OwnCNN(), *own_loaders(data_dir))
+    assert re.search(r"^Epoch 1: \[12/12\], .*train/loss: [\d.]+.*val/acc: [\d.]+", capsys.readouterr().out)
+
+
+def test_a_loss_is_recognized_by_its_name(data_dir: Path) -> None:
+    class Lossless(OwnCNN):
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            self.log("lossless_psnr", float("inf"))
+            self.log("val_loss", float(self.current_epoch))
+
+    trainer = make_trainer(max_epochs=2, callbacks=[RunCheckpoint("val_loss")])
+    trainer.fit(Lossless(), *own_loaders(data_dir))  # infinite, but no loss
+    assert load_whole(run_dir() / "checkpoints/best.ckpt")["epoch"] == 0  # the least
+
+
+def test_a_list_of_callbacks_stays_the_users(data: MNISTDataModule) -> None:
+    mine: list[Callback] = []
+    for _ in range(2):
+        make_trainer(max_epochs=1, callbacks=mine, max_time="00:01:00:00", **SHORT).fit(model(), data)
+    assert mine == []
