@@ -199,6 +199,8 @@ class MNISTCLI(LightningCLI):
             return
         if run.best_model_score is not None:
             print(f"Best validation accuracy: {100 * run.best_model_score:.2f} %")
+        if not self.trainer.is_last_batch:
+            print("The run ended within an epoch: its last.ckpt can be tested, but not continued")
         if path := run.best_model_path:
             print(f"Run: {os.path.relpath(Path(path).parent.parent)}")
             print(f"Next: {self.parser.prog} test --ckpt_path {shlex.quote(os.path.relpath(path))}")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import Result, assert_one_sentence, assert_same_run, curves
+from conftest import Result, assert_one_sentence, assert_same_run, curves, same
 from lightning.pytorch import seed_everything
 from torch import Tensor, nn
 
@@ -20,6 +20,7 @@ from mnist_lit import (
     MNISTClassifier,
     MNISTDataModule,
     RandomDistortion,
+    StepsPerExecution,
     main,
     make_trainer,
 )
@@ -166,6 +167,18 @@ class Flat(Conv):
     def __init__(self) -> None:
         super().__init__()
         self.network = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+
+
+def test_rounds_of_many_steps_change_nothing_for_any_classifier(data_dir: Path, tmp_path: Path) -> None:
+    ends = []
+    for callbacks in [], [StepsPerExecution(1)]:
+        seed_everything(0, verbose=False)
+        model = Conv()
+        options: dict[str, Any] = {"limit_train_batches": 60, "limit_val_batches": 1, "default_root_dir": tmp_path}
+        make_trainer(max_epochs=2, callbacks=callbacks, **options).fit(model, MNISTDataModule(data_dir))
+        assert model.calls == 120
+        ends.append(dict(model.state_dict()))
+    assert same(*ends)
 
 
 def test_an_own_training_step_is_no_divergence(data_dir: Path, tmp_path: Path) -> None:
