@@ -25,7 +25,7 @@ from mnist_lit.options import as_list, check_options
 from mnist_lit.run.checkpoint import RunCheckpoint
 from mnist_lit.run.folder import is_first_process, run_dir_of
 from mnist_lit.run.trainer import make_trainer
-from mnist_lit.tools.command import OF_NETWORK, build, flatten
+from mnist_lit.tools.command import OF_NETWORK, build, flags_of, flatten
 from mnist_lit.tools.predict import write_predictions
 
 _TO_CONTINUE = "Checkpoint to continue from: a file, a run's folder, or best or last of the newest run"
@@ -72,7 +72,7 @@ class MNISTCLI(LightningCLI):
             raise UserError(f"a --config file is not UTF-8 text: {error}") from error
         except ArgumentError as error:
             command = next(argument for argument in [*sys.argv, "fit"] if argument in self.subcommands())
-            options = [f"--{name}" for name in self.parsers[command].get_defaults().keys()]  # noqa: SIM118  # a Namespace
+            options = flags_of(self.parsers[command])
             raise ArgumentError(None, explain(str(error), f"{parser.prog} {command}", options)) from error
         config, is_fit = self.config[self.config.subcommand], self.config.subcommand == "fit"
         root = require_local(Path(config.trainer.default_root_dir or ".").expanduser(), "--trainer.default_root_dir")

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +214,7 @@ def test_other_images_and_classes(tmp_path: Path) -> None:
 class Options(Classifier):
     """Has options of other kinds, and a parent with others."""
 
-    def __init__(self, rates: dict[str, float] | None = None, sizes: list[int] = [8]) -> None:  # noqa: B006
+    def __init__(self, rates: dict[str, float] | None = None, sizes: Sequence[int] = (8,)) -> None:
         super().__init__(MLP(sizes))
         self.save_hyperparameters()
 
@@ -287,25 +287,22 @@ def test_upright_images_are_not_fed_to_another_network(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "words"),
+    ("make", "options", "words"),
     [
-        (lambda: MNISTClassifier(lr="0.1"), "lr must be a number, got '0.1'"),  # type: ignore[arg-type]
-        (lambda: MNISTClassifier(hidden_sizes=128), "hidden_sizes must be a list, .* got 128"),  # type: ignore[arg-type]
-        (lambda: MNISTClassifier(hidden_sizes=[1.5]), "hidden_sizes .* whole number, got 1.5"),  # type: ignore[list-item]
-        (lambda: MNISTClassifier(upright="false"), "upright must be True or False, got 'false'"),  # type: ignore[arg-type]
-        (lambda: MNISTDataModule(augment={"rot": 5}), "augment must be .* rotation, .* got {'rot': 5}"),  # type: ignore[arg-type]
-        (lambda: MNISTDataModule(val_size=0.1), "val_size must be a whole number, got 0.1"),  # type: ignore[arg-type]
-        (lambda: MNISTDataModule(batch_size="9"), "batch_size must be a whole number, got '9'"),  # type: ignore[arg-type]
-        (lambda: RandomDistortion(rotation="5"), "rotation must be a number, got '5'"),  # type: ignore[arg-type]
-        (
-            lambda: MNISTClassifier()(torch.zeros(5, 28, 28)),
-            r"images must be float \(N, 1, 28, 28\), got \(5, 28, 28\)",
-        ),
+        (MNISTClassifier, {"lr": "0.1"}, "lr must be a number, got '0.1'"),
+        (MNISTClassifier, {"hidden_sizes": 128}, "hidden_sizes must be a list, .* got 128"),
+        (MNISTClassifier, {"hidden_sizes": [1.5]}, "hidden_sizes .* whole number, got 1.5"),
+        (MNISTClassifier, {"upright": "false"}, "upright must be True or False, got 'false'"),
+        (MNISTDataModule, {"augment": {"rot": 5}}, "augment must be .* rotation, .* got {'rot': 5}"),
+        (MNISTDataModule, {"val_size": 0.1}, "val_size must be a whole number, got 0.1"),
+        (MNISTDataModule, {"batch_size": "9"}, "batch_size must be a whole number, got '9'"),
+        (RandomDistortion, {"rotation": "5"}, "rotation must be a number, got '5'"),
+        (MLP(), {"images": torch.zeros(5, 28, 28)}, r"images must be float \(N, 1, 28, 28\), got \(5, 28, 28\)"),
     ],
 )
-def test_wrong_types_are_named(make: Callable[[], object], words: str) -> None:
+def test_wrong_types_are_named(make: Callable[..., object], options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        make()
+        make(**options)
 
 
 def test_a_data_set_smaller_than_its_validation_split_is_refused(

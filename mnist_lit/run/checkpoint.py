@@ -21,8 +21,8 @@ from mnist_lit.run.folder import folder_of, make_run_dir
 class RunCheckpoint(Checkpoint):
     """Saves ``last.ckpt`` after each epoch, and ``best.ckpt`` after an epoch with a better score than all before.
 
-    A run that continues from either file ends as if it had never stopped, with any LightningModule and any DataLoader.
-    The files are saved between two epochs only, with all random states. It works in any Trainer::
+    A run that continues from either file ends as if it had never stopped, with any LightningModule and torch's
+    DataLoader. The files are saved between two epochs only, with all random states. It works in any Trainer::
 
         trainer = Trainer(max_epochs=10, callbacks=[RunCheckpoint(monitor="val_loss")])
         trainer.fit(model, loader, val_loader, ckpt_path="lightning_logs/version_0/checkpoints/last.ckpt")

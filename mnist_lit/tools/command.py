@@ -31,6 +31,11 @@ def flatten(values: dict[str, Any], config: Namespace | None = None, prefix: str
     return flat
 
 
+def flags_of(parser: ArgumentParser) -> list[str]:
+    """Return a parser's options, each beginning with ``--``."""
+    return [f"--{name}" for name in sorted(parser.get_defaults().keys())]
+
+
 Built = TypeVar("Built", bound=LightningModule | LightningDataModule)
 
 
@@ -74,8 +79,7 @@ def run_tool(command: str, description: str) -> None:
     try:
         options = parser.parse_args(sys.argv[2:])
     except ArgumentError as error:
-        flags = [f"--{name}" for name in parser.get_defaults().keys()]  # noqa: SIM118  # of a Namespace
-        raise ArgumentError(None, explain(str(error), parser.prog, flags)) from error
+        raise ArgumentError(None, explain(str(error), parser.prog, flags_of(parser))) from error
     data_dir = require_local(Path(options.data.data_dir), "--data.data_dir")
     names, path = signature(tool).parameters, find_checkpoint(options.ckpt_path, Path(options.trainer.default_root_dir))
     checkpoint = read_checkpoint(path) if "datamodule" in names else read_checkpoint(path, datamodule=None)

@@ -237,22 +237,21 @@ def test_a_round_of_less_than_one_step_is_refused(cli: CLI) -> None:
 def test_a_model_that_logs_in_each_step_gets_single_steps(
     data_dir: Path, tmp_path: Path, rounds: list[int], logs_in: str
 ) -> None:
-    class Logs(MNISTClassifier):
+    class LogsInLoss(MNISTClassifier):
         def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
             loss = super().loss(logits, labels)
-            if logs_in == "loss" and self.training:
+            if self.training:
                 self.log("own", loss)
             return loss
 
+    class LogsInStep(MNISTClassifier):
         def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
             loss = super().training_step(batch, batch_idx)
             self.log("own", loss)
             return loss
 
-    if logs_in == "loss":
-        Logs.training_step = Classifier.training_step  # type: ignore[method-assign]  # it is not overridden
     trainer = make_trainer(max_epochs=2, default_root_dir=tmp_path, limit_val_batches=2, log_every_n_steps=1)
-    trainer.fit(Logs(), MNISTDataModule(data_dir, val_size=58_870))
+    trainer.fit(LogsInLoss() if logs_in == "loss" else LogsInStep(), MNISTDataModule(data_dir, val_size=58_870))
     assert len(rounds) == 24
     points = curves(tmp_path / "lightning_logs" / "version_0")["own"]
     assert [step for step, _ in points] == list(range(24))
