@@ -51,7 +51,8 @@ class MNISTCLI(LightningCLI):
         """Keep the parser of each subcommand, and add options."""
         subcommand = list(self.subcommands())[len(self.parsers)]
         self.parsers[subcommand] = parser
-        parser.add_argument("--ckpt_path", type=str | None, help=_TO_CONTINUE if subcommand == "fit" else OF_NETWORK)
+        what = _TO_CONTINUE if subcommand == "fit" else f"{OF_NETWORK}; best by default"
+        parser.add_argument("--ckpt_path", type=str | None, help=what)
         if subcommand == "predict":
             parser.add_argument(
                 "--output", type=Path | None, help="CSV file for the predictions and all ten probabilities."

@@ -9,7 +9,7 @@ from typing import NoReturn
 from tqdm import tqdm
 
 from mnist_lit.errors import UserError
-from mnist_lit.files import PRETRAINED, find_checkpoint, read_checkpoint, replacing, require_local
+from mnist_lit.files import find_checkpoint, read_checkpoint, replacing, require_local
 from mnist_lit.pictures import Answer, draw_answers, read_digits, read_picture
 from mnist_lit.pictures.picture import find_pictures
 from mnist_lit.pictures.rejection import REJECT
@@ -38,8 +38,9 @@ def read(arguments: Sequence[str], description: str) -> None:
     parser.add_argument("pictures", metavar="PICTURES", type=Path, nargs="+", help="Files, and folders with all below.")
     parser.add_argument(
         "--ckpt_path",
-        help="Checkpoint of the network: a file, a run's folder, best or last of the newest run, or pretrained; by "
-        "default best, and pretrained where there is no run.",
+        default="pretrained",
+        help="Checkpoint of the network: a file, a run's folder, best or last of the newest run, or pretrained "
+        "(default %(default)s), which comes with the package.",
     )
     parser.add_argument("--output", type=Path, help="CSV file for the digits, their boxes and all ten probabilities.")
     parser.add_argument("--show", type=Path, help="Folder for the pictures with boxes and what the network sees.")
@@ -59,7 +60,7 @@ def read(arguments: Sequence[str], description: str) -> None:
     if not 0 <= options.reject < 1:
         raise UserError(f"--reject must be at least 0 and below 1, got {options.reject}")
     pictures = find_pictures(options.pictures, options.output, show)
-    checkpoint = _find_checkpoint(options.ckpt_path)
+    checkpoint = find_checkpoint(options.ckpt_path, Path())
     network = read_checkpoint(checkpoint).network()
     print(f"Checkpoint: {checkpoint}", file=sys.stderr)
     answers: dict[Path, list[Answer]] = {}
@@ -81,12 +82,3 @@ def read(arguments: Sequence[str], description: str) -> None:
         print(f"error: {printable(path)}: {reason}", file=sys.stderr)
     if failures:
         sys.exit(1)
-
-
-def _find_checkpoint(name: str | None) -> Path:
-    try:
-        return find_checkpoint(name or "best", Path())
-    except UserError:
-        if name:
-            raise
-        return PRETRAINED

@@ -16,9 +16,7 @@ from mnist_lit.errors import UserError, explain
 from mnist_lit.files import Checkpoint, damaged, find_checkpoint, read_checkpoint, require_local
 from mnist_lit.module import MNISTClassifier
 
-OF_NETWORK = (
-    "Checkpoint of the network: a file, a run's folder, best (the default) or last of the newest run, or pretrained"
-)
+OF_NETWORK = "Checkpoint of the network: a file, a run's folder, best or last of the newest run, or pretrained"
 """Help for ``--ckpt_path``."""
 
 
@@ -71,7 +69,7 @@ def run_tool(command: str, description: str) -> None:
     # Imported here: a tool's imports take time, and most of their packages come with an extra.
     tool: Callable[..., None] = getattr(import_module(f"mnist_lit.tools.{command}"), command)
     parser = ArgumentParser(prog=f"python -m mnist_lit {command}", description=description, exit_on_error=False)
-    parser.add_argument("--ckpt_path", default="best", help=OF_NETWORK)
+    parser.add_argument("--ckpt_path", default="pretrained" if command == "demo" else "best", help=OF_NETWORK)
     parser.add_argument("--data.data_dir", default="data", help="Folder of the data, if they are needed.")
     parser.add_argument("--trainer.default_root_dir", default=".", help="Folder that contains lightning_logs.")
     given: set[str | int] = {"model", "datamodule", "checkpoint", "epoch"}

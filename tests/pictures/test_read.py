@@ -19,7 +19,6 @@ import scenes
 from mnist_lit.files import PRETRAINED
 
 NUMBER = Path(__file__).parent.parent.parent / "docs" / "number.jpg"
-READ = ("read", "--ckpt_path=pretrained")
 
 
 @pytest.fixture
@@ -43,7 +42,7 @@ def test_pictures_and_folders_of_pictures_are_read(cli: CLI, folder: Path, tmp_p
     (folder / ".hidden").touch()
     os.mkfifo(folder / "pipe")  # reading it would wait forever
     files = ("photos/third.bmp", "photos", str(folder / "third.bmp"))
-    result = cli(*READ, *files, "--output=new/predictions.csv", "--show=seen")
+    result = cli("read", *files, "--output=new/predictions.csv", "--show=seen")
     assert result.status == 0
     lines = [line.split() for line in result.out.splitlines()]
     assert [(line[0], line[1]) for line in lines[1:]] == [
@@ -79,7 +78,7 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_others_are_read(cli: CLI
     Image.new("L", (300, 200), 255).save(folder / "page.pdf")
     (folder / "drawing.svg").write_text('<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"></svg>')
     (folder / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
-    result = cli(*READ, "photos", "missing.png", "pipe", "--output=predictions.csv")
+    result = cli("read", "photos", "missing.png", "pipe", "--output=predictions.csv")
     assert result.status == 1
     errors = result.err.splitlines()
     assert errors[1] == "Wrote predictions.csv"
@@ -105,52 +104,52 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_others_are_read(cli: CLI
 
 
 def test_without_any_digit_nothing_is_written(cli: CLI, tmp_path: Path) -> None:
-    result = cli(*READ, "missing.png", "--output=predictions.csv", "--show=seen")
+    result = cli("read", "missing.png", "--output=predictions.csv", "--show=seen")
     assert (result.status, result.out) == (1, "")
     (tmp_path / "nothing").mkdir()
     (tmp_path / "file").touch()
-    assert_one_sentence(cli(*READ, "nothing"), "there are no files in nothing")
+    assert_one_sentence(cli("read", "nothing"), "there are no files in nothing")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "nothing"]
 
 
 def test_output_can_be_a_device_and_names_can_have_any_characters(cli: CLI, folder: Path) -> None:
     (folder / "first.jpg").rename(os.fsdecode(os.fsencode(folder) + b"/\xff\x1b[31m.jpg"))
-    result = cli(*READ, "photos", "--output=predictions.csv")
+    result = cli("read", "photos", "--output=predictions.csv")
     assert result.status == 0
     assert r"'photos/\udcff\x1b[31m.jpg'      7" in result.out
     assert len(re.findall(rb"/\xff\x1b\[31m.jpg,1,1,(?:\d+,){4}7,7,", Path("predictions.csv").read_bytes())) == 1
-    assert cli(*READ, "photos", "--output=/dev/null").status == 0
+    assert cli("read", "photos", "--output=/dev/null").status == 0
     assert not Path("/dev/null").is_file()
 
 
 def test_a_long_name_is_shown_and_a_folder_of_shown_pictures_is_refused(cli: CLI, folder: Path) -> None:
     (folder / "first.jpg").rename(folder / f"{'é' * 125}.jpg")  # 254 bytes
-    assert cli(*READ, "photos", "--show=seen").status == 0
+    assert cli("read", "photos", "--show=seen").status == 0
     assert len(list(Path("seen").iterdir())) == 3
-    again = cli(*READ, "seen", "--show=seen")
+    again = cli("read", "seen", "--show=seen")
     assert (again.status, again.out) == (1, "")
     assert "no files in seen except those of --show seen" in again.err
-    assert "a URL" in cli(*READ, "photos", "--show=s3://bucket/seen").err
-    assert "a URL" in cli(*READ, "photos", "--output=s3://bucket/predictions.csv").err
+    assert "a URL" in cli("read", "photos", "--show=s3://bucket/seen").err
+    assert "a URL" in cli("read", "photos", "--output=s3://bucket/predictions.csv").err
     assert sorted(path.name for path in Path().iterdir()) == ["photos", "seen"]
 
 
 def test_shown_pictures_are_not_read_the_next_time(cli: CLI, folder: Path) -> None:
     for _ in range(2):
-        result = cli(*READ, "photos", "--show=photos/seen", "--output=photos/predictions.csv")
+        result = cli("read", "photos", "--show=photos/seen", "--output=photos/predictions.csv")
         assert (result.status, len(result.out.splitlines())) == (0, 1 + 3)
-    named = cli(*READ, "photos/seen/001_first.png", "--show=photos/seen")
+    named = cli("read", "photos/seen/001_first.png", "--show=photos/seen")
     assert "001_first.png is to be read" in named.err
     before = (folder / "third.bmp").read_bytes()
-    lost = cli(*READ, "photos/third.bmp", "--output=photos/../photos/third.bmp")
+    lost = cli("read", "photos/third.bmp", "--output=photos/../photos/third.bmp")
     assert "third.bmp is to be read" in lost.err
-    lost = cli(*READ, "photos", "--output=photos/third.bmp")
+    lost = cli("read", "photos", "--output=photos/third.bmp")
     assert "third.bmp is to be read" in lost.err
     Path("loop").symlink_to("loop")
-    looped = cli(*READ, "photos/third.bmp", "loop")
+    looped = cli("read", "photos/third.bmp", "loop")
     assert (looped.status, len(looped.out.splitlines())) == (1, 1 + 1)
     assert looped.err.splitlines()[-1] == "error: loop: Too many levels of symbolic links"
-    assert "a folder is needed" in cli(*READ, "photos", "--show=photos/third.bmp").err
+    assert "a folder is needed" in cli("read", "photos", "--show=photos/third.bmp").err
     assert (folder / "third.bmp").read_bytes() == before
 
 
@@ -159,7 +158,7 @@ def test_a_picture_of_a_number_has_a_row_for_each_digit(cli: CLI, test_images: I
     number = scenes.make_picture(scenes.plain, choose(test_images, 0, 1, 2), random)
     number.save(tmp_path / "number.png")
     scenes.scribble(np.random.default_rng(3)).save(tmp_path / "scribble.png")
-    result = cli(*READ, "number.png", "scribble.png", "--output=rows.csv", "--show=seen")
+    result = cli("read", "number.png", "scribble.png", "--output=rows.csv", "--show=seen")
     assert result.status == 0
     with Path("rows.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -177,7 +176,7 @@ def test_a_picture_of_a_number_has_a_row_for_each_digit(cli: CLI, test_images: I
     assert table[4].endswith(("not a digit", "may be turned"))
     assert {path.name for path in Path("seen").iterdir()} == {"001_number.png", "002_scribble.png"}
     # With --reject 0 the network must guess.
-    result = cli(*READ, "scribble.png", "--reject=0")
+    result = cli("read", "scribble.png", "--reject=0")
     assert result.out.splitlines()[1].split()[1] in "0123456789"
 
 
@@ -186,7 +185,7 @@ def test_the_shown_box_of_a_large_picture_is_around_its_ink(cli: CLI, test_image
     page = Image.new("L", (5000, 5000), 255)  # larger than the largest picture kept
     page.paste(Image.fromarray(255 - digit.numpy()).resize((1400, 1400)), (2500, 2500))
     page.save(tmp_path / "large.png")
-    assert cli(*READ, "large.png", "--show=seen", "--reject=0").status == 0
+    assert cli("read", "large.png", "--show=seen", "--reject=0").status == 0
     shown = np.asarray(Image.open("seen/001_large.png").convert("RGB"), dtype=int)[:, :280]
     red, dark = shown[..., 0] - shown[..., 1] > 100, shown.max(axis=2) < 60
     for axis in 0, 1:
@@ -197,7 +196,7 @@ def test_the_shown_box_of_a_large_picture_is_around_its_ink(cli: CLI, test_image
 
 @pytest.mark.parametrize("reject", ["-0.1", "1"])
 def test_reject_must_be_from_0_to_below_1(cli: CLI, reject: str) -> None:
-    result = cli(*READ, "number.png", f"--reject={reject}")
+    result = cli("read", "number.png", f"--reject={reject}")
     assert_one_sentence(result, f"--reject must be at least 0 and below 1, got {float(reject)}\n")
     assert result.status == 1
 
@@ -209,17 +208,18 @@ def test_wrong_arguments_give_one_sentence(cli: CLI, arguments: list[str]) -> No
     assert result.status == 2
 
 
-def test_the_newest_run_reads_or_the_pretrained_network_if_there_is_no_run(cli: CLI, tmp_path: Path) -> None:
-    result = cli("read", NUMBER)
-    assert (result.status, result.err) == (0, f"Checkpoint: {PRETRAINED}\n")
-    assert "75811" in result.out
+def test_the_packages_network_reads_unless_another_is_named(cli: CLI, tmp_path: Path) -> None:
     assert_one_sentence(cli("read", NUMBER, "--ckpt_path=last"), "there is no checkpoint", "pretrained")
     checkpoints = tmp_path / "lightning_logs" / "version_0" / "checkpoints"
     checkpoints.mkdir(parents=True)
     shutil.copy(PRETRAINED, checkpoints / "best.ckpt")
-    assert cli("read", NUMBER).err == "Checkpoint: lightning_logs/version_0/checkpoints/best.ckpt\n"
+    result = cli("read", NUMBER)
+    assert (result.status, result.err) == (0, f"Checkpoint: {PRETRAINED}\n")
+    assert "75811" in result.out
+    best = "read", NUMBER, "--ckpt_path=best"
+    assert cli(*best).err == "Checkpoint: lightning_logs/version_0/checkpoints/best.ckpt\n"
     (checkpoints / "best.ckpt").write_bytes(PRETRAINED.read_bytes()[:10_000])
-    assert_one_sentence(cli("read", NUMBER), "best.ckpt is not a checkpoint of mnist_lit, or it is damaged")
+    assert_one_sentence(cli(*best), "best.ckpt is not a checkpoint of mnist_lit, or it is damaged")
 
 
 def test_a_picture_is_read_without_lightning(tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_a_terminal_prints_names_unchanged(cli: CLI, tmp_path: Path, monkeypatch
     main, terminal = pty.openpty()
     with os.fdopen(terminal, "w") as out:
         monkeypatch.setattr(sys, "stdout", out)
-        assert cli(*READ, "[red]x[u] :smile:.jpg").status == 0
+        assert cli("read", "[red]x[u] :smile:.jpg").status == 0
     rows = os.read(main, 100_000).decode().splitlines()
     os.close(main)
     assert len(rows) == 1 + 5

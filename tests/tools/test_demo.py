@@ -255,7 +255,7 @@ def test_a_picture_is_read_as_by_the_command(page: Page, cli: CLI, tmp_path: Pat
     picture = Path(__file__).parents[2] / "docs" / "number.jpg"
     page.give(picture)
     page.wait_for_answer("75811")
-    probabilities = re.findall(r"[\d.]+ %", cli("read", picture, "--ckpt_path=pretrained").out)
+    probabilities = re.findall(r"[\d.]+ %", cli("read", picture).out)
     assert re.findall(r"[\d.]+ %", page.text("summary")) == probabilities
     for content, words in (
         (b"no picture", "not a picture: PNG"),
@@ -351,7 +351,7 @@ def test_the_demo_prints_its_address_and_ctrl_c_ends_it(
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     threading.Thread(target=press_ctrl_c).start()
-    result = cli("demo", "--ckpt_path=pretrained", f"--port={port}")
+    result = cli("demo", f"--port={port}")
     assert result.status == 130
     assert result.out == f"Draw a digit at http://127.0.0.1:{port}/ (Ctrl-C ends this)\n"
     with socket.socket() as client:
@@ -365,7 +365,7 @@ def test_a_port_that_cannot_be_used_gives_one_sentence(cli: CLI) -> None:
         server.listen()
         port = server.getsockname()[1]
         for option, words in (port, f"port {port} is in use"), (0, "from 1 to 65535"), (65536, "from 1 to 65535"):
-            result = cli("demo", "--ckpt_path=pretrained", f"--port={option}")
+            result = cli("demo", f"--port={option}")
             assert (result.status, result.out) == (1, "")
             _, error = result.err.splitlines()  # the first line names the checkpoint
             assert error.startswith("error: ")
@@ -374,7 +374,7 @@ def test_a_port_that_cannot_be_used_gives_one_sentence(cli: CLI) -> None:
 
 def test_without_gradio_the_error_names_the_command_that_installs_it(cli: CLI, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
-    result = cli("demo", "--ckpt_path=pretrained")
+    result = cli("demo")
     assert (result.status, result.out) == (1, "")
     assert result.err.splitlines()[1:] == [
         "error: the demo needs Gradio, which is not installed: pip install -e '.[demo]'"
