@@ -56,7 +56,8 @@ def find_pictures(paths: Iterable[Path], output: Path | None = None, show: Path 
 def read_picture(path: str | os.PathLike[str]) -> Image.Image:
     """Return the picture in a file, the first of several, upright, as RGB.
 
-    A transparent part becomes white behind dark ink and black behind light ink.
+    A transparent part becomes white behind dark ink and black behind light ink. ``info["is_first_of_several"]`` tells
+    whether the file holds several pictures, such as the pages of a TIFF.
 
     Args:
         path: A PNG, JPEG, BMP, GIF, WebP or TIFF file; other formats of Pillow, some of which run programs, are not
@@ -72,7 +73,11 @@ def read_picture(path: str | os.PathLike[str]) -> Image.Image:
     with path.open("rb") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, of odd tags, and of pictures half as large as it refuses
         try:
-            return to_rgb(Image.open(file, formats=_FORMATS))
+            image = Image.open(file, formats=_FORMATS)
+            picture = to_rgb(image)
+            # The other pictures of an MPO, a JPEG from a camera, are previews of the first.
+            picture.info["is_first_of_several"] = image.format != "MPO" and getattr(image, "is_animated", False)
+            return picture
         except UnidentifiedImageError as error:
             file.seek(0)
             head = file.read(1000)

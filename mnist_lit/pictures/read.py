@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from tqdm import tqdm
-
 from mnist_lit.errors import UserError
 from mnist_lit.files import find_checkpoint, read_checkpoint, replacing, require_local
 from mnist_lit.pictures import Answer, draw_answers, read_digits, read_picture
 from mnist_lit.pictures.picture import find_pictures
 from mnist_lit.pictures.rejection import REJECT
-from mnist_lit.pictures.table import printable, write_answers
+from mnist_lit.pictures.table import AnswerWriter, printable
 
 
 class _Parser(argparse.ArgumentParser):
@@ -22,7 +20,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def read(arguments: Sequence[str], description: str) -> None:
-    """Print the digits in pictures, and then an error for each picture that cannot be read.
+    """Print the digits in each picture as soon as it is read, and an error if it cannot be read.
 
     Args:
         arguments: The command's arguments, as ``--help`` lists them.
@@ -42,7 +40,11 @@ def read(arguments: Sequence[str], description: str) -> None:
         help="Checkpoint of the network: a file, a run's folder, best or last of the newest run, or pretrained "
         "(default %(default)s), which comes with the package.",
     )
-    parser.add_argument("--output", type=Path, help="CSV file for the digits, their boxes and all ten probabilities.")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="CSV file for the digits, their boxes and all ten probabilities; - prints it instead of the table.",
+    )
     parser.add_argument("--show", type=Path, help="Folder for the pictures with boxes and what the network sees.")
     parser.add_argument(
         "--reject",
@@ -52,33 +54,39 @@ def read(arguments: Sequence[str], description: str) -> None:
         "also refuses more non-digits, which are answered with ?; 0 refuses nothing.",
     )
     options = parser.parse_args(arguments)
+    output: Path | None = options.output
     show: Path | None = options.show
     if show and require_local(show, "--show").exists() and not show.is_dir():
         raise UserError(f"--show {show}: a file has that name, and a folder is needed")
-    if options.output and require_local(options.output, "--output").is_dir():
-        raise UserError(f"--output {options.output}: a folder has that name, and a file is needed")
+    if output and require_local(output, "--output").is_dir():
+        raise UserError(f"--output {output}: a folder has that name, and a file is needed")
     if not 0 <= options.reject < 1:
         raise UserError(f"--reject must be at least 0 and below 1, got {options.reject}")
-    pictures = find_pictures(options.pictures, options.output, show)
+    is_printed = str(output) == "-"
+    pictures = find_pictures(options.pictures, None if is_printed else output, show)
     checkpoint = find_checkpoint(options.ckpt_path, Path())
     network = read_checkpoint(checkpoint).network()
     print(f"Checkpoint: {checkpoint}", file=sys.stderr)
-    answers: dict[Path, list[Answer]] = {}
-    failures: dict[Path, str] = {}
-    for path in tqdm(pictures, disable=None, leave=False):  # a bar only on a terminal
-        try:
-            picture = read_picture(path)
-            answers[path] = read_digits(picture, network, options.reject)
-        except (OSError, UserError) as error:
-            failures[path] = getattr(error, "strerror", None) or str(error)
-            continue
-        if show:
-            name = f"{len(answers):03}_{path.stem[:50]}.png"  # a file's name may have 255 bytes, a character up to 4
-            with replacing(show / name) as unfinished:
-                draw_answers(picture, answers[path]).save(unfinished, "PNG")
-    if answers:
-        write_answers(answers, options.output)
-    for path, reason in failures.items():
-        print(f"error: {printable(path)}: {reason}", file=sys.stderr)
-    if failures:
+    answered = 0
+    with AnswerWriter(max(len(printable(path)) for path in pictures), output) as writer:
+        for path in pictures:
+            answers: list[Answer] = []
+            reason = ""
+            try:
+                picture = read_picture(path)
+                if picture.info["is_first_of_several"]:
+                    print(f"{printable(path)}: the first of several pictures in this file was read", file=sys.stderr)
+                answers = read_digits(picture, network, options.reject)
+                answered += 1
+            except (OSError, UserError) as error:
+                reason = getattr(error, "strerror", None) or str(error)
+                print(f"error: {printable(path)}: {reason}", file=sys.stderr)
+            if show and answers:
+                name = f"{answered:03}_{path.stem[:50]}.png"  # a name may have 255 bytes, a character up to 4
+                with replacing(show / name) as unfinished:
+                    draw_answers(picture, answers).save(unfinished, "PNG")
+            writer.write(path, answers, reason)
+    if output and not is_printed:
+        print(f"Wrote {output}", file=sys.stderr)
+    if answered < len(pictures):
         sys.exit(1)

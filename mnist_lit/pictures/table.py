@@ -1,64 +1,77 @@
-"""Answers as a table and as CSV."""
+"""Answers as a table and as CSV, picture by picture."""
 
 import csv
-import io
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TextIO
 
 from torch import Tensor
 
-from mnist_lit.files import replacing
 from mnist_lit.pictures.answers import Answer, numbers
 
-PROBABILITIES = ("probability", *(f"p{digit}" for digit in range(10)))
-"""Names of the columns of ``format_probabilities``."""
-
-_HEADER = ("path", "line", "position", "left", "top", "right", "bottom", "number", "digit", *PROBABILITIES)
-_COLUMNS = {"picture": "<", "digit": ">", "probability": ">", "number": "<", "left,top,right,bottom": "<", "": "<"}
+_PLACE = ("line", "position", "left", "top", "right", "bottom")
+_CSV_HEADER = ("path", *_PLACE, "number", "digit", "probability", *(f"p{digit}" for digit in range(10)), "reason")
+_TABLE_HEADER = ("picture", "digit", "probability", "number", "left,top,right,bottom", "")
 
 
-def write_answers(answers: Mapping[Path, Sequence[Answer]], output: Path | None = None) -> None:
-    """Print a table of the digits in pictures, and write CSV with all ten probabilities to ``output``.
+class AnswerWriter(ExitStack):
+    """Prints digits as a table and writes them as CSV, picture by picture; a context, which closes the CSV file.
 
     Args:
-        answers: The answers for each picture, at least one.
-        output: The file; None writes no file.
-
-    Raises:
-        OSError: If the file cannot be written.
+        width: Width of the table's first column.
+        output: The CSV file, created or replaced when the first picture is written; ``-`` prints CSV instead of the
+            table; None writes no CSV.
     """
-    table: list[tuple[str, ...]] = []
-    rows: list[list[object]] = []
-    for path, group in answers.items():
-        lines = numbers(group)
-        for answer in group:
-            number, box = lines[answer.detection.line - 1], answer.detection.box
-            # The probability of a non-digit means nothing.
-            probability = "" if answer.refused else f"{100 * float(answer.probabilities.max()):.2f} %"
-            edges = ",".join(map(str, box))
-            table.append((printable(path), answer.digit, probability, number, edges, answer.refused))
-            place = answer.detection.line, answer.detection.position, *box
-            rows.append([path, *place, number, answer.digit, *format_probabilities(answer.probabilities)])
-    _print(table)
-    if output:
-        write_csv(_HEADER, rows, output)
 
+    def __init__(self, width: int, output: Path | None) -> None:
+        super().__init__()
+        self._width, self._output = width, output
+        self._file: TextIO | None = None
+        self._has_header = False
 
-def write_csv(header: Sequence[str], rows: Iterable[Sequence[object]], output: Path | None) -> None:
-    """Write CSV to a file and print its name, or write it to the standard output.
+    def write(self, path: Path, answers: Sequence[Answer], reason: str) -> None:
+        """Write a row for each digit in a picture, or a CSV row with the reason if there are no digits.
 
-    Raises:
-        OSError: If the file cannot be written.
-    """
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    if output is None:
-        print(text.getvalue(), end="")
-        return
-    with replacing(output) as unfinished:
-        unfinished.write_text(text.getvalue(), encoding="utf-8", errors="surrogateescape", newline="")
-    print(f"Wrote {output}", file=sys.stderr)
+        Raises:
+            OSError: If the file cannot be written.
+        """
+        rows: list[Sequence[object]] = []
+        table: list[Sequence[str]] = []
+        lines = numbers(answers)
+        for answer in answers:
+            line, position, box = answer.detection.line, answer.detection.position, answer.detection.box
+            # The probabilities of a non-digit mean nothing.
+            probabilities = [""] * 11 if answer.refused else format_probabilities(answer.probabilities)
+            number = lines[line - 1]
+            rows.append([path, line, position, *box, number, answer.digit, *probabilities, answer.refused])
+            percent = "" if answer.refused else f"{100 * float(answer.probabilities.max()):.2f} %"
+            table.append([printable(path), answer.digit, percent, number, ",".join(map(str, box)), answer.refused])
+        if self._output:
+            self._write_csv(self._output, rows or [[path, *[""] * (len(_CSV_HEADER) - 2), reason]])
+        if str(self._output) != "-":
+            self._print(table)
+
+    def _print(self, table: Sequence[Sequence[str]]) -> None:
+        if table and not self._has_header:
+            self._has_header = True
+            table = [_TABLE_HEADER, *table]
+        for path, digit, probability, number, edges, reason in table:
+            line = f"{path:<{self._width}}  {digit:>5}  {probability:>11}  {number:<10}  {edges}  {reason}"
+            print(line.rstrip(), flush=True)
+
+    def _write_csv(self, output: Path, rows: Sequence[Sequence[object]]) -> None:
+        if self._file is None:
+            if str(output) == "-":
+                self._file = sys.stdout
+            else:
+                output.parent.mkdir(parents=True, exist_ok=True)
+                file = output.open("w", encoding="utf-8", errors="surrogateescape", newline="")
+                self._file = self.enter_context(file)
+            rows = [_CSV_HEADER, *rows]
+        csv.writer(self._file, lineterminator="\n").writerows(rows)
+        self._file.flush()
 
 
 def format_probabilities(probabilities: Tensor) -> list[str]:
@@ -69,24 +82,3 @@ def format_probabilities(probabilities: Tensor) -> list[str]:
 def printable(path: Path) -> str:
     """Return a path for the screen: a file's name may have control characters, which a terminal would execute."""
     return str(path) if str(path).isprintable() else ascii(str(path))
-
-
-def _print(table: Sequence[tuple[str, ...]]) -> None:
-    if not sys.stdout.isatty():
-        texts = [tuple(_COLUMNS), *table]
-        # Neither the boxes nor the reasons are aligned, so that the lines stay short.
-        widths = [max(len(text[column]) for text in texts) for column in range(4)] + [0, 0]
-        for text in texts:
-            cells = zip(text, _COLUMNS.values(), widths, strict=True)
-            print("  ".join(f"{cell:{side}{width}}" for cell, side, width in cells).rstrip())
-        return
-    from rich.console import Console  # imported for a terminal only
-    from rich.table import Table
-    from rich.text import Text
-
-    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name, side in _COLUMNS.items():
-        shown.add_column(name, justify="left" if side == "<" else "right", overflow="fold")
-    for row in table:
-        shown.add_row(*map(Text, row))  # as text, a name is never taken for rich's markup
-    Console().print(shown)
