@@ -5,27 +5,28 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from numpy.random import Generator
 from PIL import Image
 
-Floats = np.ndarray[tuple[Any, ...], np.dtype[np.floating[Any]]]
+Array = npt.NDArray[Any]
 Range = tuple[float, float]  # least and most
 INK = 60  # of 255: what counts as ink where a digit of MNIST is cropped
 
 
-def polyline(corners: Floats, count: int) -> Floats:
+def polyline(corners: Array, count: int) -> Array:
     """Return ``(count, 2)`` points of the line through corners, as many between each two."""
     times = np.linspace(0, len(corners) - 1, count)
     return np.stack([np.interp(times, range(len(corners)), axis) for axis in corners.T], axis=1)
 
 
-def crop(ink: Floats, least: float = INK) -> Floats:
+def crop(ink: Array, least: float = INK) -> Array:
     """Return the part ``(h, w)`` of ``(H, W)`` pixels that has ink, which is above ``least``."""
     left, top, width, height = cv2.boundingRect((ink > least).astype(np.uint8))
     return ink[top : top + height, left : left + width]
 
 
-def overlay(canvas: Floats, ink: Floats, top: int, left: int) -> Floats:
+def overlay(canvas: Array, ink: Array, top: int, left: int) -> Array:
     """Return a canvas with more ink on it, made wider where the ink goes beyond its right edge."""
     height, width = ink.shape
     canvas = np.pad(canvas, ((0, 0), (0, max(0, left + width - canvas.shape[1]))))
@@ -34,27 +35,27 @@ def overlay(canvas: Floats, ink: Floats, top: int, left: int) -> Floats:
     return canvas
 
 
-def paint(canvas: Floats, mask: Floats, colour: Floats) -> Floats:
+def paint(canvas: Array, mask: Array, colour: Array) -> Array:
     """Return a canvas ``(H, W, 3)``, or one of the colour ``(3,)``, with another colour where ``(H, W)`` is 1."""
-    return canvas + (colour - canvas) * mask[..., None]
+    return np.asarray(canvas + (colour - canvas) * mask[..., None])
 
 
-def grain(rows: int, columns: int, width: int, height: int, random: Generator) -> Floats:
+def grain(rows: int, columns: int, width: int, height: int, random: Generator) -> Array:
     """Return a smooth random texture ``(height, width)`` with so many rows and columns of values between."""
     coarse = Image.fromarray(random.normal(size=(rows, columns)).astype(np.float32))
     return np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
 
 
-def gradient(pixels: Floats, random: Generator) -> Floats:
+def gradient(pixels: Array, random: Generator) -> Array:
     """Return how far each pixel ``(H, W)`` is from the middle in a random direction, in sides of the picture."""
     height, width, _ = pixels.shape
     y, x = np.indices((height, width))
     angle = random.uniform(0, 2 * np.pi)
-    distance: Floats = np.cos(angle) * (x / width - 0.5) + np.sin(angle) * (y / height - 0.5)
+    distance: Array = np.cos(angle) * (x / width - 0.5) + np.sin(angle) * (y / height - 0.5)
     return distance
 
 
-def photograph(pixels: Floats, random: Generator, falloff: Range, noise: Range, texture: float = 0) -> Floats:
+def photograph(pixels: Array, random: Generator, falloff: Range, noise: Range, texture: float = 0) -> Array:
     """Return pixels ``(H, W, 3)`` in light that falls off to one side, with noise and up to so much paper's texture."""
     height, width, _ = pixels.shape
     distance = gradient(pixels, random) + 0.7
@@ -65,12 +66,12 @@ def photograph(pixels: Floats, random: Generator, falloff: Range, noise: Range, 
     return pixels * light[..., None] + random.uniform(*noise) * random.normal(size=pixels.shape)
 
 
-def to_picture(pixels: Floats) -> Image.Image:
+def to_picture(pixels: Array) -> Image.Image:
     """Return RGB ``pixels`` ``(H, W, 3)`` in [0, 1] as a picture."""
     return Image.fromarray((pixels.clip(0, 1) * 255).astype(np.uint8))
 
 
-def to_jpeg(pixels: Floats, random: Generator) -> Image.Image:
+def to_jpeg(pixels: Array, random: Generator) -> Image.Image:
     """Return it as it comes back from a JPEG file of a quality from 40 to 89."""
     file = io.BytesIO()
     to_picture(pixels).save(file, "JPEG", quality=int(random.integers(40, 90)))

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torchmetrics.functional.text import char_error_rate
 
 from console import DATA, make_parser, print_head, print_row
-from drawing import Floats, gradient, paint, photograph, to_jpeg
+from drawing import Array, gradient, paint, photograph, to_jpeg
 from drawing import to_picture as to_picture  # tests take it from here
 from mnist_lit import MNISTClassifier, mnist
 from mnist_lit.pictures import NoDigitError, numbers, read_digits
@@ -103,7 +103,7 @@ def print_right(
     print_row(name, f"{100 * (1 - errors):.2f}", f"{100 * right:.2f}")
 
 
-def _clean(digit: Tensor, random: Generator) -> Floats:
+def _clean(digit: Tensor, random: Generator) -> Array:
     size = round(28 * random.uniform(3, 20))
     width, height = (round(size * random.uniform(1, 2)) for _ in range(2))
     canvas = Image.new("L", (width, height))

@@ -16,7 +16,7 @@ from torch import Tensor
 from console import DATA, ROOT, make_parser
 from mnist_lit import MNISTClassifier, MNISTDataModule, make_trainer
 from mnist_lit.files import PRETRAINED, replacing
-from rejector import draw, forms_of
+from strokes import draw, forms_of
 
 
 def draw_digits(count: int) -> tuple[Tensor, Tensor]:

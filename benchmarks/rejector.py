@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from console import DATA, make_parser
-from drawing import INK, Floats, crop, overlay, polyline
+from drawing import INK, Array, crop, overlay
 from mnist_lit import MNISTDataModule
 from mnist_lit.augment import RandomDistortion
 from mnist_lit.files import replacing
@@ -29,11 +29,8 @@ from mnist_lit.pictures import preprocess
 from mnist_lit.pictures.preparation import place
 from mnist_lit.pictures.rejection import REJECTOR, score_images
 from photos import clean, low_resolution, thick_pen, thin_pen
+from strokes import NON_DIGITS, Strokes, curve, draw, forms_of, glyphs
 
-Strokes = Sequence[Floats]  # each (points, 2)
-_NON_DIGITS = "!#$%&()*+<=>?@ACEFGHJKLMNPRTUVWXY[]^acdefhjkmnprtuvwxy{}~"  # and no specks
-# Fonts that have digits.
-FONTS = "futural", "futuram", "rowmans", "rowmand", "rowmant", "timesr", "timesrb", "timesi", "timesib", "scripts"
 _TURNS: list[tuple[Callable[[Tensor], Tensor], str]] = [  # and the digits of which each leaves a non-digit
     (lambda image: image.rot90(1), "123456789"),
     (lambda image: image.rot90(3), "123456789"),
@@ -41,78 +38,7 @@ _TURNS: list[tuple[Callable[[Tensor], Tensor], str]] = [  # and the digits of wh
     (lambda image: image.fliplr(), "34679"),
     (lambda image: image.flipud(), "2457"),
 ]
-HANDS: dict[int, list[list[list[tuple[float, float]]]]] = {  # forms that are rare in MNIST: strokes of corners (x, y)
-    1: [[[(0.15, 0.45), (0.55, 0), (0.55, 1.6)]], [[(0.1, 0.5), (0.6, 0), (0.6, 1.6)], [(0.2, 1.6), (1, 1.6)]]],
-    4: [
-        [[(0.1, 0), (0.05, 0.8), (0.9, 0.8)], [(0.8, 0), (0.8, 1.6)]],
-        [[(0.5, 0), (0, 1), (1, 1)], [(0.7, 0.6), (0.7, 1.6)]],
-    ],
-    7: [
-        [[(0, 0.05), (0.95, 0), (0.35, 1.6)], [(0.2, 0.8), (0.9, 0.75)]],
-        [[(0.05, 0.25), (0.05, 0), (1, 0), (0.45, 0.8), (0.35, 1.6)]],
-    ],
-}
-_SIDE = 160  # pixels of a drawing, 8 for each of MNIST's box
 _DIGITS = 128  # in a batch, with twice as many outliers
-
-
-def glyphs(fonts: Sequence[str], characters: str) -> list[Strokes]:
-    """Return the signs that Hershey's fonts have for some characters, without specks."""
-    signs: list[Strokes] = []
-    font = HersheyFonts()
-    for name in fonts:
-        font.load_default_font(name)
-        found = [[np.array(stroke, float) for stroke in glyph.strokes] for glyph in font.glyphs_for_text(characters)]
-        signs += [strokes for strokes in found if strokes and np.ptp(np.concatenate(strokes), axis=0).max() > 5]
-    return signs
-
-
-def forms_of(digit: int) -> list[Strokes]:
-    """Return the forms of a digit in Hershey's fonts, and those that are rare in MNIST."""
-    return glyphs(FONTS, str(digit)) + [[np.array(line) for line in form] for form in HANDS.get(digit, [])]
-
-
-def curve(random: Generator) -> Strokes:
-    """Return one to three lines: angular, smooth, wandering, or arcs of ellipses; none as narrow as a 1."""
-    kind = random.integers(4)
-    strokes = []
-    for _ in range(random.choice([1, 1, 1, 2, 3])):
-        if kind < 2:  # angular or smooth
-            line = polyline(random.uniform(size=(random.integers(2, 9) + kind, 2)), 120)
-            if kind == 1:
-                line[:] = cv2.GaussianBlur(line, (1, 81), random.uniform(2, 10), borderType=cv2.BORDER_REPLICATE)
-        elif kind == 2:
-            changes = cv2.GaussianBlur(random.normal(size=(random.integers(30, 120), 1)), (1, 13), 2)
-            angles = random.uniform(0, 2 * np.pi) + np.cumsum(random.uniform(0.2, 1.5) * changes)
-            line = random.uniform(size=2) + 0.04 * np.cumsum(np.stack([np.cos(angles), np.sin(angles)], axis=1), axis=0)
-        else:
-            growth = random.choice([0, 0.5])  # an arc that is far from a 0, or a spiral
-            angles = random.uniform(0, 2 * np.pi) + np.linspace(0, random.uniform(1.5, 14 if growth else 4.5), 80)
-            radii = random.uniform(0.1, 0.5, 2) + np.linspace(0, growth, 80)[:, None]
-            line = random.uniform(size=2) + radii * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-        strokes.append(line)
-    points = np.concatenate(strokes)
-    longer, shorter = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
-    return strokes if shorter > 0.2 * longer else curve(random)
-
-
-def draw(strokes: Strokes, random: Generator) -> Tensor:
-    """Return bent strokes as an image, uint8 ``(28, 28)``, with a pen of 1.4 to 3.2 pixels."""
-    lines = [polyline(line, 12 * len(line) - 11 if len(line) < 40 else len(line)) for line in strokes]
-    points = np.concatenate(lines)
-    middle, size = (points.max(axis=0) + points.min(axis=0)) / 2, np.ptp(points, axis=0).max()
-    angle, shear, width = np.radians(random.uniform(-12, 12)), random.uniform(-0.2, 0.2), random.uniform(0.75, 1.25)
-    affine = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ [[width, shear], [0, 1]]
-    points = (points - middle) / size @ affine.T
-    for centre, push in zip(random.uniform(-0.6, 0.6, (4, 2)), random.normal(0, 0.05, (4, 2)), strict=True):
-        points += push * np.exp(-((points - centre) ** 2).sum(axis=1, keepdims=True) / 0.1)
-    pen = random.uniform(1.4, 3.2) / 20  # of MNIST's box for the ink
-    scale = _SIDE * (1 - pen) / np.ptp(points, axis=0).max()
-    canvas = np.zeros(np.ceil(scale * np.ptp(points, axis=0) + _SIDE * pen + 2).astype(int)[::-1], np.uint8)
-    pixels = 16 * (scale * (points - points.min(axis=0)) + _SIDE / 2 * pen + 0.5)  # 16 for each: 4 binary places
-    corners = np.split(pixels.round().astype(np.int32), np.cumsum([len(line) for line in lines])[:-1])
-    cv2.polylines(canvas, corners, False, 255, round(_SIDE * pen), cv2.LINE_AA, shift=4)
-    return _place(canvas)
 
 
 def _pair(left: Tensor, right: Tensor, random: Generator) -> Tensor:
@@ -159,7 +85,7 @@ def outlier(images: Tensor, labels: Tensor, signs: Sequence[Strokes], random: Ge
     return outlier(images, labels, signs, random) if made is None else made
 
 
-def _place(pixels: Floats) -> Tensor:
+def _place(pixels: Array) -> Tensor:
     return torch.from_numpy((255 * place((pixels / 255).astype(np.float32))).round().astype(np.uint8))
 
 
@@ -174,7 +100,7 @@ if __name__ == "__main__":
     datamodule.prepare_data()
     datamodule.setup("fit")
     images, labels = datamodule.train_data
-    signs = glyphs(HersheyFonts().default_font_names, _NON_DIGITS)
+    signs = glyphs(HersheyFonts().default_font_names, NON_DIGITS)
     outliers = torch.stack([outlier(images, labels, signs, random) for _ in range(options.outliers)])
     some = torch.from_numpy(random.choice(len(images), min(10_000, options.outliers), replace=False))
     forms = [forms_of(digit) for digit in range(10)]

@@ -3,16 +3,17 @@
     python benchmarks/scenes.py --pictures 100 --digits 5
 
 Prints two tables: numbers, of 2 to 9 digits on plain, lined and squared paper, of 1 to 5 digits in other scenes; and
-non-digits. Half of the pictures have uneven light, noise and JPEG. The network is that of the package.
+non-digits. Half of the pictures have uneven light, noise and JPEG. A digit that is crossed out is right as ``?``. The
+network is that of the package.
 """
 
 import string
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache, partial
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
 import torch
 from numpy.random import Generator
@@ -20,27 +21,29 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from console import make_parser, print_head, print_row
-from drawing import Floats, Range, crop, gradient, grain, overlay, paint, photograph, polyline, to_jpeg, to_picture
+from drawing import Array, Range, crop, gradient, grain, overlay, paint, photograph, polyline, to_jpeg, to_picture
 from mnist_lit.pictures.rejection import REJECT, refuse
+from pages import Page, contrast, cross_out, doodle, fonts, print_text
 from photos import load_test_digits, print_right, read
 
 Digits = Sequence[Tensor]  # each uint8 (28, 28)
+Drawing = Callable[[Digits, Generator], Array]  # (H, W, 3) in [0, 1]
 GAPS = 0.15, 0.5  # least and most between two digits, in digits' heights
 
 
 class Sheet(NamedTuple):
     """A number on paper; lengths in pixels."""
 
-    mask: Floats  # where the ink is, (H, W) in [0, 1]
+    mask: Array  # where the ink is, (H, W) in [0, 1]
     height: float  # of the digits
     box: tuple[int, int, int, int]  # left, top, right and bottom edge of the number
-    paper: Floats  # colour
-    ink: Floats  # colour
+    paper: Array  # colour
+    ink: Array  # colour
 
 
-def _write(digits: Digits, height: float, random: Generator, gaps: Range = GAPS) -> Floats:
+def _write(digits: Digits, height: float, random: Generator, gaps: Range = GAPS) -> Array:
     # Ink (H, W) in [0, 1], side by side.
-    canvas: Floats = np.zeros((round(1.3 * height), 0))
+    canvas: Array = np.zeros((round(1.3 * height), 0))
     gap = 0
     for digit in digits:
         box = Image.fromarray(crop(digit.numpy()))
@@ -53,7 +56,7 @@ def _write(digits: Digits, height: float, random: Generator, gaps: Range = GAPS)
     return canvas[: np.flatnonzero(canvas.any(axis=1))[-1] + 1]
 
 
-def _lay(ink: Floats, height: float, margins: Iterable[int], random: Generator, shades: Range = (0.35, 0.75)) -> Sheet:
+def _lay(ink: Array, height: float, margins: Iterable[int], random: Generator, shades: Range = (0.35, 0.75)) -> Sheet:
     # The shades are the lightest of ink and the darkest of paper.
     left, right, top, bottom = margins
     box = left, top, left + ink.shape[1], top + ink.shape[0]
@@ -86,7 +89,7 @@ def _page(digits: Digits, random: Generator) -> Sheet:
     return _lay(ink, size, (left, right - left, top, bottom - top), random, (0.3, 0.93))
 
 
-def _rule(sheet: Sheet, random: Generator, is_squared: bool = False) -> tuple[Floats, Floats]:
+def _rule(sheet: Sheet, random: Generator, is_squared: bool = False) -> tuple[Array, Array]:
     # Squares are about half as high as a digit; lines are lighter than the ink.
     period = sheet.height * (random.uniform(0.35, 0.7) if is_squared else random.uniform(0.9, 1.6))
     width = random.uniform(1, max(1.5, 0.02 * sheet.height))
@@ -100,7 +103,7 @@ def _rule(sheet: Sheet, random: Generator, is_squared: bool = False) -> tuple[Fl
     return rulings, sheet.paper * shade
 
 
-def _box(sheet: Sheet, random: Generator) -> tuple[Floats, Floats]:
+def _box(sheet: Sheet, random: Generator) -> tuple[Array, Array]:
     gaps = [round(sheet.height * random.uniform(0.08, 0.28)) for _ in range(4)]
     width = max(1, round(sheet.height * random.uniform(0.01, 0.04)))
     left, top, right, bottom = np.array(sheet.box) + np.multiply(gaps, (-1, -1, 1, 1)) + (0, 0, 1, 1)
@@ -110,7 +113,7 @@ def _box(sheet: Sheet, random: Generator) -> tuple[Floats, Floats]:
     return mask, random.uniform(0, 0.6, 3)
 
 
-def _underline(sheet: Sheet, random: Generator) -> tuple[Floats, Floats]:
+def _underline(sheet: Sheet, random: Generator) -> tuple[Array, Array]:
     left, _, right, bottom = sheet.box
     y = bottom + round(sheet.height * random.uniform(0.08, 0.25))
     slope = round((right - left) * random.uniform(-0.05, 0.05))
@@ -119,14 +122,14 @@ def _underline(sheet: Sheet, random: Generator) -> tuple[Floats, Floats]:
     return np.asarray(line) / 255, sheet.ink
 
 
-def _frame(picture: Floats, random: Generator) -> Floats:
+def _frame(picture: Array, random: Generator) -> Array:
     height, width, _ = picture.shape
     thickness = max(2, round(random.uniform(0.008, 0.04) * min(height, width)))
     inside = np.zeros((height - 2 * thickness, width - 2 * thickness))
     return paint(picture, np.pad(inside, thickness, constant_values=1), random.uniform(0, 0.5, 3))
 
 
-def _desk(picture: Floats, random: Generator) -> Floats:
+def _desk(picture: Array, random: Generator) -> Array:
     # Dark, with grain; the sheet is turned by up to 8 degrees.
     paper = to_picture(picture).convert("RGBA")
     turned = paper.rotate(random.uniform(-8, 8), Image.Resampling.BICUBIC, expand=True)
@@ -139,7 +142,7 @@ def _desk(picture: Floats, random: Generator) -> Floats:
     return np.asarray(desk) / 255
 
 
-def _edge(picture: Floats, random: Generator) -> Floats:
+def _edge(picture: Array, random: Generator) -> Array:
     # The desk, at one side of the sheet or two.
     picture, margin, (y, x) = _widen(picture, 0.35)
     height, width, _ = picture.shape
@@ -154,7 +157,7 @@ def _edge(picture: Floats, random: Generator) -> Floats:
     return picture
 
 
-def _thumb(picture: Floats, random: Generator) -> Floats:
+def _thumb(picture: Array, random: Generator) -> Array:
     # In one corner.
     picture, margin, (y, x) = _widen(picture, 0.3)
     y, x = (axis - random.choice([0, side]) for axis, side in zip((y, x), picture.shape, strict=False))
@@ -164,29 +167,29 @@ def _thumb(picture: Floats, random: Generator) -> Floats:
     return paint(picture, thumb, np.array([0.85, 0.62, 0.5]) * random.uniform(0.5, 1))
 
 
-def _widen(picture: Floats, part: float) -> tuple[Floats, int, Any]:
+def _widen(picture: Array, part: float) -> tuple[Array, int, Any]:
     margin = round(part * max(picture.shape))
     wider = np.pad(picture, ((margin, margin), (margin, margin), (0, 0)), "edge")
     return wider, margin, np.indices(wider.shape[:2])
 
 
-def _smear(picture: Floats, random: Generator) -> Floats:
+def _smear(picture: Array, random: Generator) -> Array:
     # What was wiped off a blackboard: clouds of chalk.
     height, width, _ = picture.shape
     clouds = 0.5 + 0.5 * grain(6, 8, width, height, random)[..., None].clip(-1, 1)
     return picture + (0.95 - picture) * random.uniform(0.1, 0.3) * clouds
 
 
-def _fold(picture: Floats, random: Generator) -> Floats:
+def _fold(picture: Array, random: Generator) -> Array:
     # A crease, with more light on one of its sides.
     distance = gradient(picture, random) + random.uniform(-0.3, 0.3)
     shade = np.where(distance > 0, random.uniform(0.8, 0.95), 1)
     crease = np.exp(-((distance * max(picture.shape) / random.uniform(1, 3)) ** 2))
-    folded: Floats = picture * (shade - random.uniform(0.05, 0.2) * crease)[..., None]
+    folded: Array = picture * (shade - random.uniform(0.05, 0.2) * crease)[..., None]
     return folded
 
 
-def _note_on_colour(picture: Floats, random: Generator) -> Floats:
+def _note_on_colour(picture: Array, random: Generator) -> Array:
     # A sticky note, with its shadow, on something of another colour.
     picture, margin, (y, x) = _widen(picture, random.uniform(0.2, 0.4))
     height, width, _ = picture.shape
@@ -265,21 +268,11 @@ def _meter(digits: Digits, random: Generator) -> Sheet:
     return _cells(digits, random, frame=(0.01, 0.02))._replace(ink=random.uniform(0.75, 1, 3))
 
 
-def _drums(sheet: Sheet, random: Generator) -> tuple[Floats, Floats]:
+def _drums(sheet: Sheet, random: Generator) -> tuple[Array, Array]:
     left, top, right, bottom = sheet.box
     mask = np.zeros(sheet.mask.shape)
     mask[top:bottom, left:right] = 1
     return mask, random.uniform(0, 0.15, 3)
-
-
-@cache
-def fonts() -> list[Path]:
-    """Return the files of the fonts for text that matplotlib brings."""
-    return sorted(
-        path
-        for kind in ("DejaVuS*[!y].ttf", "cm[rst][st0]*.ttf", "STIXGeneral*.ttf")
-        for path in Path(matplotlib.get_data_path(), "fonts", "ttf").glob(kind)
-    )
 
 
 def printed(number: str, random: Generator) -> list[Tensor]:
@@ -293,14 +286,172 @@ def printed(number: str, random: Generator) -> list[Tensor]:
     return digits
 
 
-class Scene(NamedTuple):
+def _sheet(
+    numbers: Sequence[Digits], random: Generator, sizes: Sequence[float] = (1, 1)
+) -> tuple[Page, list[tuple[int, int, int, int]], Array]:
+    """Return a sheet with numbers one below the other, the boxes of these (left, top, right, bottom), and the ink."""
+    height = random.uniform(50, 120)
+    inks = [_write(number, height * size, random) for number, size in zip(numbers, sizes, strict=False)]
+    left, top = (round(height * random.uniform(1, 2.5)) for _ in range(2))
+    rows = [round(1.6 * len(ink)) for ink in inks]
+    paper = random.uniform(0.75, 1, 3)
+    page = Page(sum(rows) + 2 * top, max(ink.shape[1] for ink in inks) + 2 * left, paper)
+    colour, boxes = random.uniform(0, 0.35, 3), []
+    for ink, row in zip(inks, rows, strict=True):
+        page.put(ink, top, left, colour)
+        boxes.append((left, top, left + ink.shape[1], top + len(ink)))
+        top += row
+    return page, boxes, colour
+
+
+def _halves(digits: Digits) -> list[Digits]:
+    return [part for part in (digits[: (len(digits) + 1) // 2], digits[(len(digits) + 1) // 2 :]) if len(part)]
+
+
+def two_sizes(digits: Digits, random: Generator) -> Array:
+    """Two numbers, the second about half as high."""
+    return _sheet(_halves(digits), random, (1, random.uniform(0.4, 0.6)))[0].pixels
+
+
+def felt_pens(digits: Digits, random: Generator) -> Array:
+    """Each digit in its own colour."""
+    height = random.uniform(50, 120)
+    page = Page(3 * height, (1.2 * len(digits) + 2) * height, np.full(3, random.uniform(0.85, 1)))
+    for index, digit in enumerate(digits):
+        ink = _write([digit], height, random)
+        page.put(ink, height, (1 + 1.2 * index) * height, contrast(page.pixels[0, 0], random, 0.4))
+    return page.pixels
+
+
+def beside_a_doodle(digits: Digits, random: Generator) -> Array:
+    """With a small drawing in the margin."""
+    page, (box,), colour = _sheet([digits], random)
+    drawn = doodle(random.uniform(1, 2) * (box[3] - box[1]), random)
+    wide = Page(max(len(page.pixels), len(drawn) + 20), page.pixels.shape[1] + drawn.shape[1], page.pixels[0, 0])
+    wide.pixels[: len(page.pixels), drawn.shape[1] :] = page.pixels
+    wide.put(drawn, 10, 0.3 * box[0], colour)
+    return wide.pixels
+
+
+def scoreboard(digits: Digits, random: Generator) -> Array:
+    """Chalk, and a line between two scores."""
+    height = random.uniform(60, 150)
+    page = Page(2.5 * height, (0.9 * len(digits) + 4) * height, random.uniform(0.1, 0.3, 3))
+    left, chalk = height, random.uniform(0.7, 1, 3)
+    for part in _halves(digits):
+        if left > height:
+            x = left + 0.5 * height
+            page.line(np.array([(x, 0.5 * height), (x, 2.2 * height)]), 0.05 * height, chalk)
+            left += height
+        ink = _write(part, height, random)
+        page.put(ink, 0.7 * height, left, chalk)
+        left += ink.shape[1]
+    return _smear(page.pixels, random)
+
+
+def ledger(digits: Digits, random: Generator) -> Array:
+    """Two numbers on lines and in columns."""
+    page, boxes, _ = _sheet(_halves(digits), random)
+    step = 1.6 * (boxes[0][3] - boxes[0][1])
+    colour, (height, width) = random.uniform(0.4, 0.75, 3), page.pixels.shape[:2]
+    for y in np.arange(boxes[0][1] - 0.25 * step, height, step):
+        page.line(np.array([(0, y), (width, y)]), random.uniform(1, 3), colour)
+    for x in np.arange(random.uniform(0.1, 0.9) * boxes[0][0], width, step * random.uniform(0.6, 2)):
+        page.line(np.array([(x, 0), (x, height)]), random.uniform(1, 3), colour)
+    return page.pixels
+
+
+def captioned_box(digits: Digits, random: Generator) -> Array:
+    """In a box of a form, with its printed caption."""
+    page, (box,), _ = _sheet([digits], random)
+    height = box[3] - box[1]
+    left, top, right, bottom = np.array(box) + height * random.uniform(0.15, 0.35, 4) * (-1, -1, 1, 1)
+    frame, corners = random.uniform(0, 0.4, 3), np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
+    page.line(corners, random.uniform(1, 4), frame, is_closed=True)
+    caption = str(random.choice(["Postal code", "Amount due", "Customer no.", "Date of birth"]))
+    font = fonts()[int(random.integers(len(fonts())))]
+    page.put(print_text(caption, font, 0.3 * height), top - 0.5 * height, left, frame)
+    return page.pixels
+
+
+def crossed_out(digits: Digits, random: Generator) -> Array:
+    """The last digit is crossed out."""
+    height = random.uniform(50, 120)
+    page = Page(3 * height, (1.1 * len(digits) + 2) * height, random.uniform(0.75, 1, 3))
+    left, colour = height, random.uniform(0, 0.35, 3)
+    for index, digit in enumerate(digits):
+        ink = crop(_write([digit], height, random), 0.2)
+        ink = cross_out(ink, random) if index == len(digits) - 1 else ink
+        page.put(ink, 1.5 * height - len(ink) / 2, left, colour)
+        left += ink.shape[1] + 0.25 * height
+    return page.pixels
+
+
+def show_through(digits: Digits, random: Generator) -> Array:
+    """The ink of the other side shines through."""
+    page, (box,), colour = _sheet([digits], random)
+    back = _write(digits, random.uniform(0.8, 1.2) * (box[3] - box[1]), random)[:, ::-1]
+    page.put(
+        back * random.uniform(0.08, 0.2),
+        box[1] + random.uniform(-0.6, 0.6) * len(back),
+        box[0] * random.uniform(0.2, 2),
+        colour,
+    )
+    return page.pixels
+
+
+def in_circles(digits: Digits, random: Generator) -> Array:
+    """Each digit in a circle."""
+    height = random.uniform(50, 120)
+    page = Page(3.4 * height, (1.9 * len(digits) + 1.5) * height, random.uniform(0.75, 1, 3))
+    angles, colour = np.linspace(0, 2 * np.pi, 80), random.uniform(0, 0.35, 3)
+    for index, digit in enumerate(digits):
+        ink = crop(_write([digit], height, random), 0.2)
+        middle = np.array([(1.6 + 1.9 * index) * height, 1.7 * height])
+        page.put(ink, middle[1] - len(ink) / 2, middle[0] - ink.shape[1] / 2, colour)
+        ring = middle + random.uniform(0.72, 0.85) * height * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        page.line(ring, random.uniform(1, 0.05 * height), colour)
+    return page.pixels
+
+
+def among_small_print(digits: Digits, random: Generator) -> Array:
+    """Lines of printed text above and below."""
+    page, (box,), _ = _sheet([digits], random)
+    height, font = box[3] - box[1], fonts()[int(random.integers(len(fonts())))]
+    size = height * random.uniform(0.15, 0.35)
+    for y in (
+        *np.arange(0.5 * size, box[1] - 2 * size, 1.8 * size),
+        *np.arange(box[3] + size, len(page.pixels) - size, 1.8 * size),
+    ):
+        words = " ".join(random.choice(["sum", "of", "the", "goods", "that", "were", "sent", "by", "Room", "and"], 8))
+        page.put(print_text(words, font, size), y, box[0] / 3, random.uniform(0, 0.4, 3))
+    return page.pixels
+
+
+def with_dashes(digits: Digits, random: Generator) -> Array:
+    """A date: a dash after each two digits."""
+    height = random.uniform(50, 120)
+    page = Page(2.6 * height, (1.3 * len(digits) + 2) * height, random.uniform(0.75, 1, 3))
+    left, colour = height, random.uniform(0, 0.35, 3)
+    for start in range(0, len(digits), 2):
+        if start:
+            page.line(np.array([(left, 1.3 * height), (left + 0.35 * height, 1.3 * height)]), 0.09 * height, colour)
+            left += 0.5 * height
+        ink = _write(digits[start : start + 2], height, random)
+        page.put(ink, 0.8 * height, left, colour)
+        left += ink.shape[1] + 0.15 * height
+    return page.pixels
+
+
+@dataclass(frozen=True)
+class Scene:
     """How a picture of a number is composed."""
 
     write: Callable[[Digits, Generator], Sheet] = _note
-    mark: Callable[[Sheet, Generator], tuple[Floats, Floats]] | None = None  # mask and colour, below the ink
-    surround: Callable[[Floats, Generator], Floats] = lambda picture, _: picture
+    mark: Callable[[Sheet, Generator], tuple[Array, Array]] | None = None  # mask and colour, below the ink
+    surround: Callable[[Array, Generator], Array] = lambda picture, _: picture
 
-    def __call__(self, digits: Digits, random: Generator) -> Floats:
+    def __call__(self, digits: Digits, random: Generator) -> Array:
         """Return the picture ``(H, W, 3)`` in [0, 1] of digits."""
         sheet = self.write(digits, random)
         picture = paint(sheet.paper, *self.mark(sheet, random)) if self.mark else sheet.paper
@@ -309,8 +460,12 @@ class Scene(NamedTuple):
 
 plain, on_desk = Scene(), Scene(surround=_desk)
 touching = Scene(partial(_note, gaps=(-0.1, 0)))  # most digits begin before the last one ends
-NUMBERS = {"plain": plain, "lined": Scene(mark=_rule), "squared": Scene(mark=partial(_rule, is_squared=True))}
-SCENES = {
+NUMBERS: dict[str, Drawing] = {
+    "plain": plain,
+    "lined": Scene(mark=_rule),
+    "squared": Scene(mark=partial(_rule, is_squared=True)),
+}
+SCENES: dict[str, Drawing] = {
     "boxed": Scene(partial(_note, margin=(0.4, 1.2)), _box),
     "underlined": Scene(mark=_underline),
     "framed": Scene(surround=_frame),
@@ -332,10 +487,29 @@ SCENES = {
     "printed": plain,
     "touching": touching,
 }
+KINDS: dict[str, Drawing] = (
+    NUMBERS
+    | SCENES
+    | {
+        "two sizes": two_sizes,
+        "felt pens": felt_pens,
+        "doodle": beside_a_doodle,
+        "scoreboard": scoreboard,
+        "ledger": ledger,
+        "captioned box": captioned_box,
+        "crossed out": crossed_out,
+        "show-through": show_through,
+        "circles": in_circles,
+        "small print": among_small_print,
+        "dashes": with_dashes,
+        "note on wood": Scene(partial(_note, margin=(0.6, 1.2)), surround=_desk),
+        "sudoku": Scene(partial(_cells, rows=9)),
+    }
+)
 PRINTED = "meter", "printed"  # kinds with printed digits
 
 
-def make_picture(scene: Scene, digits: Digits, random: Generator) -> Image.Image:
+def make_picture(scene: Drawing, digits: Digits, random: Generator) -> Image.Image:
     """Draw a scene; half of them in uneven light, with noise and JPEG."""
     pixels = scene(digits, random)
     if random.random() < 0.5:
@@ -372,7 +546,7 @@ if __name__ == "__main__":
     options = parser.parse_args()
     images, labels = load_test_digits()
     print_head("pictures", "digits right, %", "numbers right, %")
-    for name, scene in (NUMBERS | SCENES).items():
+    for name, scene in KINDS.items():
         lengths = options.digits or (range(2, 10) if name in NUMBERS else (1, 2, 3, 5))
         random = np.random.default_rng(0)
         pictures = []
@@ -380,7 +554,8 @@ if __name__ == "__main__":
             for chosen in (random.integers(0, 10_000, length) for _ in range(options.pictures)):
                 number = "".join(map(str, labels[chosen].tolist()))
                 digits = printed(number, random) if name in PRINTED else list(images[chosen])
-                pictures.append((make_picture(scene, digits, random), number))
+                right = f"{number[:-1]}?" if name == "crossed out" else number
+                pictures.append((make_picture(scene, digits, random), right))
         # A word before a number is another number, of which the letters are refused.
         print_right(name, pictures, which=-1 if name == "after a word" else None)
     print()
