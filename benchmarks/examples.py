@@ -10,10 +10,11 @@ import numpy as np
 from numpy.random import Generator
 
 from console import ROOT
-from drawing import Array, grain, photograph, polyline, to_picture
+from drawing import photograph, polyline, to_picture
 from pages import Page
 from strokes import bend, ink_of
 
+SLANT = np.array([[1, -0.12], [0, 1]])
 STROKES = {
     "1": [[(0, 0.1), (0.1, 0), (0.06, 1)]],
     "4": [[(0.3, 0), (0.18, 0.35), (0, 0.62), (0.35, 0.6), (0.7, 0.57)], [(0.55, 0.2), (0.5, 0.6), (0.42, 1)]],
@@ -37,16 +38,9 @@ def write(page: Page, number: str, top: float, left: float, height: float, pen: 
         lines = [polyline(np.array(corners), 20 * len(corners)) for corners in STROKES[digit]]
         bent = 8 if digit in "58" else 2  # of 20 points from corner to corner
         smooth = [cv2.GaussianBlur(line, (1, 41), bent, borderType=cv2.BORDER_REPLICATE) for line in lines]
-        ink = ink_of(bend(smooth, 1, 0.12, random), height, pen)
+        ink = ink_of(bend(smooth, SLANT, random), height, pen)
         page.put(ink, top + random.uniform(-3, 3), left, np.array([0.16, 0.14, 0.32]))
         left += ink.shape[1] + 0.4 * height
-
-
-def photographed(page: Page, random: Generator) -> Array:
-    """Return its pixels in uneven light, with texture and noise."""
-    height, width = page.pixels.shape[:2]
-    texture = 1 + 0.02 * grain(height // 4, width // 4, width, height, random)[..., None]
-    return photograph(page.pixels * texture, random, (0.2, 0.3), (0.02, 0.03))
 
 
 if __name__ == "__main__":
@@ -59,4 +53,5 @@ if __name__ == "__main__":
     plain = Page(300, 330, np.array([0.8, 0.92, 0.87]))
     write(plain, "4", 60, 90, 180, 17, random)
     for name, page in ("number", squared), ("digit", plain):
-        to_picture(photographed(page, random)).save(ROOT / "docs" / f"{name}.jpg", quality=90)
+        pixels = photograph(page.pixels, random, (0.2, 0.3), (0.02, 0.03), texture=0.04)
+        to_picture(pixels).save(ROOT / "docs" / f"{name}.jpg", quality=90)

@@ -31,9 +31,8 @@ HANDS: dict[int, list[list[list[tuple[float, float]]]]] = {  # forms that are ra
 
 def glyphs(fonts: Sequence[str], characters: str) -> list[Strokes]:
     """Return the signs that Hershey's fonts have for some characters, without specks."""
-    from HersheyFonts import (
-        HersheyFonts,
-    )  # comes with the extra "bench"; the tests, which draw other strokes, have none
+    # Imported here: it comes with the extra "bench", and the tests draw other strokes without it.
+    from HersheyFonts import HersheyFonts
 
     signs: list[Strokes] = []
     font = HersheyFonts()
@@ -73,13 +72,14 @@ def curve(random: Generator) -> Strokes:
     return strokes if shorter > 0.2 * longer else curve(random)
 
 
-def bend(strokes: Strokes, width: float, slant: float, random: Generator) -> Strokes:
-    """Return strokes with another width and slant, a little bent; the longer side is 1 before."""
-    lines = [polyline(line, 12 * len(line) - 11) if len(line) < 40 else line for line in strokes]
+def bend(strokes: Strokes, affine: Array, random: Generator) -> Strokes:
+    """Return strokes, their longer side 1, after a 2x2 matrix, bent a little around four points."""
+    lines = [polyline(line, 12 * len(line) - 11 if len(line) < 40 else len(line)) for line in strokes]
     points = np.concatenate(lines)
-    points = (points - points.mean(axis=0)) / np.ptp(points, axis=0).max() @ np.array([[width, 0], [-slant, 1]])
-    for centre, push in zip(random.uniform(-0.6, 0.6, (4, 2)), random.normal(0, 0.04, (4, 2)), strict=True):
-        points = points + push * np.exp(-((points - centre) ** 2).sum(axis=1, keepdims=True) / 0.1)
+    middle, size = (points.max(axis=0) + points.min(axis=0)) / 2, np.ptp(points, axis=0).max()
+    points = (points - middle) / size @ affine.T
+    for centre, push in zip(random.uniform(-0.6, 0.6, (4, 2)), random.normal(0, 0.05, (4, 2)), strict=True):
+        points += push * np.exp(-((points - centre) ** 2).sum(axis=1, keepdims=True) / 0.1)
     return np.split(points, np.cumsum([len(line) for line in lines])[:-1])
 
 
@@ -88,30 +88,27 @@ def ink_of(strokes: Strokes, height: float, pen: float) -> Array:
 
     The height is that of the ink, unless it is much wider than high.
     """
-    points = np.concatenate(strokes)
-    low, span = points.min(axis=0), np.ptp(points, axis=0)
-    scale = max(1, height - pen) / max(span[1], 0.6 * span[0], 1e-3)
-    canvas = np.zeros(np.ceil(span * scale + pen + 4).astype(int)[::-1], np.uint8)
-    corners = [(16 * ((line - low) * scale + pen / 2 + 1)).round().astype(np.int32) for line in strokes]
-    cv2.polylines(canvas, corners, False, 255, max(1, round(pen)), cv2.LINE_AA, shift=4)
-    return crop(canvas / 255, 0.2)
+    width, span = np.ptp(np.concatenate(strokes), axis=0)
+    return crop(_trace(strokes, max(1, height - pen) / max(span, 0.6 * width), pen) / 255, 0.2)
 
 
 def draw(strokes: Strokes, random: Generator) -> Tensor:
     """Return bent strokes as an image, uint8 ``(28, 28)``, with a pen of 1.4 to 3.2 pixels."""
-    lines = [polyline(line, 12 * len(line) - 11 if len(line) < 40 else len(line)) for line in strokes]
-    points = np.concatenate(lines)
-    middle, size = (points.max(axis=0) + points.min(axis=0)) / 2, np.ptp(points, axis=0).max()
     angle, shear, width = np.radians(random.uniform(-12, 12)), random.uniform(-0.2, 0.2), random.uniform(0.75, 1.25)
-    affine = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ [[width, shear], [0, 1]]
-    points = (points - middle) / size @ affine.T
-    for centre, push in zip(random.uniform(-0.6, 0.6, (4, 2)), random.normal(0, 0.05, (4, 2)), strict=True):
-        points += push * np.exp(-((points - centre) ** 2).sum(axis=1, keepdims=True) / 0.1)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    lines = bend(strokes, turn @ [[width, shear], [0, 1]], random)
     pen = random.uniform(1.4, 3.2) / 20  # of MNIST's box for the ink
-    scale = _SIDE * (1 - pen) / np.ptp(points, axis=0).max()
-    canvas = np.zeros(np.ceil(scale * np.ptp(points, axis=0) + _SIDE * pen + 2).astype(int)[::-1], np.uint8)
-    pixels = 16 * (scale * (points - points.min(axis=0)) + _SIDE / 2 * pen + 0.5)  # 16 for each: 4 binary places
-    corners = np.split(pixels.round().astype(np.int32), np.cumsum([len(line) for line in lines])[:-1])
-    cv2.polylines(canvas, corners, False, 255, round(_SIDE * pen), cv2.LINE_AA, shift=4)
+    canvas = _trace(lines, _SIDE * (1 - pen) / np.ptp(np.concatenate(lines), axis=0).max(), _SIDE * pen)
     image = place((canvas / 255).astype(np.float32))
     return torch.from_numpy((255 * image).round().astype(np.uint8))
+
+
+def _trace(strokes: Strokes, scale: float, pen: float) -> Array:
+    # Uint8 (H, W), the strokes so many times as large, with a pen of so many pixels.
+    points = np.concatenate(strokes)
+    low, span = points.min(axis=0), np.ptp(points, axis=0)
+    canvas = np.zeros(np.ceil(scale * span + pen + 2).astype(int)[::-1], np.uint8)
+    # 16 for each pixel: 4 binary places.
+    corners = [(16 * (scale * (line - low) + pen / 2 + 0.5)).round().astype(np.int32) for line in strokes]
+    cv2.polylines(canvas, corners, False, 255, max(1, round(pen)), cv2.LINE_AA, shift=4)
+    return canvas

@@ -3,8 +3,9 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from mnist_lit.errors import UserError
 from mnist_lit.files import find_checkpoint, read_checkpoint, replacing, require_local
@@ -68,7 +69,8 @@ def read(arguments: Sequence[str], description: str) -> None:
     network = read_checkpoint(checkpoint).network()
     print(f"Checkpoint: {checkpoint}", file=sys.stderr)
     answered = 0
-    with AnswerWriter(max(len(printable(path)) for path in pictures), output) as writer:
+    with _open(output) as file:
+        writer = AnswerWriter(max(len(printable(path)) for path in pictures), file)
         for path in pictures:
             answers: list[Answer] = []
             reason = ""
@@ -90,3 +92,12 @@ def read(arguments: Sequence[str], description: str) -> None:
         print(f"Wrote {output}", file=sys.stderr)
     if answered < len(pictures):
         sys.exit(1)
+
+
+def _open(output: Path | None) -> AbstractContextManager[TextIO | None]:
+    if output is None:
+        return nullcontext()
+    if str(output) == "-":
+        return nullcontext(sys.stdout)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    return output.open("w", encoding="utf-8", errors="surrogateescape", newline="")

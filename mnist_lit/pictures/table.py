@@ -2,8 +2,7 @@
 
 import csv
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -16,20 +15,19 @@ _CSV_HEADER = ("path", *_PLACE, "number", "digit", "probability", *(f"p{digit}" 
 _TABLE_HEADER = ("picture", "digit", "probability", "number", "left,top,right,bottom", "")
 
 
-class AnswerWriter(ExitStack):
-    """Prints digits as a table and writes them as CSV, picture by picture; a context, which closes the CSV file.
+class AnswerWriter:
+    """Prints digits as a table, and writes them as CSV, picture by picture.
 
     Args:
         width: Width of the table's first column.
-        output: The CSV file, created or replaced when the first picture is written; ``-`` prints CSV instead of the
-            table; None writes no CSV.
+        file: For CSV, whose header is written at once; None for no CSV. The standard output takes the table's place.
     """
 
-    def __init__(self, width: int, output: Path | None) -> None:
-        super().__init__()
-        self._width, self._output = width, output
-        self._file: TextIO | None = None
+    def __init__(self, width: int, file: TextIO | None) -> None:
+        self._width, self._file = width, file
         self._has_header = False
+        if file:
+            self._write_csv([_CSV_HEADER], file)
 
     def write(self, path: Path, answers: Sequence[Answer], reason: str) -> None:
         """Write a row for each digit in a picture, or a CSV row with the reason if there are no digits.
@@ -48,9 +46,9 @@ class AnswerWriter(ExitStack):
             rows.append([path, line, position, *box, number, answer.digit, *probabilities, answer.refused])
             percent = "" if answer.refused else f"{100 * float(answer.probabilities.max()):.2f} %"
             table.append([printable(path), answer.digit, percent, number, ",".join(map(str, box)), answer.refused])
-        if self._output:
-            self._write_csv(self._output, rows or [[path, *[""] * (len(_CSV_HEADER) - 2), reason]])
-        if str(self._output) != "-":
+        if self._file:
+            self._write_csv(rows or [[path, *[""] * (len(_CSV_HEADER) - 2), reason]], self._file)
+        if self._file is not sys.stdout:
             self._print(table)
 
     def _print(self, table: Sequence[Sequence[str]]) -> None:
@@ -61,17 +59,9 @@ class AnswerWriter(ExitStack):
             line = f"{path:<{self._width}}  {digit:>5}  {probability:>11}  {number:<10}  {edges}  {reason}"
             print(line.rstrip(), flush=True)
 
-    def _write_csv(self, output: Path, rows: Sequence[Sequence[object]]) -> None:
-        if self._file is None:
-            if str(output) == "-":
-                self._file = sys.stdout
-            else:
-                output.parent.mkdir(parents=True, exist_ok=True)
-                file = output.open("w", encoding="utf-8", errors="surrogateescape", newline="")
-                self._file = self.enter_context(file)
-            rows = [_CSV_HEADER, *rows]
-        csv.writer(self._file, lineterminator="\n").writerows(rows)
-        self._file.flush()
+    def _write_csv(self, rows: Iterable[Sequence[object]], file: TextIO) -> None:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+        file.flush()  # a killed command keeps these rows
 
 
 def format_probabilities(probabilities: Tensor) -> list[str]:

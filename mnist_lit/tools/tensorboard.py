@@ -71,7 +71,8 @@ class TensorBoardSummary(LearningRateMonitor):
             with warnings.catch_warnings():
                 # TensorBoard makes graphs with torch.jit.trace, which torch has deprecated (2.14 warns).
                 warnings.filterwarnings("ignore", r"`torch\.jit\.trace", FutureWarning)
-                warnings.filterwarnings("ignore", "Converting a tensor to a Python boolean")  # a fixed shape
+                # The network compares the shape of its input, and this graph is for one shape, so the trace holds.
+                warnings.filterwarnings("ignore", "Converting a tensor to a Python boolean")
                 logger.experiment.add_graph(network, next(network.parameters()).new_zeros(1, 1, 28, 28))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
