@@ -46,15 +46,12 @@ class RandomDistortion:
     elastic_sigma: float = 4.0
 
     def __post_init__(self) -> None:
-        check_range("rotation", self.rotation, at_least=0, at_most=180)
-        check_range("shift", self.shift, at_least=0, at_most=_SIZE // 2)
+        for name, limit in {"rotation": 180, "shift": _SIZE // 2, "shear": 1, "elastic": _SIZE // 2}.items():
+            check_range(name, getattr(self, name), at_least=0, at_most=limit)
         check_range("scale", self.scale, at_least=0, below=1)
-        check_range("shear", self.shear, at_least=0, at_most=1)
-        check_range("elastic", self.elastic, at_least=0, at_most=_SIZE // 2)
         check_range("elastic_sigma", self.elastic_sigma, at_least=1, at_most=_SIZE)
 
     def __bool__(self) -> bool:
-        """Return whether any strength is above 0."""
         return any((self.rotation, self.shift, self.scale, self.shear, self.elastic))
 
     @cached_property

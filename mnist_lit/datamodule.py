@@ -2,8 +2,8 @@
 
 import math
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,18 +12,16 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
+from typing_extensions import override
 
 from mnist_lit import mnist
 from mnist_lit.augment import RandomDistortion
-from mnist_lit.errors import UserError, check_range
+from mnist_lit.errors import check_range
 from mnist_lit.network import UPRIGHT_SHAPE, Upright
 
-Batch = tuple[Tensor, Tensor]
-"""Images, float32 ``(N, 1, 28, 28)`` in [0, 1], and labels, int64 ``(N,)`` in 0-9."""
-
+Batch = tuple[Tensor, Tensor]  # images, float32 (N, 1, 28, 28) in [0, 1], and labels, int64 (N,) in 0-9
 _BLOCK = 500  # images that are gathered and distorted at once, in less time than those of single batches
-EVALUATION_BATCH = 1000
-"""Images in a batch of validation and test: larger than in training, which is faster."""
+EVALUATION_BATCH = 1000  # images of validation and test: larger than in training, which is faster
 _SPLIT_SEED = 0  # fixed, so that every run validates on the same images
 
 
@@ -38,16 +36,17 @@ class MNISTDataModule(LightningDataModule):
         batch_size: Images in a batch, over all processes, at least 1; the last batch of an epoch may have fewer.
             Validation and test have batches of 1,000.
         val_size: Training images held out for validation, 0 to 59999; always the same ones.
-        seed: Seed of the order of the training images and of their distortions, 0 to 4294967295; by default the seed of
-            ``seed_everything``, or 0 without it.
+        seed: Seed of the training images' order and distortions, 0 to 2**32 - 1; by default ``seed_everything``'s or 0.
         augment: Random distortion of the training images: a RandomDistortion, or a dict of its arguments.
 
     Attributes:
         train_data: After ``setup("fit")``, training images, uint8 ``(N, 28, 28)``, and labels, int64 ``(N,)``.
 
     Raises:
-        UserError: If an argument is out of range or of another type.
+        UserError: If an argument is out of range.
     """
+
+    folder = "MNIST"  # in data_dir, as torchvision names it; a subclass may read another data set of the same format
 
     def __init__(
         self,
@@ -60,59 +59,43 @@ class MNISTDataModule(LightningDataModule):
         super().__init__()
         check_range("batch_size", batch_size, at_least=1, is_whole=True)
         check_range("val_size", val_size, at_least=0, at_most=59_999, is_whole=True)
-        if seed is None:
-            seed = int(os.environ.get("PL_GLOBAL_SEED", 0))  # as Lightning seeds its distributed samplers
-        # SeedSequence splits a larger seed into two numbers.
-        check_range("seed", seed, at_least=0, at_most=2**32 - 1, is_whole=True)
+        seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed  # as Lightning seeds its samplers
+        check_range("seed", seed, at_least=0, at_most=2**32 - 1, is_whole=True)  # SeedSequence splits a larger one
         self.data_dir = Path(data_dir)
         self.batch_size = batch_size
         self.val_size = val_size
         self.seed = seed
-        names = [each.name for each in fields(RandomDistortion)]
-        if isinstance(augment, Mapping) and set(augment) <= set(names):
-            augment = RandomDistortion(**augment)
-        if not isinstance(augment, RandomDistortion):
-            raise UserError(f"augment must be a RandomDistortion or a dict of {', '.join(names)}, got {augment!r}")
-        self.augment = augment
-        # save_hyperparameters reads the local variables of this call: the seed as resolved above, and the distortion as
-        # plain values, which a checkpoint can hold.
-        augment = cast(Any, asdict(self.augment))
+        self.augment = augment if isinstance(augment, RandomDistortion) else RandomDistortion(**augment)
+        augment = cast(Any, asdict(self.augment))  # a plain value for save_hyperparameters, which reads the variable
         self.save_hyperparameters(ignore="data_dir")  # the path differs between machines
 
-    @property
-    def raw_dir(self) -> Path:
-        """Folder of the files, in torchvision's layout."""
-        return self.data_dir / "MNIST" / "raw"
-
+    @override
     def prepare_data(self) -> None:
-        """Unpack MNIST's files into ``data_dir``, if any is missing or damaged."""
         mnist.unpack(self.data_dir)
 
+    @override
     def setup(self, stage: str) -> None:
-        """Read the images that ``stage`` (``fit``, ``validate``, ``test`` or ``predict``) needs."""
+        raw = self.data_dir / self.folder / "raw"
         if stage in ("test", "predict"):
-            self._test = mnist.read(self.raw_dir, "t10k")
+            self._test = mnist.read(raw, "t10k")
             return
-        images, labels = mnist.read(self.raw_dir, "train")
-        if self.val_size >= len(images):
-            raise UserError(f"val_size must be below the number of training images, {len(images)}, got {self.val_size}")
+        images, labels = mnist.read(raw, "train")
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(_SPLIT_SEED))
         val, train = order[: self.val_size], order[self.val_size :].sort().values  # training images in file order
         self._val = images[val], labels[val]
         self.train_data = images[train], labels[train]
 
     def train_dataloader(self) -> "TensorBatches":
-        """Return the training batches, shuffled and distorted differently in each epoch; this process's share of each.
+        """Return this process's share of the training batches, shuffled and distorted differently in each epoch.
 
-        If the model has a layer ``upright``, it is applied here, once. With ``overfit_batches`` images are not
-        shuffled, so that every epoch has the same batches.
+        If the model has a layer ``upright``, it is applied here, once.
         """
-        shuffle = not getattr(self.trainer, "overfit_batches", 0)
+        shuffle = not getattr(self.trainer, "overfit_batches", 0)  # so that every epoch has the same batches
         upright = getattr(self.trainer and self.trainer.lightning_module, "upright", None)
         return self._batches(*self.train_data, self.batch_size, self.seed, shuffle, self.augment, upright)
 
     def val_dataloader(self) -> "TensorBatches":
-        """Return the batches of the validation images, in a fixed order; no batches if ``val_size`` is 0."""
+        """Return the batches of the validation images, in a fixed order; none if ``val_size`` is 0."""
         return self._batches(*self._val, EVALUATION_BATCH)
 
     def test_dataloader(self) -> "TensorBatches":
@@ -135,8 +118,8 @@ class MNISTDataModule(LightningDataModule):
 class TensorBatches:
     """Batches cut from tensors in memory, in the given order or shuffled, distorted or not.
 
-    The order depends only on (seed, epoch) and the distortions only on (seed, epoch, block): a run repeats bit for bit,
-    and can continue from any batch. A torch DataLoader would be slower: it collects images one by one.
+    The order depends only on (seed, epoch) and the distortions only on (seed, epoch, block): a run repeats bit for bit.
+    A torch DataLoader would be slower: it collects images one by one.
 
     Args:
         images: uint8 ``(size, 28, 28)``, on the device where batches are cut.
@@ -146,8 +129,7 @@ class TensorBatches:
         seed: Seed of the orders and the distortions, 0 to 2**32 - 1.
         shuffle: Whether each epoch has its own order.
         distortion: Random distortion of the images; by default none.
-        upright: A network's first layer, to be applied to all images once, before they are distorted; batches are then
-            ``(N, 1, 784)``, and a Classifier refuses those of another network. By default images stay as they are.
+        upright: A network's first layer, applied to all images once, before distortion: batches are ``(N, 1, 784)``.
     """
 
     images: Tensor
@@ -161,9 +143,8 @@ class TensorBatches:
 
     def __post_init__(self) -> None:
         if self.upright:  # in uint8 again, which takes a quarter of the memory
-            images, self.images = self.images, torch.empty_like(self.images)
-            for block, target in zip(images.split(_BLOCK), self.images.split(_BLOCK), strict=True):
-                target.copy_((self.upright(block.unsqueeze(1) / 255) * 255).round()[:, 0])
+            upright, blocks = self.upright, self.images.unsqueeze(1).split(_BLOCK)
+            self.images = torch.cat([(upright(block / 255) * 255).round().byte() for block in blocks])[:, 0]
         self.epoch = 0
         # Lightning calls set_epoch of loader.sampler or loader.batch_sampler.sampler before each epoch. With
         # overfit_batches it would replace the first.
@@ -181,9 +162,8 @@ class TensorBatches:
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[Batch]:
-        order = torch.arange(len(self.labels))
-        if self.shuffle:
-            order = torch.randperm(len(order), generator=self._make_generator())
+        size = len(self.labels)
+        order = torch.randperm(size, generator=self._make_generator()) if self.shuffle else torch.arange(size)
         block_size = max(1, _BLOCK // self.batch_size) * self.batch_size
         shape = UPRIGHT_SHAPE if self.upright else (1, 28, 28)
         for block, indices in enumerate(order.to(self.labels.device).split(block_size), start=1):

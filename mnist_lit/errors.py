@@ -56,12 +56,6 @@ def check_range(
         raise UserError(f"{name} must be {text}, got {value}")
 
 
-def check_flag(name: str, value: object) -> None:
-    """Check that a value is true or false; raise UserError if not."""
-    if not isinstance(value, bool):
-        raise UserError(f"{name} must be True or False, got {value!r}")
-
-
 def explain(message: str, command: str, options: Iterable[str]) -> str:
     """Return an argument parser's message in plain words, with the option that was probably meant.
 

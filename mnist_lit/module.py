@@ -12,9 +12,10 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import OneCycleLR
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
+from typing_extensions import override
 
 from mnist_lit.datamodule import Batch
-from mnist_lit.errors import UserError, check_flag, check_range
+from mnist_lit.errors import UserError, check_range
 from mnist_lit.files import PRETRAINED
 from mnist_lit.network import MLP, Activation, Upright
 
@@ -45,8 +46,7 @@ class Classifier(LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of ``images``, float ``(N, num_classes)``."""
-        logits: Tensor = self.network(images)
-        return logits
+        return cast(Tensor, self.network(images))
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean cross-entropy of the images in nats, ``()``; a subclass may return another mean over them."""
@@ -81,28 +81,25 @@ class Classifier(LightningModule):
             self._metric("train_acc").update(torch.cat(logits), torch.cat(labels))
             self._steps = []
 
+    @override
     def on_train_epoch_start(self) -> None:
-        """Drop the metrics of an epoch that was interrupted; refuse images that are upright for another network."""
-        self._steps = []
+        self._steps = []  # of an epoch that was interrupted
         for name in "train_loss", "train_acc":
             self._metric(name).reset()
-        layer = getattr(self.trainer.train_dataloader, "upright", None)
-        if layer is not None and layer is not getattr(self, "upright", None):
-            raise UserError("this loader's images were made upright for another network: make another loader")
 
+    @override
     def on_train_epoch_end(self) -> None:
-        """Log ``train_loss`` and ``train_acc``, unless a subclass has a ``training_step`` of its own."""
         self._count_steps()
         for name in "train_loss", "train_acc":
-            if self._metric(name).update_called:
+            if self._metric(name).update_called:  # not if a subclass has a training_step of its own
                 self.log(name, self._metric(name), prog_bar=True)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Log ``val_loss`` and ``val_acc``, and return the logits."""
+        """Log loss and accuracy, and return the logits."""
         return self._evaluation_step(batch, "val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Log ``test_loss`` and ``test_acc``, and return the logits."""
+        """Log loss and accuracy, and return the logits."""
         return self._evaluation_step(batch, "test")
 
     def _evaluation_step(self, batch: Batch, stage: str) -> Tensor:
@@ -118,8 +115,7 @@ class Classifier(LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the probabilities of the classes, float ``(N, num_classes)``."""
-        images, _ = batch
-        return torch.softmax(self(images), dim=1)
+        return torch.softmax(self(batch[0]), dim=1)
 
 
 class MNISTClassifier(Classifier):
@@ -157,7 +153,6 @@ class MNISTClassifier(Classifier):
         check_range("lr", lr, above=0)
         check_range("momentum", momentum, at_least=0, below=1)
         check_range("weight_decay", weight_decay, at_least=0)
-        check_flag("nesterov", nesterov)
         if nesterov and momentum == 0:
             raise UserError("nesterov needs a momentum above 0, got momentum 0")
         if schedule not in get_args(Schedule):
@@ -194,8 +189,8 @@ class MNISTClassifier(Classifier):
         one_cycle = OneCycleLR(optimizer, max_lr=options["lr"], total_steps=int(steps), cycle_momentum=False)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": one_cycle, "interval": "step", "name": "lr"}}
 
+    @override
     def on_train_start(self) -> None:
-        """Check that the one-cycle has the steps of this training; raise UserError if not."""
         schedule, is_own = self.lr_schedulers(), type(self).configure_optimizers is MNISTClassifier.configure_optimizers
         if not is_own or not isinstance(schedule, OneCycleLR):
             return
@@ -206,8 +201,7 @@ class MNISTClassifier(Classifier):
         steps = self.trainer.estimated_stepping_batches
         if (schedule.last_epoch, schedule.total_steps) != (self.trainer.global_step, steps):
             raise UserError(
-                f"the one_cycle of this run has {schedule.total_steps} steps, {schedule.last_epoch} of them done, and "
-                f"this training would have {steps}, {self.trainer.global_step} of them done: it cannot be extended; "
-                "continue a checkpoint with the options of its run (its config.yaml, with --config), or train with a "
-                "constant schedule"
+                f"this run's one_cycle has {schedule.total_steps} steps, {schedule.last_epoch} of them done; it cannot "
+                f"become one of {steps}, {self.trainer.global_step} of them done: resume with the run's options (its "
+                "config.yaml, with --config), or train with a constant schedule"
             )

@@ -2,29 +2,18 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mnist_lit.errors import UserError, check_flag, check_range
+from mnist_lit.errors import UserError, check_range
 
 Activation = Literal["identity", "relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid"]
-
-_ACTIVATIONS: dict[Activation, type[nn.Module]] = {
-    "identity": nn.Identity,
-    "relu": nn.ReLU,
-    "leaky_relu": nn.LeakyReLU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "tanh": nn.Tanh,
-    "sigmoid": nn.Sigmoid,
-}
-
-
-UPRIGHT_SHAPE = (1, 784)
-"""Shape of an image that is upright already, unlike the pixels of a picture."""
+_LAYERS = nn.Identity, nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid
+_ACTIVATIONS = dict(zip(get_args(Activation), _LAYERS, strict=True))
+UPRIGHT_SHAPE = (1, 784)  # of an image that is upright already, unlike the pixels of a picture
 
 
 class Upright(nn.Module):
@@ -76,11 +65,8 @@ class MLP(nn.Module):
         self, hidden_sizes: Sequence[int] = (128, 64), activation: Activation = "relu", upright: bool = True
     ) -> None:
         super().__init__()
-        if isinstance(hidden_sizes, str) or not isinstance(hidden_sizes, Sequence):
-            raise UserError(f"hidden_sizes must be a list, for example [256, 128], got {hidden_sizes!r}")
         for size in hidden_sizes:
             check_range(f"each of hidden_sizes {list(hidden_sizes)}", size, at_least=1, is_whole=True)
-        check_flag("upright", upright)
         if activation not in list(_ACTIVATIONS):
             raise UserError(f"activation must be one of {', '.join(_ACTIVATIONS)}, got {activation!r}")
         sizes = (28 * 28, *hidden_sizes)
@@ -89,17 +75,12 @@ class MLP(nn.Module):
         self.layers = nn.Sequential(nn.Flatten(), *hidden, nn.Linear(sizes[-1], 10))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits, float ``(N, 10)``, of float ``images`` with pixels in [0, 1].
+        """Return the logits, float ``(N, 10)``, of float ``images``, ``(N, 1, 28, 28)`` with pixels in [0, 1].
 
-        Args:
-            images: ``(N, 1, 28, 28)``, or, already upright, ``(N, 1, 784)``: a loader has done it once for all epochs.
-
-        Raises:
-            UserError: If they have another shape, or were made upright for another network.
+        They may be upright already, ``(N, 1, 784)``: a loader does it once for all epochs. Other shapes: UserError.
         """
         if images.shape[1:] == (1, 28, 28):
             images = self.upright(images)
         elif images.shape[1:] != UPRIGHT_SHAPE or not isinstance(self.upright, Upright):
             raise UserError(f"images must be float (N, 1, 28, 28), got {tuple(images.shape)}")
-        logits: Tensor = self.layers(images)
-        return logits
+        return cast(Tensor, self.layers(images))

@@ -41,35 +41,26 @@ def centres_of_mass(images: Tensor) -> tuple[Tensor, Tensor]:
 def seen(data_dir: Path, root: Path, *, overfit_batches: int = 0, **options: Any) -> SeenBatches:
     """Return the batches of two epochs of training."""
     callback = SeenBatches()
+    few: dict[str, Any] = {"max_epochs": 2, "limit_train_batches": 3, "limit_val_batches": 1, "default_root_dir": root}
+    quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = Trainer(
-        default_root_dir=root,
-        max_epochs=2,
-        limit_train_batches=3,
-        limit_val_batches=1,
+        **few,
+        **quiet,
+        accelerator="cpu",
         overfit_batches=overfit_batches,
         callbacks=callback,
-        accelerator="cpu",
-        logger=False,
         enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
     )
     trainer.fit(MNISTClassifier(), MNISTDataModule(data_dir, **options))
     return callback
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_distorted_images_are_images(digits: Tensor, dtype: torch.dtype) -> None:
-    distorted = RandomDistortion(**STRONG)(digits.to(dtype))
-    assert distorted.shape == digits.shape
-    assert distorted.dtype == dtype
-    assert distorted.min() >= 0
-    assert distorted.max() <= 1
-    assert distorted.mean() == pytest.approx(float(digits.mean()), rel=0.1)  # as much ink as before
-
-
-def test_a_distortion_without_strength_changes_nothing(digits: Tensor) -> None:
+def test_distorted_images_are_images_and_without_strength_the_same(digits: Tensor) -> None:
     assert torch.allclose(RandomDistortion()(digits), digits, atol=1e-5)
+    distorted = RandomDistortion(**STRONG)(digits.double())
+    assert (distorted.shape, distorted.dtype) == (digits.shape, torch.float64)
+    assert 0 <= distorted.min() < distorted.max() <= 1
+    assert distorted.mean() == pytest.approx(float(digits.mean()), rel=0.1)  # as much ink as before
 
 
 @pytest.mark.parametrize("name", STRONG)
@@ -111,25 +102,10 @@ def test_scale_and_shear_stay_within_their_limits() -> None:
     assert x.abs().max() == pytest.approx(3, abs=0.05)
 
 
-@pytest.mark.parametrize("position", [(0, 0), (7, -5), (-9, 9)])
-def test_elastic_displacements_have_the_given_standard_deviation(position: tuple[int, int]) -> None:
-    moved = torch.stack(centres_of_mass(RandomDistortion(elastic=0.8, elastic_sigma=6)(dots(*position))))
+def test_elastic_displacements_have_the_given_standard_deviation() -> None:
+    moved = torch.stack(centres_of_mass(RandomDistortion(elastic=0.8, elastic_sigma=6)(dots(7, -5))))
     assert moved.std(dim=1).tolist() == pytest.approx([0.8, 0.8], rel=0.1)
     assert torch.corrcoef(moved)[0, 1].abs() < 0.1
-
-
-def test_elastic_displacements_are_smooth_over_sigma() -> None:
-    def correlation(distance: int, sigma: float) -> float:
-        distort, generator = RandomDistortion(elastic=0.8, elastic_sigma=sigma), torch.Generator()
-        moved = [
-            centres_of_mass(distort(dots(x, 0), generator.manual_seed(0)))[0] for x in (-distance / 2, distance / 2)
-        ]
-        return float(torch.corrcoef(torch.stack(moved))[0, 1])
-
-    # White noise smoothed with a Gaussian is correlated as exp(-(distance / (2 sigma))^2).
-    assert correlation(8, sigma=4) == pytest.approx(0.37, abs=0.12)
-    assert correlation(8, sigma=8) == pytest.approx(0.78, abs=0.12)
-    assert correlation(16, sigma=4) < 0.1
 
 
 def test_distortions_depend_only_on_seed_epoch_and_batch(data_dir: Path, tmp_path: Path) -> None:
@@ -157,23 +133,3 @@ def test_only_training_images_are_distorted_and_only_on_request(data_dir: Path, 
     datamodule.setup("fit")
     batch, _ = next(iter(datamodule.train_dataloader()))  # without a Trainer, as they are
     torch.testing.assert_close(plain.train[0].view(-1, 1, 28, 28), MLP().upright(batch), rtol=0, atol=0.51 / 255)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("rotation", -1),
-        ("rotation", 181),
-        ("shift", 14.5),
-        ("scale", 1),
-        ("shear", -0.1),
-        ("elastic", float("nan")),
-        ("elastic_sigma", 0.5),
-    ],
-)
-def test_a_strength_out_of_range_is_refused(name: str, value: float) -> None:
-    with pytest.raises(ValueError, match=rf"{name} must be .*, got {value}"):
-        RandomDistortion(**{name: value})
-    option: dict[str, Any] = {"augment": {name: value}}
-    with pytest.raises(ValueError, match=rf"{name} must be .*, got {value}"):
-        MNISTDataModule(**option)

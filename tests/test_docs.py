@@ -50,7 +50,7 @@ def test_each_example_of_a_page_runs_by_itself(
         assert ends[0]["probabilities"].shape == (1, 10)
     if page.name == "library.md":
         assert ends[0]["probabilities"].shape == (5, 10)
-        assert ends[6]["trainer"].datamodule.raw_dir.parent.name == "FashionMNIST"
+        assert ends[6]["trainer"].datamodule.folder == "FashionMNIST"
         assert ends[8]["logits"].shape == ends[9]["logits"].shape == (5, 10)
         assert Path("curves.png").stat().st_size > 10_000
         assert Path("distortions.png").stat().st_size > 10_000

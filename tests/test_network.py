@@ -34,16 +34,6 @@ def test_hidden_sizes_set_number_and_width_of_the_hidden_layers() -> None:
     assert [tuple(p.shape) for p in MLP(()).parameters()] == [(10, 784), (10,)]
 
 
-def test_a_hidden_layer_without_units_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"hidden_sizes.*\[128, 0\]"):
-        MLP((128, 0))
-
-
-def test_an_unknown_activation_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"activation.*relu.*'swoosh'"):
-        MLP(activation="swoosh")  # type: ignore[arg-type]  # for callers who do not use mypy
-
-
 def moments(images: torch.Tensor) -> torch.Tensor:
     """Return the ink's standard deviations across and down, in half images, and its slant, ``(N, 3)``."""
     at = (torch.arange(28) + 0.5) / 14 - 1
