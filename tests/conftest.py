@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import re
 import shutil
 import signal
 import sys
@@ -65,6 +66,11 @@ def assert_one_sentence(result: Result, *words: str) -> None:
     assert result.err.count("\n") == 1
     for word in words:
         assert word in result.err
+
+
+def without_seconds(output: str) -> str:
+    """Return what ``fit`` printed without the time of each epoch."""
+    return re.sub(r", \d+\.\d s\n", "\n", output)
 
 
 def curves(run: Path) -> dict[str, list[tuple[int, float]]]:

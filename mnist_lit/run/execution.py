@@ -9,14 +9,7 @@ from functools import partial
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import (
-    LearningRateMonitor,
-    ModelCheckpoint,
-    ProgressBar,
-    RichProgressBar,
-    Timer,
-    TQDMProgressBar,
-)
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar, Timer, TQDMProgressBar
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.plugins import Precision
 from lightning.pytorch.profilers import PassThroughProfiler
@@ -27,6 +20,7 @@ from mnist_lit.datamodule import Batch, MNISTDataModule
 from mnist_lit.errors import check_range
 from mnist_lit.module import Classifier
 from mnist_lit.run.checkpoint import RunCheckpoint
+from mnist_lit.run.progress import EpochLines
 from mnist_lit.run.termination import Termination
 
 # Hooks that are called for each batch, and methods that are part of a step
@@ -146,8 +140,8 @@ class _Rounds(_TrainingEpochLoop):
 def _can_be_plain(trainer: Trainer) -> bool:
     """Return whether a step is that of a plain loop, and nothing is called for each step."""
     # These have nothing to do except at the end of a round.
-    known = Callback, LearningRateMonitor, ModelCheckpoint, ProgressBar, RichProgressBar, TQDMProgressBar, Timer
-    hooks = {getattr(kind, name) for kind in (*known, RunCheckpoint, Termination) for name in _HOOKS}
+    known = Callback, LearningRateMonitor, ModelCheckpoint, RichProgressBar, TQDMProgressBar, Timer
+    hooks = {getattr(kind, name) for kind in (*known, EpochLines, RunCheckpoint, Termination) for name in _HOOKS}
     module, datamodule = trainer.lightning_module, getattr(trainer, "datamodule", None)
     return (
         type(trainer.strategy) is SingleDeviceStrategy

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -23,7 +22,7 @@ from mnist_lit.quiet import one_thread, quiet
 from mnist_lit.run.checkpoint import RunCheckpoint, begin_with_an_epoch
 from mnist_lit.run.execution import StepsPerExecution
 from mnist_lit.run.folder import folder_of, is_first_process, make_run_dir, run_dir_of
-from mnist_lit.run.progress import EpochBar, EpochLines
+from mnist_lit.run.progress import EpochLines
 from mnist_lit.run.termination import Termination
 from mnist_lit.tools.tensorboard import TensorBoardSummary
 
@@ -213,8 +212,6 @@ def make_trainer(**options: Any) -> RunTrainer:
             callbacks.append(Timer(duration, interval="epoch"))
         # Ours come first: ckpt_path "best" is the file of the first of all checkpoint callbacks.
         options["callbacks"] = callbacks = [*_own_callbacks(options, callbacks), *callbacks]
-        if any(isinstance(callback, EpochLines) for callback in callbacks):
-            options["enable_progress_bar"] = False
         if options.get("enable_model_summary") is None:
             options["enable_model_summary"] = False  # nearly all of its rows are metrics, without parameters
         has_own_logger = options.get("logger") in (None, True) and not options.get("fast_dev_run")
@@ -232,9 +229,8 @@ def _own_callbacks(options: dict[str, Any], users: list[Any]) -> list[Callback]:
         callbacks.append(RunCheckpoint())
     if has_none("", StepsPerExecution):
         callbacks.append(StepsPerExecution())
+    if has_none("enable_progress_bar", ProgressBar):
+        callbacks.append(EpochLines())
     if has_none("logger", TensorBoardSummary):
-        callbacks.append(TensorBoardSummary())
-    if has_none("enable_progress_bar", ProgressBar, EpochLines):
-        # Lightning's default bar, rich's, reads every metric after each step.
-        callbacks.append(EpochBar() if sys.stdout.isatty() else EpochLines())
+        callbacks.append(TensorBoardSummary())  # last: its pictures, at the end of a run, take no epoch's time
     return callbacks
