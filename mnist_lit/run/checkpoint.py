@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
+from typing_extensions import override
 
 from mnist_lit.checkpoint_io import require_plain, use_whole_files
 from mnist_lit.errors import UserError
@@ -21,14 +22,10 @@ from mnist_lit.run.folder import folder_of, make_run_dir
 class RunCheckpoint(Checkpoint):
     """Saves ``last.ckpt`` after each epoch, and ``best.ckpt`` after an epoch with a better score than all before.
 
-    A run that continues from either file ends as if it had never stopped, with any LightningModule and torch's
-    DataLoader. The files are saved between two epochs only, with all random states. It works in any Trainer::
-
-        trainer = Trainer(max_epochs=10, callbacks=[RunCheckpoint(monitor="val_loss")])
-        trainer.fit(model, loader, val_loader, ckpt_path="lightning_logs/version_0/checkpoints/last.ckpt")
-
-    A run that ends within an epoch, by ``max_steps`` for example, leaves a ``last.ckpt`` that can only be tested.
-    ModelCheckpoint saves no random states, absolute paths, and an epoch before ReduceLROnPlateau has had its metrics.
+    A run that is resumed from either file ends as if it had never stopped, in any Trainer, with any LightningModule and
+    torch's DataLoader. The files are saved between two epochs only, with all random states; ModelCheckpoint saves none,
+    and an epoch before ReduceLROnPlateau has had its metrics. A run that ends within an epoch, by ``max_steps`` for
+    example, leaves a ``last.ckpt`` that can only be tested.
 
     Args:
         monitor: Metric that decides which epoch is best; without validation it may be one of training.
@@ -39,13 +36,11 @@ class RunCheckpoint(Checkpoint):
         best_model_score: The metric of ``best.ckpt``.
 
     Raises:
-        UserError: If ``mode`` is another word; if a run cannot continue from its checkpoint, or would replace another
-            run's; if an epoch ends with an infinite or NaN loss: then the previous checkpoints stay.
+        UserError: In ``fit``, if a run cannot be resumed from its checkpoint, or would replace another run's; if an
+            epoch ends with an infinite or NaN loss: then the previous checkpoints stay.
     """
 
     def __init__(self, monitor: str = "val_acc", mode: Literal["max", "min", "auto"] = "auto") -> None:
-        if mode not in ("max", "min", "auto"):
-            raise UserError(f"mode must be max, min or auto, got {mode!r}")
         self.monitor = monitor
         self.is_min = mode == "min" or (mode == "auto" and _is_loss(monitor))
         self.run_dir: Path | None = None
@@ -75,27 +70,28 @@ class RunCheckpoint(Checkpoint):
         path = self.run_dir / "checkpoints" / name if self.run_dir else None
         return str(path) if path and path.is_file() else ""
 
+    @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Become the first callback: ``on_train_epoch_start`` is then between two epochs for all others."""
         if stage == "fit":
             use_whole_files(trainer)
+            # It becomes the first callback: on_train_epoch_start is then between two epochs for all others.
             callbacks: list[Any] = getattr(trainer, "callbacks", [])
             callbacks[:] = [self, *(each for each in callbacks if each is not self)]
             self._resumed, self._has_trained, self._validated_step = None, False, -1
 
+    @override
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Note what continues the run; a test or validation of a checkpoint changes nothing."""
         batches = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"]
         if trainer.state.fn != "fit" or not batches:  # 0: saved by Lightning's finders, in this fit
-            return
+            return  # nor does a test or validation of a checkpoint resume a run
         self._resumed = checkpoint["callbacks"].get(self.state_key, {})
         if "is_between_epochs" not in self._resumed:
             rank_zero_warn(f"{trainer.ckpt_path} was not saved by RunCheckpoint: the run may not continue exactly")
         elif not self._resumed["is_between_epochs"]:
             raise UserError(f"{trainer.ckpt_path} was saved within an epoch: it can be tested, but not continued")
 
+    @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Choose the run's folder, and keep the checkpoints of other runs."""
         continued, is_known = Path(trainer.ckpt_path or "").absolute(), self._module is pl_module
         if getattr(trainer, "fast_dev_run", False):
             self.run_dir = None
@@ -112,22 +108,19 @@ class RunCheckpoint(Checkpoint):
             for path in continued.parent.glob(UNFINISHED):  # a killed process of this run left it
                 path.unlink(missing_ok=True)
         elif not is_known and any(run_dir.glob("checkpoints/*.ckpt")):
-            raise UserError(
-                f"{relpath(run_dir)} holds the checkpoints of another run: continue it with ckpt_path, or give the "
-                "logger another version"
-            )
+            other = f"{relpath(run_dir)} holds the checkpoints of another run"
+            raise UserError(f"{other}: resume it with ckpt_path, or give the logger another version")
         score = self.best_model_score if self._resumed is None else self._resumed.get("best_model_score")
         self.best_model_score = score if self._path("best.ckpt") else None
 
+    @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse what a checkpoint cannot hold; warn if the run could not be continued exactly."""
         self._module = pl_module
         for part in pl_module, getattr(trainer, "datamodule", None):
             require_plain(part.hparams if part else {})
-        random_states.warn_of_persistent_workers(trainer)
 
+    @override
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the previous epoch, or continue where it was saved."""
         if self._resumed and "is_between_epochs" in self._resumed:
             begin_with_an_epoch(trainer)
             trainer.should_stop = self._resumed["should_stop"]  # before min_epochs, it is not obeyed yet
@@ -136,21 +129,21 @@ class RunCheckpoint(Checkpoint):
         self._resumed = None
         self._save_epoch(trainer, pl_module, trainer.should_stop)
 
+    @override
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
-        """Note the loss."""
         self._loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
 
+    @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note which weights were validated."""
         self._validated_step = -1 if trainer.sanity_checking else trainer.global_step
 
+    @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note that there is an epoch to save, once schedulers and loggers have had its metrics."""
-        self._has_trained = True
+        self._has_trained = True  # it is saved later, once schedulers and loggers have had its metrics
 
+    @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the last epoch, so that the run can be extended."""
-        self._save_epoch(trainer, pl_module, should_stop=False)
+        self._save_epoch(trainer, pl_module, should_stop=False)  # so that the run can be extended
 
     def _save_epoch(self, trainer: Trainer, pl_module: LightningModule, should_stop: bool) -> None:
         if not self._has_trained:
@@ -175,15 +168,15 @@ class RunCheckpoint(Checkpoint):
         finally:
             self._saving = {}
 
+    @override
     def state_dict(self) -> dict[str, Any]:
-        """Return the score and, of an epoch that is saved, the random states; but no paths: a folder can be moved."""
-        return {"best_model_score": self.best_model_score, **self._saving}
+        return {"best_model_score": self.best_model_score, **self._saving}  # no paths: a folder can be moved
 
+    @override
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add the names of the classes; put the counters between two epochs."""
         data = getattr(trainer, "datamodule", None)
         checkpoint["classes"] = {"model": type(pl_module).__qualname__, "datamodule": data and type(data).__qualname__}
-        if self._saving:
+        if self._saving:  # between two epochs
             checkpoint["epoch"] = trainer.current_epoch - 1  # the one that has ended, as in ModelCheckpoint's files
             for counts in checkpoint["loops"]["fit_loop"]["epoch_progress"].values():
                 counts["ready"] = counts["completed"]
@@ -193,27 +186,24 @@ class RunCheckpoint(Checkpoint):
         is_finite = all(bool(loss.isfinite().all()) for loss in losses if isinstance(loss, Tensor))
         if not trainer.strategy.reduce_boolean_decision(is_finite, all=True):
             lr = f" with lr {pl_module.hparams['lr']}" if "lr" in pl_module.hparams else ""
-            raise UserError(
-                f"the training diverged in epoch {trainer.current_epoch}{lr}: its loss is infinite or not a number; "
-                "try a lower learning rate"
-            )
+            diverged = f"the training diverged in epoch {trainer.current_epoch}{lr}"
+            raise UserError(f"{diverged}: its loss is infinite or not a number; try a lower learning rate")
 
     def _is_best(self, trainer: Trainer) -> bool:
         step, self._validated_step = self._validated_step, -1
-        score, best = trainer.callback_metrics.get(self.monitor), self.best_model_score
-        if score is None and step >= 0:
-            names = ", ".join(sorted(trainer.callback_metrics))
-            rank_zero_warn(
-                f"best.ckpt is not kept: {self.monitor} is not logged, only {names}: choose RunCheckpoint(monitor=...)"
+        metrics, best, problem = trainer.callback_metrics, self.best_model_score, ""
+        score = metrics.get(self.monitor)
+        if score is None:
+            problem = (
+                f"{self.monitor} is not logged, only {', '.join(sorted(metrics))}: choose RunCheckpoint(monitor=...)"
             )
-        if sum(trainer.num_val_batches) and step != trainer.global_step:
+        elif sum(trainer.num_val_batches) and step != trainer.global_step:
             score = None
-            if step >= 0 and trainer.is_last_batch:
-                rank_zero_warn("best.ckpt is not kept: the last validation of an epoch comes before its last step")
-        is_best = False
-        if score is not None and score.isfinite():
-            is_best = best is None or bool(score < best if self.is_min else score > best)
-        is_best = trainer.strategy.broadcast(is_best)
+            problem = "the last validation of an epoch comes before its last step" if trainer.is_last_batch else ""
+        if problem and step >= 0:
+            rank_zero_warn(f"best.ckpt is not kept: {problem}")
+        is_better = best is None or score is None or bool(score < best if self.is_min else score > best)
+        is_best = trainer.strategy.broadcast(score is not None and bool(score.isfinite()) and is_better)
         if is_best and score is not None:
             self.best_model_score = score.detach().cpu().clone()
         return is_best
@@ -224,10 +214,8 @@ def _is_loss(name: str) -> bool:
 
 
 def begin_with_an_epoch(trainer: Trainer) -> None:
-    """Let the loops, after their counters were set, begin an epoch, with a new iterator over the batches.
-
-    Lightning would keep an iterator made before the random states were restored, and skip an epoch with ``max_steps``.
-    """
+    """Let the loops, after their counters were set, begin an epoch, with a new iterator over the batches."""
+    # Lightning would keep an iterator made before the random states were restored, and skip an epoch with max_steps.
     trainer.fit_loop.epoch_loop.restarting = False
     trainer.fit_loop.epoch_loop.on_iteration_done()
     trainer.fit_loop.on_iteration_done()

@@ -1,8 +1,7 @@
 """Many training steps in one round of Lightning's loop.
 
-This is the one file that uses private parts of Lightning: with many steps in a ``training_step``, its counts of
-batches and steps would be wrong, and with them logging, validation and checkpoints. Manual optimization over lists of
-batches is public and as fast, but changes what eight of the Trainer's options mean.
+This is the one file that uses private parts of Lightning. Manual optimization over lists of batches is public and as
+fast, but changes what eight of the Trainer's options mean.
 """
 
 from functools import partial
@@ -15,6 +14,7 @@ from lightning.pytorch.plugins import Precision
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
+from typing_extensions import override
 
 from mnist_lit.datamodule import Batch, MNISTDataModule
 from mnist_lit.errors import check_range
@@ -24,10 +24,8 @@ from mnist_lit.run.progress import EpochLines
 from mnist_lit.run.termination import Termination
 
 # Hooks that are called for each batch, and methods that are part of a step
-_HOOKS = [f"on_train_batch_{moment}" for moment in ("start", "end")]
-_HOOKS += [
-    f"on_{moment}" for moment in ("before_zero_grad", "before_backward", "after_backward", "before_optimizer_step")
-]
+_HOOKS = ["on_train_batch_start", "on_train_batch_end", "on_before_zero_grad", "on_before_backward"]
+_HOOKS += ["on_after_backward", "on_before_optimizer_step"]
 _STEP = ["forward", "training_step", "backward", "configure_gradient_clipping", "optimizer_step", "optimizer_zero_grad"]
 _TRANSFER = ["on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"]
 
@@ -36,8 +34,8 @@ class StepsPerExecution(Callback):
     """Makes many steps in one round of Lightning's loop, whose hooks take half as long as the step of a small network.
 
     Keras has this as ``Model.compile(steps_per_execution=...)``. A run writes exactly what it would write with one step
-    a round: weights, metrics, curves, checkpoints. Callbacks are called only for the last step of each round. A round
-    ends early if something is due: validation, a point of a curve, a checkpoint, the end of the epoch or of the run.
+    a round. Callbacks are called only for the last step of each round. A round ends early if something is due:
+    validation, a point of a curve, a checkpoint, the end of the epoch or of the run.
 
     It has no effect if a step is more than that of a plain loop, or if something is called for each step: several
     processes, another precision than 32 bits, accumulated or clipped gradients, a profiler, a user's callback with
@@ -45,22 +43,15 @@ class StepsPerExecution(Callback):
     the first step of an epoch shows), other data, data without a length.
 
     Args:
-        steps: Most steps in one round; at least 1.
-
-    Raises:
-        UserError: If ``steps`` is below 1.
-
-    Example:
-        >>> from lightning.pytorch import Trainer
-        >>> trainer = Trainer(callbacks=[StepsPerExecution(50)], logger=False)
+        steps: Most steps in one round, at least 1; else a UserError is raised.
     """
 
     def __init__(self, steps: int = 50) -> None:
         check_range("steps", steps, at_least=1, is_whole=True)
         self.steps = steps
 
+    @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Replace Lightning's loop."""
         if stage == "fit":
             trainer.fit_loop.epoch_loop = _Rounds(trainer, self.steps)
 
@@ -73,8 +64,8 @@ class _Rounds(_TrainingEpochLoop):
         self.__dict__.update(trainer.fit_loop.epoch_loop.__dict__)  # it has the data already
         self._steps_per_round = self._most = steps_per_round
 
+    @override
     def on_run_start(self, data_fetcher: Any) -> None:
-        """Begin an epoch."""
         super().on_run_start(data_fetcher)
         # Without a length, the last batch of an epoch is recognized too late.
         can_be_plain = data_fetcher.length is not None and _can_be_plain(self.trainer)
@@ -82,11 +73,11 @@ class _Rounds(_TrainingEpochLoop):
         # A user's loss may call self.log, which works only in Lightning's own steps.
         self._is_on_trial = _method(self.trainer.lightning_module, "loss") is not Classifier.loss
 
+    @override
     def advance(self, data_fetcher: Any) -> None:
-        """Make the steps of a round, the last one with all of Lightning's hooks."""
         if self._most > 1 and not self._is_on_trial and not self.trainer.should_stop:
             self._make_plain_steps(data_fetcher, self._steps_until_due() - 1)
-        super().advance(data_fetcher)
+        super().advance(data_fetcher)  # the last step of the round, with all hooks
         if self._is_on_trial and self._results:
             self._most = 1
         self._is_on_trial = False

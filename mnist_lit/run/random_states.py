@@ -29,10 +29,8 @@ def collect(trainer: Trainer) -> list[dict[str, Any]]:
 def restore(trainer: Trainer, states: list[dict[str, Any]]) -> None:
     """Restore what ``collect`` returned; warn if there are now more processes or fewer."""
     if len(states) != trainer.world_size:
-        rank_zero_warn(
-            f"{trainer.ckpt_path} was saved by {len(states)} processes, and {trainer.world_size} continue the run: "
-            "random numbers of the model and the loader, if they draw any, are others"
-        )
+        processes = f"{len(states)} processes saved {trainer.ckpt_path}, and {trainer.world_size} resume the run"
+        rank_zero_warn(f"{processes}: random numbers of the model and the loader, if they draw any, are others")
         return
     own, device = states[trainer.global_rank], trainer.strategy.root_device
     torch.set_rng_state(own["torch"])
@@ -44,22 +42,12 @@ def restore(trainer: Trainer, states: list[dict[str, Any]]) -> None:
         generator.set_state(state)
 
 
-def warn_of_persistent_workers(trainer: Trainer) -> None:
-    """Warn if the random states of a loader's workers outlive an epoch: no checkpoint has them."""
-    if any(getattr(loader, "persistent_workers", False) for loader in _loaders(trainer)):
-        rank_zero_warn(
-            "with persistent_workers of a DataLoader, random transforms will be others if this run is continued"
-        )
-
-
-def _loaders(trainer: Trainer) -> list[Any]:
-    in_use = [each for each in (trainer.train_dataloader, trainer.val_dataloaders) if each is not None]
-    return [loader for each in in_use for loader in CombinedLoader(each).flattened]  # however they are nested
-
-
 def _generators(trainer: Trainer) -> list[torch.Generator]:
     # A torch DataLoader and its samplers, one in another, may have generators of their own, often the same one.
-    owners = _loaders(trainer)
+    in_use = [each for each in (trainer.train_dataloader, trainer.val_dataloaders) if each is not None]
+    owners = [loader for each in in_use for loader in CombinedLoader(each).flattened]  # however they are nested
+    if any(getattr(loader, "persistent_workers", False) for loader in owners):
+        rank_zero_warn("persistent_workers keep random states that no checkpoint has: a resumed run will draw others")
     for name in ("batch_sampler", "sampler") * 2:
         owners += [getattr(owner, name, None) for owner in owners]
     found = [getattr(owner, "generator", None) for owner in owners]

@@ -2,12 +2,15 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback
+from typing_extensions import override
+
+from mnist_lit.errors import RunInterruptedError
 
 
 class Termination(Callback):
@@ -20,38 +23,41 @@ class Termination(Callback):
     signum = 0  # SIGTERM, if it has come
 
     @contextmanager
-    def handled(self) -> Iterator[None]:
-        """Handle the signal, and restore all handlers at the end, as Lightning does not if Ctrl-C comes early."""
+    def handled(self, saved: Callable[[], str | None]) -> Iterator[None]:
+        """Handle the signal; raise RunInterruptedError after it and after Ctrl-C, with the checkpoint ``saved()``."""
         self.signum = 0
         self._previous = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
         _handle(signal.SIGTERM, self._note)
         try:
             yield
             self.on_train_batch_end()
+        except BaseException as error:
+            cause = error.__context__ if isinstance(error, SystemExit) else error  # Lightning exits after Ctrl-C
+            # SIGTERM may have ended a loader's worker, too, which is another error.
+            if self.signum or isinstance(cause, KeyboardInterrupt):
+                raise RunInterruptedError(self.signum or signal.SIGINT, saved()) from None
+            raise
         finally:
-            for signum, handler in self._previous.items():
+            for signum, handler in self._previous.items():  # Lightning does not, if Ctrl-C comes early
                 _handle(signum, handler)
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Replace Lightning's handlers: of SIGTERM, and of the signal after which it would requeue a job of SLURM."""
-        _handle(signal.SIGTERM, self._note)
-        _handle(signal.SIGUSR1, self._previous[signal.SIGUSR1])
 
     def _note(self, signum: int, _: FrameType | None) -> None:
         self.signum = signum
         _handle(signal.SIGCHLD, signal.SIG_DFL)  # `timeout` ends a loader's workers, too, which torch would raise
 
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Stop the run."""
+    @override
+    def on_train_start(self, *_: Any, **__: Any) -> None:
+        # Lightning has installed its own handlers, of SIGUSR1 to requeue a job of SLURM.
+        _handle(signal.SIGTERM, self._note)
+        _handle(signal.SIGUSR1, self._previous[signal.SIGUSR1])
+
+    @override
+    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
         if self.signum:
             raise KeyboardInterrupt
 
-    on_validation_start: Any = on_train_start
-    on_test_start: Any = on_train_start
-    on_predict_start: Any = on_train_start
-    on_validation_batch_end: Any = on_train_batch_end
-    on_test_batch_end: Any = on_train_batch_end
-    on_predict_batch_end: Any = on_train_batch_end
+    on_validation_start = on_test_start = on_predict_start = on_train_start
+    on_validation_batch_end = on_test_batch_end = on_predict_batch_end = on_train_batch_end
 
 
 def _handle(signum: int, handler: Any) -> None:

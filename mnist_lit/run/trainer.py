@@ -1,20 +1,19 @@
 """``make_trainer``: a Trainer with everything that makes a run safe and fast."""
 
 import os
-import signal
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from functools import wraps
 from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, Timer
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from mnist_lit.errors import RunInterruptedError, UserError
+from mnist_lit.errors import UserError
 from mnist_lit.files import find_checkpoint, load_whole
 from mnist_lit.module import MNISTClassifier
 from mnist_lit.options import as_list, check_options
@@ -27,24 +26,44 @@ from mnist_lit.run.termination import Termination
 from mnist_lit.tools.tensorboard import TensorBoardSummary
 
 
+def _termination(trainer: Trainer) -> Termination:
+    callbacks: list[Callback] = getattr(trainer, "callbacks", [])
+    return next((each for each in callbacks if isinstance(each, Termination)), Termination())
+
+
+def _evaluation(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return Trainer's ``validate``, ``test`` or ``predict`` with what RunTrainer adds to it."""
+
+    @wraps(method)
+    def evaluate(self: "RunTrainer", *args: Any, **kwargs: Any) -> Any:
+        call = signature(method).bind(self, *args, **kwargs)
+        model = call.arguments.get("model") or self.lightning_module
+        threads = one_thread() if isinstance(model, MNISTClassifier) else nullcontext()
+        with quiet(), threads, _termination(self).handled(lambda: None):
+            # Lightning misses callbacks that were saved by fit, such as ModelCheckpoint: no evaluation uses them.
+            warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`, callbacks")
+            call.arguments["ckpt_path"] = self._find(call.arguments.get("ckpt_path"), "best")
+            if self.has_own_logger and self.logger is None:
+                self.logger = TensorBoardLogger(self.default_root_dir, f"lightning_logs/{method.__name__}")
+            return method(*call.args, **call.kwargs)
+
+    return evaluate
+
+
 class RunTrainer(Trainer):
     """A Trainer whose runs have a folder, and whose ``ckpt_path`` is a file, a run's folder, ``"best"`` or ``"last"``.
 
     The names are of this Trainer's run, or of the newest one. ``fit`` with ``ckpt_path`` continues in that run's
     folder. Without, it is a new run in a new folder, unless this Trainer goes on training the same model: after an
     interruption or an error, from ``last.ckpt``.
-
-    Only while a method runs, Lightning's messages about devices, seeds and tips are hidden, and torch computes with
-    one thread if the model is an MNISTClassifier and ``OMP_NUM_THREADS`` is not set.
-
-    Attributes:
-        run_dir: The folder of the last fit, in the first process of a run; None before.
     """
 
-    run_dir: Path | None = None
+    run_dir: Path | None = None  # of the last fit, in the first process of a run
     has_own_logger = False  # whether fit makes the logger
     _trained: LightningModule | None = None  # the model whose run is in run_dir
     _is_unfinished = False  # whether its last fit was stopped
+
+    validate, test, predict = (_evaluation(each) for each in (Trainer.validate, Trainer.test, Trainer.predict))
 
     def fit(
         self,
@@ -55,68 +74,34 @@ class RunTrainer(Trainer):
         ckpt_path: str | Path | None = None,
         weights_only: bool | None = None,
     ) -> None:
-        """Train.
-
-        Raises:
-            UserError: If the training cannot begin.
-            RunInterruptedError: After Ctrl-C or SIGTERM.
-        """
+        """Train; raise UserError if the run cannot begin, and RunInterruptedError after Ctrl-C or SIGTERM."""
         with quiet(), one_thread() if isinstance(model, MNISTClassifier) else nullcontext():
             path = self._find(ckpt_path, "last")
             if path is None and self._is_unfinished and self._trained is model:
-                path = self._saved or None
+                path = self._saved() or None
             check_options(self, model, datamodule if train_dataloaders is None else train_dataloaders)
             start, counts = self._check_start(path), self.fit_loop.state_dict()
+            self._is_unfinished = True
             try:
-                with self._folder(model, path, *start), self._interruptible(is_fit=True):
+                with self._folder(model, path, *start), _termination(self).handled(self._saved):
                     super().fit(model, train_dataloaders, val_dataloaders, datamodule, path, weights_only)
                 self._is_unfinished = False
             except BaseException:
-                self._is_unfinished = True
                 self.fit_loop.load_state_dict(counts)  # without the epoch that has not ended
                 begin_with_an_epoch(self)
                 raise
 
-    def validate(self, *args: Any, **kwargs: Any) -> Any:
-        """Validate, as Lightning's Trainer."""
-        return self._evaluate(super().validate, *args, **kwargs)
-
-    def test(self, *args: Any, **kwargs: Any) -> Any:
-        """Test, as Lightning's Trainer."""
-        return self._evaluate(super().test, *args, **kwargs)
-
-    def predict(self, *args: Any, **kwargs: Any) -> Any:
-        """Predict, as Lightning's Trainer."""
-        return self._evaluate(super().predict, *args, **kwargs)
-
-    def _evaluate(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        call = signature(method).bind(*args, **kwargs)
-        model = call.arguments.get("model") or self.lightning_module
-        threads = one_thread() if isinstance(model, MNISTClassifier) else nullcontext()
-        with quiet(), threads, self._interruptible(is_fit=False):
-            # Lightning misses callbacks that were saved by fit, such as ModelCheckpoint: no evaluation uses them.
-            warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`, callbacks")
-            call.arguments["ckpt_path"] = self._find(call.arguments.get("ckpt_path"), "best")
-            if self.has_own_logger and self.logger is None:
-                self.logger = TensorBoardLogger(self.default_root_dir, f"lightning_logs/{method.__name__}")
-            return method(*call.args, **call.kwargs)
-
-    @property
     def _saved(self) -> str:
-        """The checkpoint that the run in ``run_dir`` continues from; empty if there is none."""
         path = self.run_dir and self.run_dir / "checkpoints" / "last.ckpt"
         return str(path) if path and path.is_file() else ""
 
     def _find(self, name: str | Path | None, of_folder: Literal["best", "last"]) -> str | None:
-        root = Path(os.path.relpath(self.default_root_dir))
         if name is None:
-            if SLURMEnvironment.detect() and any(root.glob("hpc_ckpt_*.ckpt")):
-                raise UserError(f"Lightning would start from {root}/hpc_ckpt_*.ckpt: move it, or give a ckpt_path")
             return None
         own = getattr(self.checkpoint_callback, f"{name}_model_path", "") if name in ("best", "last") else str(name)
         if not own and self.global_step:
             raise UserError(f"ckpt_path {name!r}: this Trainer has saved no checkpoint")
-        return str(find_checkpoint(own or str(name), root, of_folder))
+        return str(find_checkpoint(own or str(name), Path(os.path.relpath(self.default_root_dir)), of_folder))
 
     def _check_start(self, path: str | None) -> tuple[int | None, int]:
         """Return where a checkpoint continues: the step, in a logger's count, and the batch. UserError if it cannot."""
@@ -127,10 +112,8 @@ class RunTrainer(Trainer):
             raise UserError(f"{path} cannot be continued: it has only the weights, not the state of the training")
         epochs = content["epoch"] + 1
         if self.max_epochs is not None and 0 <= self.max_epochs < epochs:
-            raise UserError(
-                f"{path} is in epoch {epochs}, and max_epochs is {self.max_epochs}: give a larger one, or its run's "
-                "config.yaml with --config"
-            )
+            done = f"{path} is in epoch {epochs}, and max_epochs is {self.max_epochs}"
+            raise UserError(f"{done}: give a larger one, or its run's config.yaml with --config")
         loops = content.get("loops", {}).get("fit_loop", {})
         step = loops.get("epoch_loop.state_dict", {}).get("_batches_that_stepped", content["global_step"])
         return step, loops.get("epoch_loop.batch_progress", {"total": {"ready": 0}})["total"]["ready"]
@@ -151,9 +134,8 @@ class RunTrainer(Trainer):
         self.run_dir = run_dir = run_dir or make_run_dir(logs.parent)
         before = set(run_dir.rglob("*"))
         if self.has_own_logger:
-            self.logger = TensorBoardLogger(
-                run_dir.parent, name="", version=run_dir.name, default_hp_metric=False, purge_step=step
-            )
+            where: dict[str, Any] = {"save_dir": run_dir.parent, "name": "", "version": run_dir.name}
+            self.logger = TensorBoardLogger(**where, default_hp_metric=False, purge_step=step)
         trained, self._trained = self._trained, model
         try:
             yield
@@ -170,32 +152,28 @@ class RunTrainer(Trainer):
                     logs.rmdir()
                 self.run_dir, self._trained = previous, trained
 
-    @contextmanager
-    def _interruptible(self, is_fit: bool) -> Iterator[None]:
-        """Make RunInterruptedError of Ctrl-C, which Lightning makes SystemExit of, and of SIGTERM."""
-        callbacks: list[Callback] = getattr(self, "callbacks", [])
-        termination = next((each for each in callbacks if isinstance(each, Termination)), Termination())
-        try:
-            with termination.handled():
-                yield
-        except BaseException as error:
-            cause = error.__context__ if isinstance(error, SystemExit) else error
-            signum = termination.signum  # it may have ended a loader's worker, too, which is another error
-            if signum or isinstance(cause, KeyboardInterrupt):
-                raise RunInterruptedError(signum or signal.SIGINT, self._saved if is_fit else None) from None
-            raise
+
+# Callbacks, the kinds that take their place, and the options that turn them off. They come before a user's: ckpt_path
+# "best" is of the first checkpoint callback. The pictures at the end of a run come last, in no epoch's time.
+_CALLBACKS: list[tuple[Callable[[], Callback], type, str]] = [
+    (Termination, Termination, ""),
+    (RunCheckpoint, RunCheckpoint, "enable_checkpointing"),
+    (StepsPerExecution, StepsPerExecution, ""),
+    (EpochLines, ProgressBar, "enable_progress_bar"),
+    (TensorBoardSummary, TensorBoardSummary, "logger"),
+]
 
 
 def make_trainer(**options: Any) -> RunTrainer:
-    """Return a Trainer that changes nothing outside its methods, with all that the command line has.
+    """Return the Trainer of the command line: its runs have a folder, can be resumed exactly, and are fast.
 
-    It has a run's folder, whole checkpoint files, exact continuation, many steps in one round of Lightning's loop,
-    TensorBoard's curves and pictures, and, without a terminal, a line for each epoch.
+    Only while a method runs, Lightning's messages about devices, seeds and tips are hidden, and torch computes with
+    one thread if the model is an MNISTClassifier and ``OMP_NUM_THREADS`` is not set.
 
     Args:
         options: The Trainer's. By default ``devices`` is 1, and ``max_epochs`` 10 if there is no other limit.
-            TensorBoard's logger, the callbacks and the progress bar are added unless the options have their own; with
-            ``barebones`` nothing is added. ``max_time`` ends with an epoch.
+            TensorBoard's logger and the callbacks are added unless the options have their own; with ``barebones``
+            nothing is added. ``max_time`` ends with an epoch.
 
     Example:
         >>> trainer = make_trainer(max_epochs=3)
@@ -207,30 +185,18 @@ def make_trainer(**options: Any) -> RunTrainer:
     with quiet():
         if options.get("barebones"):
             return RunTrainer(**options)
-        callbacks = [*as_list(options.get("callbacks"))]
+        callbacks: list[Any] = [*as_list(options.get("callbacks"))]
         if duration := options.pop("max_time", None):
             callbacks.append(Timer(duration, interval="epoch"))
-        # Ours come first: ckpt_path "best" is the file of the first of all checkpoint callbacks.
-        options["callbacks"] = callbacks = [*_own_callbacks(options, callbacks), *callbacks]
+        ours: list[Callback] = [
+            kind()
+            for kind, replaced_by, option in _CALLBACKS
+            if options.get(option) not in (False, []) and not any(isinstance(each, replaced_by) for each in callbacks)
+        ]
+        options["callbacks"] = [*ours, *callbacks]
         if options.get("enable_model_summary") is None:
             options["enable_model_summary"] = False  # nearly all of its rows are metrics, without parameters
         has_own_logger = options.get("logger") in (None, True) and not options.get("fast_dev_run")
         trainer = RunTrainer(**options | ({"logger": False} if has_own_logger else {}))
     trainer.has_own_logger = has_own_logger
     return trainer
-
-
-def _own_callbacks(options: dict[str, Any], users: list[Any]) -> list[Callback]:
-    def has_none(option: str, *kinds: type) -> bool:
-        return options.get(option) not in (False, []) and not any(isinstance(each, kinds) for each in users)
-
-    callbacks: list[Callback] = [Termination()]
-    if has_none("enable_checkpointing", RunCheckpoint):
-        callbacks.append(RunCheckpoint())
-    if has_none("", StepsPerExecution):
-        callbacks.append(StepsPerExecution())
-    if has_none("enable_progress_bar", ProgressBar):
-        callbacks.append(EpochLines())
-    if has_none("logger", TensorBoardSummary):
-        callbacks.append(TensorBoardSummary())  # last: its pictures, at the end of a run, take no epoch's time
-    return callbacks
