@@ -5,7 +5,6 @@ import pickle
 import re
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,6 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from mnist_lit import MNISTClassifier, MNISTDataModule
 from mnist_lit.__main__ import COMMANDS
 from mnist_lit.mnist import read
-from mnist_lit.run.folder import make_run_dir
 
 ROOT = Path(__file__).parent.parent
 QUICK = ("fit", "--trainer.max_epochs=2", "--trainer.limit_train_batches=20")
@@ -137,30 +135,11 @@ def test_a_finished_run_is_not_continued(cli: CLI, run: Path) -> None:
     assert list(run.parent.iterdir()) == [run]
 
 
-def test_runs_that_start_at_the_same_moment_get_separate_folders(tmp_path: Path) -> None:
-    both_start, folders = threading.Barrier(8), []
-
-    def start() -> None:
-        both_start.wait()
-        folders.append(make_run_dir(tmp_path))
-
-    threads = [threading.Thread(target=start) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(set(folders)) == 8
-
-
 def test_last_is_the_last_epoch_even_if_validation_is_rare(cli: CLI, tmp_path: Path) -> None:
     cli("fit", "--trainer.limit_train_batches=20", "--trainer.max_epochs=3", "--trainer.check_val_every_n_epoch=2")
     checkpoints = tmp_path / "lightning_logs" / "version_0" / "checkpoints"
     assert torch.load(checkpoints / "last.ckpt")["global_step"] == 60
     assert torch.load(checkpoints / "best.ckpt")["global_step"] == 40
-
-
-def test_the_line_of_an_epoch_that_is_cut_short_counts_its_steps(cli: CLI) -> None:
-    assert cli("fit", "--trainer.max_steps=30").out.startswith("Epoch 1/10, Loss: ")
 
 
 def test_the_users_checkpoint_callback_does_not_change_the_summary(cli: CLI, tmp_path: Path) -> None:

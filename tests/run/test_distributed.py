@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import CLI, SeenBatches, curves
+from conftest import CLI, SeenBatches, curves, without_seconds
 from lightning.pytorch import Trainer
 
 from mnist_lit.files import load_whole
@@ -44,7 +44,7 @@ def processes(*command: str, data_dir: Path, cwd: Path) -> "subprocess.Popen[str
     return subprocess.Popen(
         [sys.executable, "-m", "mnist_lit", *command, f"--data.data_dir={data_dir}"],
         cwd=cwd,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(str(folder) for folder in (HERE, HERE.parent))},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(str(folder) for folder in (HERE, HERE.parent, ROOT))},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -60,7 +60,7 @@ def test_two_processes_train_like_one(cli: CLI, tmp_path: Path, data_dir: Path) 
     out, err = two.communicate()
     assert (two.returncode, err) == (0, "")
     # Only one of the two processes prints, and it prints the same lines.
-    assert out == one.out.replace("version_0", "version_1")
+    assert without_seconds(out) == without_seconds(one.out).replace("version_0", "version_1")
     runs = [tmp_path / "lightning_logs" / f"version_{n}" for n in (0, 1)]
     weights = [load_whole(run / "checkpoints" / "last.ckpt")["state_dict"] for run in runs]
     for name, tensor in weights[0].items():
@@ -74,20 +74,6 @@ def test_two_processes_train_like_one(cli: CLI, tmp_path: Path, data_dir: Path) 
     for batch, even, odd in zip(whole, first, second, strict=True):
         assert torch.equal(batch[0::2], even)
         assert torch.equal(batch[1::2], odd)
-
-
-@pytest.mark.slow
-def test_every_image_is_counted_once(cli: CLI, tmp_path: Path, data_dir: Path) -> None:
-    # The last batch has one image, so the second process has none.
-    cli("fit", "--trainer.max_steps=20", "--data.val_size=1001", "--trainer.logger=false")
-    options = ("validate", "--ckpt_path=lightning_logs/version_0/checkpoints/last.ckpt")
-    two = processes(*options, *TWO, data_dir=data_dir, cwd=tmp_path)
-    out, _ = two.communicate()
-    assert two.returncode == 0
-    one = cli(*options).out
-    for metric in "val_acc", "val_loss":
-        values = [float(text.split(metric)[1].split()[1]) for text in (out, one)]
-        assert values[0] == pytest.approx(values[1], abs=1e-6)
 
 
 @pytest.mark.slow

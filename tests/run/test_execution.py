@@ -1,11 +1,11 @@
-import signal
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import CLI, assert_one_sentence, curves, same, slow
+from conftest import CLI, curves, same, slow, without_seconds
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LambdaCallback, ModelCheckpoint
 from test_checkpoint import folder
@@ -43,13 +43,8 @@ def rounds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     [
         (),
         ("--config", str(CONFIGS / "best.yaml"), "--trainer.max_epochs=3", "--trainer.limit_train_batches=23"),
-        slow(("--config", str(CONFIGS / "fast.yaml"), "--data.val_size=56000", "--trainer.max_epochs=3")),
-        ("--config", str(CONFIGS / "article.yaml"), "--trainer.limit_train_batches=23"),
-        ("--trainer.log_every_n_steps=7",),
         ("--trainer.val_check_interval=5", "--trainer.log_every_n_steps=1"),
-        slow(("--trainer.val_check_interval=8", "--trainer.check_val_every_n_epoch=null")),
-        slow(("--trainer.max_steps=17", "--trainer.limit_train_batches=0.7", "--model.schedule=constant")),
-        slow(("--trainer.overfit_batches=3", "--trainer.check_val_every_n_epoch=2")),
+        slow(("--trainer.val_check_interval=8", "--trainer.check_val_every_n_epoch=null", "--trainer.max_steps=17")),
         ("--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val_acc", "--trainer.callbacks.mode=max",
          "--trainer.callbacks.stopping_threshold=0.2", "--trainer.min_steps=20", "--trainer.val_check_interval=3"),
     ],
@@ -67,7 +62,7 @@ def test_rounds_of_many_steps_give_the_same_run(
         rounds.clear()
         again = cli(*command, *more)
         assert (again.status, again.err) == (0, "")
-        assert again.out.replace("version_1", "version_0").replace("version_2", "version_0") == single.out
+        assert re.sub(r"version_\d", "version_0", without_seconds(again.out)) == without_seconds(single.out)
         assert len(rounds) < len(each_step) or "--trainer.log_every_n_steps=1" in options
         assert rounds[-1] == each_step[-1]
         many = folder(tmp_path)
@@ -77,39 +72,6 @@ def test_rounds_of_many_steps_give_the_same_run(
         for name in names:
             checkpoint, other = (torch.load(run / "checkpoints" / name) for run in (one, many))
             assert same(checkpoint, other), name
-
-
-@pytest.mark.parametrize("is_killed", [False, True])
-def test_a_run_that_stopped_within_a_round_continues(
-    cli: CLI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_killed: bool
-) -> None:
-    command = (*SHORT, "--trainer.log_every_n_steps=10", "--data.augment.rotation=10")
-    assert cli(*command).status == 0
-    step, made = Classifier.training_step, []
-
-    def stop(self: Classifier, *args: Any) -> torch.Tensor:
-        made.append(1)
-        if len(made) == 18:
-            if is_killed:
-                raise ZeroDivisionError
-            signal.raise_signal(signal.SIGTERM)
-        return step(self, *args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Classifier, "training_step", stop)
-        try:
-            assert cli(*command).status == 143
-        except ZeroDivisionError:
-            assert is_killed
-    whole, run = (tmp_path / "lightning_logs" / f"version_{number}" for number in (0, 1))
-    assert torch.load(run / "checkpoints" / "last.ckpt")["global_step"] == 12  # the end of the epoch
-    continued = cli(*command, "--ckpt_path=last")
-    assert (continued.status, continued.err) == (0, "")
-    assert curves(whole) == curves(run)
-    for name in "best.ckpt", "last.ckpt":
-        one, two = (torch.load(path / "checkpoints" / name) for path in (whole, run))
-        for key in one.keys() - {"loops"}:
-            assert same(one[key], two[key]), (name, key)
 
 
 def test_an_exception_within_a_round_leaves_the_right_counts(
@@ -145,18 +107,10 @@ class BatchHook(Callback):
 
 @pytest.mark.parametrize(
     "options",
-    [
-        ("--trainer.callbacks+=test_execution.BatchHook",),
-        ("--trainer.callbacks+=EMAWeightAveraging",),
-        ("--trainer.profiler=simple",),
-        ("--trainer.accumulate_grad_batches=2",),
-        ("--trainer.gradient_clip_val=1",),
-        ("--trainer.precision=bf16-mixed",),
-    ],
-    ids=" ".join,
+    ["callbacks+=test_execution.BatchHook", "profiler=simple", "accumulate_grad_batches=2", "gradient_clip_val=1"],
 )
-def test_options_that_need_each_step_turn_rounds_off(cli: CLI, rounds: list[int], options: tuple[str, ...]) -> None:
-    assert cli(*SHORT, "--trainer.max_epochs=1", *options).status == 0
+def test_options_that_need_each_step_turn_rounds_off(cli: CLI, rounds: list[int], options: str) -> None:
+    assert cli(*SHORT, "--trainer.max_epochs=1", f"--trainer.{options}").status == 0
     assert len(rounds) == 12
 
 
@@ -182,10 +136,6 @@ def test_rounds_are_a_callback_in_python(data_dir: Path, tmp_path: Path, rounds:
         )
         trainer.fit(model, data)
         return model.state_dict()
-
-    class Twice(MNISTClassifier):
-        def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
-            return 2 * super().training_step(batch, batch_idx)
 
     class Clipped(MNISTClassifier):
         def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
@@ -217,8 +167,6 @@ def test_rounds_are_a_callback_in_python(data_dir: Path, tmp_path: Path, rounds:
     assert {path.name for path in tmp_path.rglob("epoch*")} == {"epoch=0-step=5.ckpt", "epoch=0-step=10.ckpt"}
     train(MNISTClassifier(), StepsPerExecution(), LambdaCallback(on_train_batch_start=lambda *_: None))
     assert len(rounds) == 12
-    assert not same(plain, train(Twice(), StepsPerExecution()))
-    assert len(rounds) == 12
     assert same(train(Clipped()), train(Clipped(), StepsPerExecution()))
     assert same(train(Sharp()), train(Sharp(), StepsPerExecution()))
     assert rounds == [12]
@@ -227,10 +175,6 @@ def test_rounds_are_a_callback_in_python(data_dir: Path, tmp_path: Path, rounds:
     train(MNISTClassifier(schedule="constant"), StepsPerExecution(), data=Streamed(data_dir, val_size=58_870))
     assert len(rounds) == 12
     assert len(list(tmp_path.rglob("last.ckpt"))) == count + 1
-
-
-def test_a_round_of_less_than_one_step_is_refused(cli: CLI) -> None:
-    assert_one_sentence(cli(*SHORT, *steps(0)), "steps must be at least 1, got 0")
 
 
 @pytest.mark.parametrize("logs_in", ["loss", "training_step"])

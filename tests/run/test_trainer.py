@@ -1,6 +1,5 @@
 """``make_trainer`` and Trainers made by hand: one call after another, as in a notebook."""
 
-import csv
 import logging
 import os
 import pickle
@@ -14,23 +13,21 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from conftest import assert_same_run, curves, same
 from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.callbacks import EarlyStopping, LearningRateFinder, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from own import OwnCNN, own_loaders
 
 from mnist_lit import (
-    EpochLines,
     MNISTClassifier,
     MNISTDataModule,
-    RandomDistortion,
     RunCheckpoint,
     RunInterruptedError,
     make_trainer,
 )
 from mnist_lit.files import PRETRAINED, load_whole
+from mnist_lit.run.folder import make_run_dir
 
 SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGUSR1
 SHORT: dict[str, Any] = {"limit_train_batches": 30, "limit_val_batches": 2, "log_every_n_steps": 10}
@@ -79,7 +76,7 @@ def test_a_trainer_made_in_python_trains_like_the_command(data: MNISTDataModule,
     assert cli("fit", "--trainer.max_epochs=2", *options).status == 0
     ours = {tag: points for tag, points in curves(run_dir(1)).items() if tag in curves(run_dir(0))}
     assert curves(run_dir(0)) == ours
-    assert {"train_loss", "train_acc", "val_loss", "val_acc"} <= ours.keys()
+    assert {"train_loss", "train_acc", "val_loss", "val_acc", "lr"} <= ours.keys()
     one, two = (load_whole(run_dir(number) / "checkpoints/last.ckpt") for number in (0, 1))
     assert same(one["state_dict"], two["state_dict"])
 
@@ -123,19 +120,6 @@ def test_best_and_last_are_names_of_checkpoints(data: MNISTDataModule) -> None:
             assert same(dict(other.state_dict()), load_whole(file)["state_dict"])
 
 
-def test_testing_a_checkpoint_does_not_change_the_next_training(data: MNISTDataModule, data_dir: Path) -> None:
-    make_trainer(max_steps=20, max_epochs=2, **SHORT).fit(model(schedule="constant"), data)
-    assert load_whole(run_dir() / "checkpoints/last.ckpt")["global_step"] == 20
-    for evaluate in "test", "validate":
-        tester = by_hand(logger=False, callbacks=[RunCheckpoint()], limit_test_batches=1, limit_val_batches=1)
-        getattr(tester, evaluate)(model(), data, ckpt_path=run_dir() / "checkpoints/last.ckpt", verbose=False)
-    fresh = make_trainer(max_epochs=1, **SHORT)
-    fresh.fit(model(), data)
-    assert fresh.global_step == 30
-    make_trainer(max_epochs=1, **SHORT).fit(model(), MNISTDataModule(data_dir))
-    assert_same_run(run_dir(1), run_dir(2))
-
-
 def test_a_trainer_keeps_its_run_after_testing_another(data: MNISTDataModule) -> None:
     make_trainer(max_epochs=1, **SHORT).fit(model(), data)
     trainer, trained = make_trainer(max_epochs=1, **SHORT), model(seed=1, schedule="constant")
@@ -150,38 +134,8 @@ def test_a_trainer_keeps_its_run_after_testing_another(data: MNISTDataModule) ->
     assert load_whole(run_dir(0) / "checkpoints/last.ckpt")["global_step"] == 30
 
 
-def test_a_trainer_continues_after_tests_and_validations(data: MNISTDataModule) -> None:
-    trainer, trained = make_trainer(max_epochs=1, **SHORT), model(schedule="constant")
-    trainer.fit(trained, data)
-    trainer.test(trained, data, verbose=False)
-    trainer.fit_loop.max_epochs = 2
-    trainer.fit(trained, data)
-    trainer.validate(trained, data, ckpt_path="best", verbose=False)
-    trainer.fit_loop.max_epochs = 3
-    trainer.fit(trained, data)
-    assert [step for step, _ in curves(run_dir())["train_loss"]] == [29, 59, 89]
-    assert load_whole(run_dir() / "checkpoints/last.ckpt")["global_step"] == 90
-    assert len(list(Path("lightning_logs").iterdir())) == 1
-
-
-def test_two_trainers_at_once_share_a_datamodule(data_dir: Path) -> None:
-    data = MNISTDataModule(data_dir, augment=RandomDistortion(rotation=10))
-
-    class TrainsAnother(Callback):
-        def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
-            if trainer.current_epoch == 1:
-                make_trainer(max_epochs=1, **SHORT).fit(model(seed=1), data)
-
-    for callbacks in [TrainsAnother()], []:
-        make_trainer(max_epochs=2, callbacks=callbacks, **SHORT).fit(model(), data)
-    assert curves(run_dir(0)) == curves(run_dir(2))
-    one, two = (load_whole(run_dir(number) / "checkpoints/last.ckpt")["state_dict"] for number in (0, 2))
-    assert same(one, two)
-
-
-@pytest.mark.parametrize(("hook", "step"), [("on_train_batch_end", 45), ("on_validation_start", 60)])
-def test_an_interrupted_cell_continues_when_it_is_run_again(data: MNISTDataModule, hook: str, step: int) -> None:
-    for callbacks in [Sends(hook, step)], []:
+def test_an_interrupted_cell_continues_when_it_is_run_again(data: MNISTDataModule) -> None:
+    for callbacks in [Sends("on_validation_start", 60)], []:
         trainer, trained = make_trainer(max_epochs=3, callbacks=callbacks, **SHORT), model()
         if callbacks:
             with pytest.raises(RunInterruptedError, match=r"stopped by SIGINT; saved .*last\.ckpt"):
@@ -193,50 +147,11 @@ def test_an_interrupted_cell_continues_when_it_is_run_again(data: MNISTDataModul
     assert one["loops"]["fit_loop"]["epoch_progress"] == two["loops"]["fit_loop"]["epoch_progress"]
 
 
-def test_after_an_interruption_another_model_starts_from_the_beginning(data: MNISTDataModule) -> None:
-    trainer = make_trainer(max_epochs=1, callbacks=[Sends("on_train_batch_end", 15)], **SHORT)
-    with pytest.raises(RunInterruptedError, match="nothing was saved, since no epoch has ended"):
-        trainer.fit(model(), data)
-    other = model(seed=1)
-    trainer.fit(other, data)
-    reference = model(seed=1)
-    make_trainer(max_epochs=1, **SHORT).fit(reference, data)
-    assert same(dict(other.state_dict()), dict(reference.state_dict()))
-
-
 @pytest.mark.parametrize("call", ["test", "validate", "predict"])
 def test_ctrl_c_is_a_keyboard_interrupt_whatever_runs(data: MNISTDataModule, call: str) -> None:
     trainer = make_trainer(logger=False, callbacks=[Sends(f"on_{call}_batch_end".replace("validate", "validation"), 0)])
     with pytest.raises(KeyboardInterrupt, match=r"^stopped by SIGINT$"):
         getattr(trainer, call)(model(), data)
-
-
-class Fails(Callback):
-    """Fails once, in the second epoch."""
-
-    has_failed = False
-
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        if trainer.global_step == 40 and not self.has_failed:
-            self.has_failed = True
-            raise ZeroDivisionError
-
-
-def test_a_training_that_failed_goes_on_from_its_last_epoch(data: MNISTDataModule) -> None:
-    seen: list[int] = []
-
-    class Seen(Callback):
-        def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
-            seen.append(trainer.current_epoch)
-
-    for callbacks in [Fails(), Seen()], []:
-        trainer, trained = make_trainer(max_epochs=3, callbacks=callbacks, **SHORT), model()
-        if callbacks:
-            with pytest.raises(ZeroDivisionError):
-                trainer.fit(trained, data)
-        trainer.fit(trained, data)
-    assert seen == [0, 1, 1, 2]
-    assert_same_run(run_dir(0), run_dir(1))
 
 
 def test_a_finished_one_cycle_is_not_started_again(data: MNISTDataModule) -> None:
@@ -248,58 +163,11 @@ def test_a_finished_one_cycle_is_not_started_again(data: MNISTDataModule) -> Non
     assert load_whole(run_dir() / "checkpoints/last.ckpt")["global_step"] == 60
 
 
-def test_a_learning_rate_finder_may_make_the_network_diverge(data: MNISTDataModule) -> None:
-    finder = LearningRateFinder(min_lr=1e-3, max_lr=1e6, early_stop_threshold=None)
-    make_trainer(max_epochs=1, callbacks=[finder], **SHORT).fit(model(), data)
-    assert load_whole(run_dir() / "checkpoints/last.ckpt")["global_step"] == 30
-
-
-@pytest.mark.parametrize("val_size", [5000, 0])
-def test_a_run_in_other_processes_returns_its_paths(data_dir: Path, val_size: int) -> None:
-    options = {"strategy": "ddp_fork", "devices": 2, "accelerator": "cpu"}
-    trainer = make_trainer(max_epochs=1, limit_val_batches=2 if val_size else 0, limit_train_batches=10, **options)
-    trainer.fit(model(), MNISTDataModule(data_dir, val_size=val_size))
-    run = trainer.checkpoint_callback
-    assert isinstance(run, RunCheckpoint)
-    assert Path(run.last_model_path).resolve() == (run_dir() / "checkpoints/last.ckpt").resolve()
-    best = "best" if val_size else "last"
-    assert Path(run.best_model_path).resolve() == (run_dir() / f"checkpoints/{best}.ckpt").resolve()
-
-
-def test_a_trainer_made_by_hand_writes_whole_files_into_the_folder_of_its_logger(
-    data: MNISTDataModule, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    written: list[str] = []
-    replace = Path.replace
-
-    def note(self: Path, target: Path) -> Path:
-        written.append(Path(target).name)
-        return replace(self, target)
-
-    monkeypatch.setattr(Path, "replace", note)
-    for logger in True, CSVLogger("."), False:
-        by_hand(max_epochs=1, logger=logger, callbacks=[RunCheckpoint()], **SHORT).fit(model(), data)
-    assert written == ["best.ckpt", "last.ckpt"] * 3
-    assert sorted(path.name for path in Path("lightning_logs").iterdir()) == ["version_0", "version_1", "version_2"]
-
-
 def test_a_training_in_another_thread_works_without_signals(data: MNISTDataModule) -> None:
     thread = threading.Thread(target=lambda: make_trainer(max_epochs=1, **SHORT).fit(model(), data))
     thread.start()
     thread.join()
     assert (run_dir() / "checkpoints/last.ckpt").exists()
-
-
-def test_a_trainer_does_not_keep_the_folder_of_a_fit_that_was_refused(data: MNISTDataModule) -> None:
-    make_trainer(max_epochs=1, **SHORT).fit(model(), data)
-    before = (run_dir() / "checkpoints/last.ckpt").read_bytes()
-    trainer = make_trainer(max_epochs=2, **SHORT)
-    with pytest.raises(ValueError, match="one_cycle"):
-        trainer.fit(model(), data, ckpt_path="last")
-    trainer.fit(model(seed=1, schedule="constant"), data)
-    assert (run_dir() / "checkpoints/last.ckpt").read_bytes() == before
-    assert load_whole(run_dir(1) / "checkpoints/last.ckpt")["global_step"] == 60
-    assert [step for step, _ in curves(run_dir(1))["train_loss"]] == [29, 59]  # the curves are there, too
 
 
 class Refuses(Callback):
@@ -341,24 +209,24 @@ def test_a_model_does_not_replace_the_checkpoints_of_another(data: MNISTDataModu
         assert float(score) == pytest.approx(max(accuracies))
 
 
-@pytest.mark.parametrize("options", [{}, {"enable_progress_bar": False}])
-@pytest.mark.parametrize("make", [Trainer, make_trainer])
-def test_lines_for_the_epochs_take_the_place_of_a_bar(
-    data: MNISTDataModule, capsys: pytest.CaptureFixture[str], make: Any, options: dict[str, Any]
-) -> None:
-    make(max_epochs=2, callbacks=[EpochLines()], **options, **SHORT, enable_model_summary=False).fit(model(), data)
-    output = capsys.readouterr().out
-    assert len(output.splitlines()) == 2
-    for number, line in enumerate(output.splitlines(), start=1):
-        assert re.fullmatch(rf"Epoch {number}: \[30/30\], Loss: [\d.]+, Validation accuracy: [\d.]+ %", line)
-
-
 def test_a_trainer_that_saved_nothing_does_not_test_the_network_of_another_run(data: MNISTDataModule) -> None:
     make_trainer(max_epochs=1, **SHORT).fit(model(), data)
     trainer, trained = make_trainer(max_epochs=1, enable_checkpointing=False, **SHORT), model(seed=1)
     trainer.fit(trained, data)
     with pytest.raises(ValueError, match="this Trainer has saved no checkpoint"):
         trainer.test(trained, data, ckpt_path="best")
+
+
+class Fails(Callback):
+    """Fails once, in the middle of an epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        if trainer.current_epoch == self.epoch and args[-1] == 5:
+            self.epoch = -1
+            raise ZeroDivisionError
 
 
 class OwnCycle(MNISTClassifier):
@@ -371,28 +239,14 @@ class OwnCycle(MNISTClassifier):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
 
 
-def test_a_users_schedule_is_continued(data: MNISTDataModule) -> None:
-    for callbacks in [Sends("on_train_batch_end", 45)], []:
-        trainer = make_trainer(max_epochs=2, callbacks=callbacks, **SHORT)
-        seed_everything(0, verbose=False)
-        trained = OwnCycle()
-        if callbacks:
-            with pytest.raises(RunInterruptedError, match="stopped by SIGINT"):
-                trainer.fit(trained, data)
-        trainer.fit(trained, data)
-    one, two = (load_whole(run_dir(number) / "checkpoints/last.ckpt")["state_dict"] for number in (0, 1))
-    assert same(one, two)
-
-
 def by_hand_with_checkpoints(**options: Any) -> Trainer:
     options["callbacks"] = [*options["callbacks"], RunCheckpoint("val/acc")]
     return by_hand(**options, accelerator="cpu")
 
 
-@pytest.mark.parametrize("make", [make_trainer, by_hand_with_checkpoints])
 @pytest.mark.parametrize(
-    ("schedule", "workers", "own_generator"),
-    [("none", 0, False), ("one cycle", 2, False), ("plateau", 0, True)],
+    ("make", "schedule", "workers", "own_generator"),
+    [(make_trainer, "one cycle", 2, False), (by_hand_with_checkpoints, "plateau", 0, True)],
 )
 def test_a_run_of_ones_own_continues_exactly_in_any_trainer(
     data_dir: Path, make: Any, schedule: Any, workers: int, own_generator: bool
@@ -400,7 +254,7 @@ def test_a_run_of_ones_own_continues_exactly_in_any_trainer(
     def train(root: str, seed: int, kills: bool = False, checkpoint: str | None = None) -> None:
         seed_everything(seed, verbose=False)
         generator = torch.Generator().manual_seed(5) if own_generator else None
-        callbacks: list[Callback] = [BackboneLikeState(), *([Fails()] if kills else [])]
+        callbacks: list[Callback] = [BackboneLikeState(), *([Fails(3)] if kills else [])]
         if make is make_trainer:
             callbacks.append(RunCheckpoint("val/acc"))
         trainer = make(max_epochs=5, default_root_dir=root, log_every_n_steps=5, callbacks=callbacks)
@@ -463,28 +317,17 @@ def test_the_metric_that_decides_which_epoch_is_best_is_an_argument(
     assert best["epoch"] == values.index(min(values)) < 3
 
 
-@pytest.mark.parametrize("is_named_loss", [True, False])
-def test_an_own_loss_that_is_not_finite_stops_the_run(data_dir: Path, is_named_loss: bool) -> None:
+def test_an_own_loss_that_is_not_finite_stops_the_run(data_dir: Path) -> None:
     class Diverges(OwnCNN):
         def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
             loss = torch.nn.functional.cross_entropy(self.layers(batch[0]), batch[1])
-            loss = loss * (float("nan") if self.current_epoch == 1 else 1)
-            if is_named_loss:
-                self.log("train/loss", loss)
-            return loss
+            return loss * (float("nan") if self.current_epoch == 1 else 1)
 
     trainer = make_trainer(max_epochs=3, callbacks=[RunCheckpoint("val/acc")])
     with pytest.raises(ValueError, match="diverged in epoch 2: its loss is infinite or not a number"):
         trainer.fit(Diverges(), *own_loaders(data_dir))
     for path in run_dir().rglob("*.ckpt"):
         assert load_whole(path)["epoch"] == 0
-
-
-def test_training_metrics_reach_every_logger_with_their_epoch(data: MNISTDataModule) -> None:
-    make_trainer(max_epochs=2, logger=CSVLogger("."), **SHORT).fit(model(), data)
-    rows = list(csv.DictReader((run_dir() / "metrics.csv").open()))
-    assert [row["epoch"] for row in rows if row["train_loss"]] == ["0", "1"]
-    assert all(row["train_acc"] for row in rows if row["train_loss"])
 
 
 def test_the_checkpoint_of_another_callback_continues_with_a_warning(data_dir: Path) -> None:
@@ -507,25 +350,6 @@ def test_a_users_checkpoint_callback_does_not_decide_what_best_is(data: MNISTDat
     assert trainer.ckpt_path == run.best_model_path
 
 
-def test_the_cell_that_draws_the_curves_has_the_learning_rate(data: MNISTDataModule) -> None:
-    make_trainer(max_epochs=1, **SHORT).fit(model(), data)
-    assert "lr" in curves(run_dir())
-
-
-def test_hparams_are_plain_yaml(data: MNISTDataModule) -> None:
-    make_trainer(max_epochs=1, **SHORT).fit(model(), data)
-    hparams = yaml.safe_load((run_dir() / "hparams.yaml").read_text())
-    assert (hparams["hidden_sizes"], hparams["batch_size"]) == ([128, 64], 100)
-
-
-def test_without_validation_images_nothing_is_validated_and_nothing_warned(data_dir: Path) -> None:
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
-        make_trainer(max_epochs=1, limit_train_batches=30).fit(model(), MNISTDataModule(data_dir, val_size=0))
-    assert not [each for each in warned if "across ranks" in str(each.message) or "best.ckpt" in str(each.message)]
-    assert [path.name for path in run_dir().rglob("*.ckpt")] == ["last.ckpt"]
-
-
 class WithoutOptimizer(OwnCNN):
     """Steps an optimiser that Lightning does not know: its count of steps stays 0."""
 
@@ -545,35 +369,6 @@ class WithoutOptimizer(OwnCNN):
         return None
 
 
-class FailsInEpoch(Callback):
-    """Fails once, in an epoch."""
-
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
-        if trainer.current_epoch == self.epoch:
-            self.epoch = -1
-            raise ZeroDivisionError
-
-
-def test_a_module_that_steps_its_own_optimiser_continues_exactly(data_dir: Path) -> None:
-    ends = []
-    for fails in [FailsInEpoch(2)], []:
-        seed_everything(0, verbose=False)
-        trainer = make_trainer(max_epochs=4, callbacks=[RunCheckpoint("val/acc"), *fails])
-        trained, loaders = WithoutOptimizer(), own_loaders(data_dir)
-        if fails:
-            with pytest.raises(ZeroDivisionError):
-                trainer.fit(trained, *loaders)
-        trainer.fit(trained, *loaders)
-        ends.append(dict(trained.state_dict()))
-    assert same(*ends)
-    trainer = make_trainer(max_epochs=1, enable_checkpointing=False)
-    trainer.fit(WithoutOptimizer(), *own_loaders(data_dir))
-    assert "train/loss_epoch" in curves(run_dir(2))  # a finished training is kept
-
-
 class Scores(OwnCNN):
     """Has the validation scores that it is given."""
 
@@ -585,38 +380,67 @@ class Scores(OwnCNN):
         self.log("val/acc", self.scores[self.current_epoch])
 
 
-def test_a_run_that_would_stop_after_its_fewest_epochs_still_does(data_dir: Path) -> None:
-    epochs = []
-    for fails in [FailsInEpoch(3)], []:
-        stopping = EarlyStopping("val/acc", patience=1, mode="min")
-        options: dict[str, Any] = {"max_epochs": 8, "min_epochs": 5, "callbacks": [stopping, *fails]}
-        trainer, trained = make_trainer(**options), Scores(5, 6, 7, 4, 3, 2, 1, 0)
-        if fails:
-            with pytest.raises(ZeroDivisionError):
-                trainer.fit(trained, *own_loaders(data_dir))
-        trainer.fit(trained, *own_loaders(data_dir))
-        epochs.append(trainer.current_epoch)
-    assert epochs == [5, 5]
+KINDS: dict[str, Any] = {
+    "one cycle": (MNISTClassifier, {}),
+    "own cycle": (OwnCycle, {}),
+    "own steps": (WithoutOptimizer, {}),
+    "older validation": (lambda: OwnCNN("plateau"), {"check_val_every_n_epoch": 2}),
+    "early stopping": (lambda: Scores(5, 6, 7, 4, 3, 2, 1, 0), {"max_epochs": 8, "min_epochs": 5}),
+}
 
 
-def test_a_schedule_that_needs_an_older_validation_continues(data_dir: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_cell_that_failed_goes_on_from_its_last_epoch_when_it_is_run_again(data_dir: Path, kind: str) -> None:
+    make, options = KINDS[kind]
     ends = []
-    for fails in [FailsInEpoch(2)], []:
+    for fails in [Fails(3)], []:
         seed_everything(0, verbose=False)
-        callbacks = [RunCheckpoint("val/acc"), *fails]
-        trainer, trained = make_trainer(max_epochs=4, check_val_every_n_epoch=2, callbacks=callbacks), OwnCNN("plateau")
-        loaders = own_loaders(data_dir)
+        trained, seen = make(), Epochs()
+        is_ours = isinstance(trained, MNISTClassifier)
+        data = [MNISTDataModule(data_dir)] if is_ours else own_loaders(data_dir)
+        stopping = [EarlyStopping("val/acc", patience=1)] if kind == "early stopping" else []
+        callbacks = [RunCheckpoint("val_acc" if is_ours else "val/acc"), *stopping, *fails, seen]
+        trainer = make_trainer(**({"max_epochs": 4} | SHORT | {"callbacks": callbacks} | options))
         if fails:
             with pytest.raises(ZeroDivisionError):
-                trainer.fit(trained, *loaders)
-        trainer.fit(trained, *loaders)
+                trainer.fit(trained, *data)
+        trainer.fit(trained, *data)
+        count = 5 if stopping else 4
+        assert seen.begun == [0, 1, 2, *([3] if fails else []), *range(3, count)]
         ends.append(dict(trained.state_dict()))
     assert same(*ends)
+    if is_ours:
+        assert_same_run(run_dir(0), run_dir(1))
+
+
+class Epochs(Callback):
+    """Notes which epochs begin."""
+
+    def __init__(self) -> None:
+        self.begun: list[int] = []
+
+    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
+        self.begun.append(trainer.current_epoch)
+
+
+def test_several_processes_go_on_and_return_their_paths(data: MNISTDataModule) -> None:
+    options = {"strategy": "ddp_fork", "devices": 2, "accelerator": "cpu"}
+    fails = Fails(1)
+    trainer, trained = make_trainer(max_epochs=2, callbacks=[fails], **options, **SHORT), model()
+    with pytest.raises(Exception, match="ZeroDivisionError"):
+        trainer.fit(trained, data)
+    fails.epoch = -1  # the defect is corrected
+    trainer.fit(trained, data)
+    run = trainer.checkpoint_callback
+    assert isinstance(run, RunCheckpoint)
+    for path, name in (run.best_model_path, "best.ckpt"), (run.last_model_path, "last.ckpt"):
+        assert Path(path).resolve() == (run_dir() / "checkpoints" / name).resolve()
+    assert load_whole(run_dir() / "checkpoints/last.ckpt")["global_step"] == 60
 
 
 def test_the_best_epoch_is_known_whatever_the_loggers_folder_is_called(data_dir: Path) -> None:
     options: dict[str, Any] = {"max_epochs": 3, "accelerator": "cpu"}
-    trainer = by_hand(logger=CSVLogger("logs", "cnn"), callbacks=[RunCheckpoint("val/acc"), FailsInEpoch(1)], **options)
+    trainer = by_hand(logger=CSVLogger("logs", "cnn"), callbacks=[RunCheckpoint("val/acc"), Fails(1)], **options)
     with pytest.raises(ZeroDivisionError):
         trainer.fit(Scores(0.9, 0.2, 0.3), *own_loaders(data_dir))
     checkpoints = Path("logs/cnn/version_0/checkpoints")
@@ -626,26 +450,6 @@ def test_the_best_epoch_is_known_whatever_the_loggers_folder_is_called(data_dir:
     assert float(run.best_model_score or 0) == pytest.approx(0.9)
     assert load_whole(checkpoints / "best.ckpt")["epoch"] == 0
     assert load_whole(checkpoints / "last.ckpt")["epoch"] == 2
-
-
-def test_the_folder_of_runs_may_be_a_link(data: MNISTDataModule) -> None:
-    Path("disk").mkdir()
-    Path("lightning_logs").symlink_to("disk")
-    make_trainer(max_epochs=1, **SHORT).fit(model(schedule="constant"), data)
-    make_trainer(max_epochs=2, **SHORT).fit(model(schedule="constant"), data, ckpt_path="last")
-    assert [path.name for path in Path("disk").iterdir()] == ["version_0"]
-    assert [step for step, _ in curves(run_dir())["train_loss"]] == [29, 59]
-
-
-def test_a_cell_with_several_processes_continues_when_it_is_run_again(data: MNISTDataModule) -> None:
-    options = {"strategy": "ddp_fork", "devices": 2, "accelerator": "cpu"}
-    fails = FailsInEpoch(1)
-    trainer, trained = make_trainer(max_epochs=2, callbacks=[fails], **options, **SHORT), model()
-    with pytest.raises(Exception, match="ZeroDivisionError"):
-        trainer.fit(trained, data)
-    fails.epoch = -1  # the defect is corrected
-    trainer.fit(trained, data)
-    assert load_whole(run_dir() / "checkpoints/last.ckpt")["global_step"] == 60
 
 
 def test_sigterm_after_the_last_batch_is_not_lost(data: MNISTDataModule) -> None:
@@ -659,24 +463,16 @@ def test_sigterm_after_the_last_batch_is_not_lost(data: MNISTDataModule) -> None
     assert str(pickle.loads(pickle.dumps(stopped.value))) == str(stopped.value)
 
 
-def test_other_modules_have_lines_with_their_own_metrics(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    make_trainer(max_epochs=1, logger=False, callbacks=[RunCheckpoint("val/acc")]).fit(OwnCNN(), *own_loaders(data_dir))
-    assert re.search(r"^Epoch 1: \[12/12\], .*train/loss: [\d.]+.*val/acc: [\d.]+", capsys.readouterr().out)
+def test_a_folder_that_another_run_makes_at_the_same_moment_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    glob, others = Path.glob, iter([tmp_path / "lightning_logs" / "version_0"])
 
+    def glob_too_early(self: Path, pattern: str) -> list[Path]:
+        found = [*glob(self, pattern)]
+        for other in others:  # once
+            other.mkdir()
+        return found
 
-def test_a_loss_is_recognized_by_its_name(data_dir: Path) -> None:
-    class Lossless(OwnCNN):
-        def validation_step(self, batch: Any, batch_idx: int) -> None:
-            self.log("lossless_psnr", float("inf"))
-            self.log("val_loss", float(self.current_epoch))
-
-    trainer = make_trainer(max_epochs=2, callbacks=[RunCheckpoint("val_loss")])
-    trainer.fit(Lossless(), *own_loaders(data_dir))  # infinite, but no loss
-    assert load_whole(run_dir() / "checkpoints/best.ckpt")["epoch"] == 0  # the least
-
-
-def test_a_list_of_callbacks_stays_the_users(data: MNISTDataModule) -> None:
-    mine: list[Callback] = []
-    for _ in range(2):
-        make_trainer(max_epochs=1, callbacks=mine, max_time="00:01:00:00", **SHORT).fit(model(), data)
-    assert mine == []
+    monkeypatch.setattr(Path, "glob", glob_too_early)
+    assert make_run_dir(tmp_path).name == "version_1"
