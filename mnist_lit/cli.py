@@ -123,6 +123,8 @@ class MNISTCLI(LightningCLI):
         if self._checkpoint is not None and self.subcommand != "fit":
             # Given its own ckpt_path, the trainer would warn that the training run's callbacks are missing.
             self.model.load_state_dict(self._checkpoint.weights)
+            # test and validate log at the checkpoint's step
+            self.trainer.fit_loop.load_state_dict(self._checkpoint.content.get("loops", {}).get("fit_loop", {}))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer.

@@ -189,25 +189,25 @@ def test_predict_prints_a_digit_for_each_test_image(cli: CLI, run: Path, data_di
     assert sum(right) > 8000
 
 
-def test_tensorboard_has_curves_charts_hyperparameters_and_the_graph(cli: CLI, run: Path) -> None:
+def test_tensorboard_has_curves_charts_and_hyperparameters(cli: CLI, run: Path) -> None:
     events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
     assert set(events.Tags()["scalars"]) >= {"train_loss", "train_acc", "val_loss", "val_acc", "lr", "best_val_acc"}
     for tag in "train_loss", "train_acc", "val_loss", "val_acc":
         assert [event.step for event in events.Scalars(tag)] == [59, 119]
     (layout,) = events.Tensors("custom_scalars__config__")
-    for charted in b"train_loss", b"val_loss", b"train_acc", b"val_acc", b"many runs":
+    for charted in b"train_loss", b"val_loss", b"train_acc", b"val_acc":
         assert charted in layout.tensor_proto.string_val[0]
     content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     hparams = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
     assert hparams["lr"].number_value == 0.1
     assert hparams["activation"].string_value == "gelu"
-    assert hparams["batch_size"].number_value == 100
+    assert hparams["augment.rotation"].number_value == 7.5
+    assert hparams.keys() == {"lr", "activation", "augment.rotation", "seed", "max_epochs"}  # not the defaults
     content = events.SummaryMetadata("_hparams_/experiment").plugin_data.content
     metrics = plugin_data_pb2.HParamsPluginData.FromString(content).experiment.metric_infos
     assert [metric.name.tag for metric in metrics] == ["best_val_acc"]
     accuracies = [event.value for event in events.Scalars("val_acc")]
     assert events.Scalars("best_val_acc")[-1].value == max(accuracies)
-    assert {node.op for node in events.Graph().node} >= {"aten::linear", "aten::gelu"}
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ from mnist_lit.errors import UserError
 from mnist_lit.module import MNISTClassifier
 from mnist_lit.pictures import Answer, numbers, read_digits, read_picture
 from mnist_lit.pictures.picture import full_size, to_rgb
-from mnist_lit.tools.figures import signed_colours
 from mnist_lit.tools.pad import CSS, PAD, PAD_JS
 
 if TYPE_CHECKING:
@@ -121,7 +120,7 @@ def _show_digit(model: MNISTClassifier, answer: Answer, is_open: bool) -> str:
     pictures = {
         "What the network sees: 28x28 pixels, upright and of normal width": image,
         f"Evidence for {guess}: red pixels support it, blue pixels oppose it (pixel times gradient of its logit)": (
-            signed_colours(input_x_gradient(model, image)[0])
+            _signed_colours(input_x_gradient(model, image)[0])
         ),
     }
     figures = (
@@ -207,3 +206,9 @@ def demo(model: MNISTClassifier, port: int = 7860) -> None:
             time.sleep(1)
     finally:
         page.close(verbose=False)
+
+
+def _signed_colours(values: Tensor) -> Tensor:
+    values = values / values.abs().max().clamp(min=1e-9)
+    above, below = values.clamp(min=0), -values.clamp(max=0)
+    return 1 - torch.stack((below, above + below, above))

@@ -1,7 +1,10 @@
-"""A network's answers for the test images."""
+"""A network's answers for the test images, and the options that it was trained with."""
 
 import copy
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import is_dataclass
+from inspect import signature
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,26 +13,17 @@ from mnist_lit.datamodule import MNISTDataModule
 
 
 class Evaluation(NamedTuple):
-    """A network and its answers for the 10,000 test images."""
+    """A network, as a copy on the CPU in single precision, and its answers for the 10,000 test images."""
 
     network: nn.Module
-    """A copy on the CPU, in single precision and evaluation mode."""
-    images: Tensor
-    """Float32 ``(10000, 1, 28, 28)``."""
-    labels: Tensor
-    """int64 ``(10000,)``."""
-    logits: Tensor
-    """Float32 ``(10000, 10)``."""
-
-    @property
-    def is_wrong(self) -> Tensor:
-        """Which images are read wrong, bool ``(10000,)``."""
-        return self.logits.argmax(dim=1) != self.labels
+    images: Tensor  # float32 (10000, 1, 28, 28) in [0, 1]
+    labels: Tensor  # int64 (10000,)
+    logits: Tensor  # float32 (10000, 10)
 
     @property
     def accuracy(self) -> float:
-        """Share of the images that are read right, in [0, 1]."""
-        return 1 - float(self.is_wrong.double().mean())
+        """Share of the images that are classified correctly, in [0, 1]."""
+        return float((self.logits.argmax(dim=1) == self.labels).double().mean())
 
 
 def evaluate(network: nn.Module, datamodule: MNISTDataModule) -> Evaluation:
@@ -39,3 +33,17 @@ def evaluate(network: nn.Module, datamodule: MNISTDataModule) -> Evaluation:
     images, labels = map(torch.cat, zip(*datamodule.test_dataloader(), strict=True))
     network = copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
     return Evaluation(network, images, labels, network(images))
+
+
+def changed_options(kind: type, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a class that differ from its defaults; a nested option's name is ``augment.rotation``."""
+    changed: dict[str, Any] = {}
+    for name, value in options.items():
+        parameter = signature(kind).parameters.get(name)
+        default = parameter.default if parameter else None
+        if is_dataclass(default):
+            nested = changed_options(type(default), value)
+            changed |= {f"{name}.{each}": nested[each] for each in nested}
+        elif value != (list(default) if isinstance(default, tuple) else default):
+            changed[name] = value
+    return changed

@@ -2,39 +2,28 @@
 
 import html
 import io
+import shlex
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator
 from datetime import date
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
+from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
 from torchvision.transforms.v2.functional import to_pil_image
 
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import UserError
 from mnist_lit.files import replacing
 from mnist_lit.module import MNISTClassifier
-from mnist_lit.network import MLP
-from mnist_lit.tools.command import flatten
-from mnist_lit.tools.evaluation import evaluate
-from mnist_lit.tools.figures import (
-    beside_upright,
-    draw_confusion_matrix,
-    draw_curves,
-    draw_distortions,
-    draw_first_layer,
-    draw_mistakes,
-    draw_reliability,
-)
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from mnist_lit.tools import figures
+from mnist_lit.tools.evaluation import Evaluation, changed_options, evaluate
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -42,30 +31,27 @@ _PAGE = """<!DOCTYPE html>
 <meta name="viewport" content="width=device-width">
 <title>{title}</title>
 <style>
-:root {{ color-scheme: light dark; background: Canvas; color: CanvasText }}
+:root {{ color-scheme: light dark }}
 body {{ font: 16px/1.5 sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em }}
+h2 {{ margin-top: 2em }}
+figure {{ margin: 0 0 1em }}
+figcaption {{ font-size: .8em }}
+table {{ font-size: .875em }}
 img {{ max-width: 100% }}
-img.pixels {{ image-rendering: pixelated }}
-table {{ border-collapse: collapse }}
-td, th {{ border: 1px solid #888; padding: .2em .6em; text-align: right }}
-.figure {{ font-size: 2.5em; font-weight: bold }}
-footer {{ margin-top: 3em }}
-@media (prefers-color-scheme: dark) {{ img.chart {{ filter: invert(1) hue-rotate(180deg) }} }}
-@media print {{ /* on two pages of A4 or Letter */
-    body {{ font-size: 11px; line-height: 1.3; margin: 0; columns: 2 }}
-    section {{ break-inside: avoid }}
-    h2 {{ margin: .5em 0 }}
-    p {{ margin: .3em 0 }}
-    td, th {{ padding: 0 .6em }}
-    section:has([alt=Curves]) {{ column-span: all }}
-    img {{ max-height: 30vh }}
-}}
+.tiles {{ display: grid; gap: 0 1em; grid-template-columns: repeat(auto-fill, minmax(9em, 1fr)) }}
+.tiles img {{ width: 100%; image-rendering: pixelated }}
+.chart {{ max-width: 33em }}
+.curve {{ display: inline-block; max-width: 19em }}
+th, td {{ text-align: left; font-weight: normal; padding-right: 1em }}
+code {{ overflow-wrap: anywhere }}
+@media (prefers-color-scheme: dark) {{ .chart img, .curve img {{ filter: invert(1) hue-rotate(180deg) }} }}
+@media print {{ figure, table {{ break-inside: avoid }} }}
 </style>
 <main>
 <h1>{title}</h1>
-{sections}
+{body}
 </main>
-<footer>Made by mnist_lit {version} with PyTorch {torch} on {today}{source}.</footer>
+<footer><p>Made by mnist_lit {version} with PyTorch {torch} on {today}.</p></footer>
 </html>
 """
 
@@ -73,18 +59,18 @@ footer {{ margin-top: 3em }}
 def report(
     model: MNISTClassifier,
     datamodule: MNISTDataModule,
+    checkpoint: Path,
+    epoch: int | None,
     output: Path = Path("report.html"),
-    checkpoint: Path | None = None,
-    epoch: int | None = None,
 ) -> None:
     """Test the network, write its results and pictures to a file, and print the file's name.
 
     Args:
         model: The network.
         datamodule: Provides the test images and the distortion of the training images.
+        checkpoint: The network's checkpoint. The folder of its run contains the curves.
+        epoch: Its epoch, counted from 1, if it is of a run.
         output: HTML file to write; an older file is replaced.
-        checkpoint: Path of the network's checkpoint. The folder of its run contains the curves.
-        epoch: Epoch of the checkpoint, counted from 1.
 
     Raises:
         UserError: If matplotlib is not installed, or the name of the file does not end in .html.
@@ -94,76 +80,95 @@ def report(
         raise UserError(f"--output {output}: the name of the file must end in .html")
     if find_spec("matplotlib") is None:
         raise UserError("the report needs matplotlib, which is not installed: pip install -e '.[plots]'")
-    network, images, labels, logits = evaluation = evaluate(model.network, datamodule)
-    wrong = evaluation.is_wrong
-    recipe = flatten({**model.hparams, **datamodule.hparams}) | ({"epoch of the checkpoint": epoch} if epoch else {})
-    sections = [
-        f'<p><span class="figure">{100 * evaluation.accuracy:.2f} %</span> of the {len(labels):,} test images of MNIST '
-        f"are read right; the cross-entropy is {float(F.cross_entropy(logits, labels)):.4f}.</p>",
-        _section("The recipe", _table(recipe)),
-    ]
-    run_dir = checkpoint.resolve().parent.parent if checkpoint else None
-    if run_dir and any(run_dir.glob("events.out.tfevents.*")):
-        sections.append(_section("Curves", draw_curves(run_dir)))
-    if datamodule.augment:
-        datamodule.setup("fit")
-        text = "Training digits, and below each digit six of its random distortions."
-        sections.append(_section("Distorted training digits", draw_distortions(datamodule, model.upright), text))
-    if isinstance(network, MLP):
-        text = "The weights of each unit: red where ink excites the unit, blue where ink inhibits it."
-        sections.append(_section("The first layer", draw_first_layer(network), text))
-    by_digit = multiclass_accuracy(logits, labels, num_classes=10, average="none")
-    calibration_error = multiclass_calibration_error(logits.softmax(dim=1), labels, num_classes=10, n_bins=10)
-    sections += [
-        _section("Confusion matrix", draw_confusion_matrix(logits, labels)),
-        _section(
-            "Accuracy on each digit's images",
-            _table({str(digit): f"{100 * float(acc):.2f} %" for digit, acc in enumerate(by_digit)}),
-        ),
-        _section(
-            "The most confident mistakes",
-            draw_mistakes(beside_upright(network, images[wrong]), logits[wrong].softmax(dim=1), labels[wrong]),
-            f"There are {int(wrong.sum())} mistakes in all. Beside an image: what the first layer sees.",
-        ),
-        _section(
-            "Calibration",
-            draw_reliability(logits, labels),
-            f"The expected calibration error is {100 * float(calibration_error):.2f} % (Guo et al. 2017): the average "
-            "gap between a guess's probability and the share of right guesses. Above each bar: the number of guesses.",
-        ),
-    ]
+    evaluation = evaluate(model.network, datamodule)
+    reached = f"{100 * evaluation.accuracy:.2f} %"
     page = _PAGE.format(
-        title="A network that reads handwritten digits",
-        sections="\n".join(sections),
+        title=f"{reached} of MNIST's test images classified correctly",
+        body="\n".join([*_results(evaluation), *_training(model, datamodule, checkpoint.parent.parent, epoch)]),
         version=version("mnist_lit"),
         torch=torch.__version__,
         today=date.today().isoformat(),
-        source=f" from {html.escape('/'.join(checkpoint.resolve().parts[-3:]))}" if checkpoint else "",
     )
     with replacing(output) as unfinished:
         unfinished.write_text(page, encoding="utf-8")
-    print(f"Wrote {output}: {len(page) / 1000:,.0f} KB, test accuracy {100 * evaluation.accuracy:.2f} %")
+    print(f"Wrote {output}: {len(page) / 1000:,.0f} KB, test accuracy {reached}")
 
 
-def _section(heading: str, content: "str | Tensor | Figure", text: str = "") -> str:
-    shown = content if isinstance(content, str) else _image(content, heading)
-    return f"<section><h2>{heading}</h2>\n<p>{text}</p>\n{shown}</section>"
+def _results(evaluation: Evaluation) -> Iterator[str]:
+    network, images, labels, logits = evaluation
+    probabilities, guesses = logits.softmax(dim=1).max(dim=1)
+    is_right = guesses == labels
+    mistakes = int((~is_right).sum())
+    yield f"<p>95 % interval: {_interval(is_right)} %. Cross-entropy: {F.cross_entropy(logits, labels):.4f}.</p>"
+    shown = probabilities.masked_fill(is_right, 0).topk(min(24, mistakes)).indices
+    pictures = figures.beside_upright(network, images[shown])
+    beside = ", and beside each what the first layer sees" if pictures.shape[3] > 28 else ""
+    yield f'<h2>{mistakes:,} mistakes</h2><p>The most confident ones{beside}.</p><div class="tiles">'
+    for each, picture in zip(shown, pictures, strict=True):
+        caption = f"{labels[each]} read as {guesses[each]}: {100 * probabilities[each]:.1f} %"
+        yield _figure(to_pil_image(picture), f"A handwritten {labels[each]}", caption)
+    yield "</div><h2>Confusion matrix</h2>"
+    confusion = multiclass_confusion_matrix(logits, labels, num_classes=10)
+    counts, places = confusion.clone().fill_diagonal_(0).view(-1).topk(3)
+    most = [f"{place // 10} read as {place % 10} ({count} times)" for count, place in zip(counts, places, strict=True)]
+    yield _figure(figures.draw_confusion_matrix(confusion), f"Most often: {', '.join(most)}", kind="chart")
+    error = 100 * multiclass_calibration_error(logits.softmax(dim=1), labels, num_classes=10, n_bins=10)
+    yield f"<h2>Calibration</h2><p>The expected calibration error (Guo et al. 2017) is {error:.2f} %.</p>"
+    bins = torch.bucketize(probabilities, torch.linspace(0.1, 0.9, 9))  # as in the calibration error
+    rows = []
+    for low in bins.unique().tolist():
+        right = is_right[bins == low]
+        share, name = f"{100 * right.double().mean():.2f}", f"{low / 10:.1f} to {low / 10 + 0.1:.1f}"
+        rows.append((name, f"{len(right):,}", share, _interval(right)))
+    yield _table(("Probability", "Guesses", "Correct, %", "95 % interval"), rows)
 
 
-def _table(values: Mapping[str, Any]) -> str:
-    rows = (
-        f"<tr><th>{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>" for name, value in values.items()
-    )
-    return f"<table>{''.join(rows)}</table>"
+def _training(model: MNISTClassifier, datamodule: MNISTDataModule, run_dir: Path, epoch: int | None) -> Iterator[str]:
+    if curves := figures.read_curves(run_dir):
+        yield "<h2>Curves</h2>"
+    for quantity, stages in curves.items():
+        ends = [f"{stage} from {values[0]:.3g} to {values[-1]:.3g}" for stage, (_, values) in stages.items()]
+        yield _figure(figures.draw_curves({quantity: stages}), f"{quantity}: {', '.join(ends)}", kind="curve")
+    if datamodule.augment:
+        datamodule.setup("fit")
+        yield "<h2>Distorted training digits</h2><p>Below each digit: six of its random distortions.</p>"
+        yield _figure(figures.draw_distortions(datamodule, model.upright), "The digits 0 to 9, each seven times")
+    yield "<h2>First layer</h2><p>The weights of each unit: red where ink excites it, blue where ink inhibits it.</p>"
+    yield _figure(figures.draw_first_layer(model.network), "Blobs and strokes in red and blue, an image for each unit")
+    facts = f"{sum(each.numel() for each in model.parameters()):,} parameters"
+    if curves:
+        files = [EventFileLoader(str(file)).Load() for file in run_dir.glob("events.out.tfevents.*")]
+        times = [[event.wall_time for event in events] for events in files]  # of each fit, without the time between
+        facts += f", checkpoint of epoch {epoch}, {sum(max(each) - min(each) for each in times):.0f} seconds in all"
+    yield f"<h2>Recipe</h2><p>{facts}. The seed, and what differs from the defaults:</p>"
+    options = [
+        (f"--{group}.{name}", value)
+        for group, part in (("model", model), ("data", datamodule))
+        for name, value in changed_options(type(part), part.hparams).items()
+    ]
+    yield _table(("Option", "Value"), options)
+    if (run_dir / "config.yaml").is_file():
+        command = f"python -m mnist_lit fit --config {shlex.quote(str(run_dir / 'config.yaml'))}"
+        yield f"<p>This repeats the run: <code>{html.escape(command)}</code></p>"
 
 
-def _image(picture: "Tensor | Figure", name: str) -> str:
+def _interval(is_right: Tensor) -> str:
+    """Return the 95 % interval of a measured share (Wilson 1927)."""
+    count, share, z = len(is_right), float(is_right.double().mean()), 1.96
+    centre, half = share + z**2 / (2 * count), z * (share * (1 - share) / count + (z / (2 * count)) ** 2) ** 0.5
+    low, high = (100 * abs(centre + side) / (1 + z**2 / count) for side in (-half, half))
+    return f"{low:.2f} to {high:.2f}"
+
+
+def _table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    lines = ["".join(f'<th scope="col">{each}</th>' for each in header)]
+    for name, *values in rows:
+        lines.append(f'<th scope="row">{name}</th>' + "".join(f"<td>{html.escape(str(each))}</td>" for each in values))
+    return f"<table><tr>{'</tr><tr>'.join(lines)}</tr></table>"
+
+
+def _figure(picture: Image.Image, alt: str, caption: str = "", kind: str = "") -> str:
     file = io.BytesIO()
-    if isinstance(picture, Tensor):
-        kind = "pixels"
-        to_pil_image(picture).save(file, "PNG")
-    else:
-        kind = "chart"
-        picture.savefig(file)
-    url = f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
-    return f'<img class="{kind}" alt="{html.escape(name)}" src="{url}">'
+    picture.save(file, "PNG")
+    image = f'<img alt="{alt}" src="data:image/png;base64,{b64encode(file.getvalue()).decode()}">'
+    return f'<figure class="{kind}">{image}<figcaption>{caption}</figcaption></figure>'
