@@ -24,20 +24,19 @@ Format = Literal["onnx", "pt2"]
 
 _OPSET, _IR_VERSION = 18, 8  # of ONNX 1.13 (2022), the oldest that torch writes; onnxruntime 1.14 and later read them
 
+_DESCRIPTION = (
+    "Which digit is in an image. Input images: float32 (N, 1, 28, 28), pixels from 0 to 1 (not 255), white ink on "
+    "black; as in MNIST, the ink fits a box of 20x20 pixels, with its centre of mass in the middle of the image. "
+    "Output logits: float32 (N, 10), of the digits 0 to 9; their softmax is the probabilities."
+)
 
-def export(
-    model: MNISTClassifier,
-    datamodule: MNISTDataModule,
-    format: Format,
-    output: Path,
-) -> None:
+
+def export(model: MNISTClassifier, datamodule: MNISTDataModule, format: Format, output: Path) -> None:
     """Write the network of ``model`` for use without this package, and print a summary.
 
     The network in the file takes ``images``, float32 ``(N, 1, 28, 28)`` with pixels in [0, 1], for any N, and returns
-    ``logits``, float32 ``(N, 10)``. The file's metadata are the versions of ``mnist_lit`` and ``torch``, the
-    hyperparameters as ``recipe``, ``test_accuracy``, ``input`` and ``output``. ONNX has them as ``metadata_props``,
-    whose values are text or JSON; pt2 as the file ``metadata.json``, which ``torch.export.load`` reads into
-    ``extra_files={"metadata.json": ""}``.
+    ``logits``, float32 ``(N, 10)``. The file describes this, with recipe and accuracy: in ONNX as ``doc_string`` and
+    ``metadata_props``, in pt2 as ``metadata.json``.
 
     Args:
         model: The model, which is not changed.
@@ -54,12 +53,11 @@ def export(
         raise UserError(f"--output {output}: the name of the file must end in .{format}")
     evaluation = evaluate(model.network, datamodule)
     metadata = {
+        "description": _DESCRIPTION,
+        "test_accuracy": evaluation.accuracy,
+        "recipe": dict(model.hparams),
         "mnist_lit": version("mnist_lit"),
         "torch": torch.__version__,
-        "recipe": dict(model.hparams),
-        "test_accuracy": evaluation.accuracy,
-        "input": "images: float32 (N, 1, 28, 28), pixels from 0 to 1, white ink on black",
-        "output": "logits: float32 (N, 10), of the digits 0 to 9",
     }
     content = _serialize(evaluation.network, format, metadata)
     with replacing(output) as unfinished:
@@ -105,6 +103,7 @@ def _serialize(network: torch.nn.Module, format: Format, metadata: dict[str, Any
     text = {name: value if isinstance(value, str) else json.dumps(value) for name, value in metadata.items()}
     onnx_program.model.metadata_props.update(text)
     onnx_program.model.ir_version = _IR_VERSION
+    onnx_program.model.doc_string = _DESCRIPTION
     content: bytes = onnx_program.model_proto.SerializeToString()
     return content
 

@@ -18,12 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnist_lit import MNISTClassifier, MNISTDataModule
-from mnist_lit.files import PRETRAINED
 from mnist_lit.network import Activation
 from mnist_lit.tools.export import Format, export
 
 FORMATS: list[Any] = ["onnx", "pt2"]
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +50,7 @@ def need(format: Format) -> None:
 
 def run_cli(cli: CLI, format: Format, output: str | None = None) -> Result:
     result = cli("export", "--ckpt_path=pretrained", f"--format={format}", f"--output={output or f'digits.{format}'}")
-    said = f"Checkpoint: {PRETRAINED}\n"
-    assert result.err.startswith(said)
-    return replace(result, err=result.err.removeprefix(said))
+    return replace(result, err="".join(result.err.splitlines(keepends=True)[1:]))  # without the line on the checkpoint
 
 
 def run_file(path: Path, images: Tensor) -> Tensor:
@@ -119,36 +116,33 @@ def test_a_program_without_this_package_gets_the_accuracy_and_the_logits_of_the_
     with torch.no_grad():
         expected = MNISTClassifier.from_pretrained()(images)
     assert same(logits, expected)
-    right = int((logits.argmax(dim=1) == labels).sum())
-    assert right == int((expected.argmax(dim=1) == labels).sum())
-    assert metadata(file)["test_accuracy"] == right / 10_000
+    assert metadata(file)["test_accuracy"] == int((logits.argmax(dim=1) == labels).sum()) / 10_000
+    for batch_size in 0, 1, 7:
+        few = run_file(file, images[:batch_size])
+        assert (few.shape, few.dtype) == ((batch_size, 10), torch.float32)
+        assert same(torch.cat([few, expected[batch_size:]]), expected)
 
 
+@pytest.mark.parametrize("file", ["onnx"], indirect=True)
 def test_the_command_line_writes_the_same_file_and_prints_its_name(cli: CLI, file: Path, tmp_path: Path) -> None:
-    result = run_cli(cli, "onnx" if file.suffix == ".onnx" else "pt2")
-    assert (result.status, result.err) == (0, "")
-    said = re.fullmatch(
-        rf"Wrote {file.name}: (\d+) KB, test accuracy 99.48 %, logits within (\S+) of the checkpoint's\n", result.out
-    )
-    assert said
-    assert int(said[1]) == pytest.approx(file.stat().st_size / 1000, abs=0.5)
-    assert float(said[2]) <= 1e-4
+    result = run_cli(cli, "onnx")
+    said = r"Wrote digits.onnx: (\d+) KB, test accuracy 99.48 %, logits within (\S+) of the checkpoint's\n"
+    (size, difference), *_ = re.findall(said, result.out)
+    assert int(size) == pytest.approx(file.stat().st_size / 1000, abs=0.5)
+    assert float(difference) <= 1e-4
     assert [path.name for path in tmp_path.iterdir()] == [file.name]  # it contains the weights
     assert (tmp_path / file.name).read_bytes() == file.read_bytes()
 
 
 SIZES = [(), (32,), (16, 8, 4), (1,), (64, 64), (20, 30), (40,)]
-QUICK = "identity", "relu", "silu"
+QUICK = "identity", "relu"
 
 
 @pytest.mark.parametrize(
-    ("activation", "hidden_sizes", "format"),
+    ("activation", "hidden_sizes"),
     [
-        *(
-            (activation, sizes, "onnx") if activation in QUICK else slow(activation, sizes, "onnx")
-            for activation, sizes in zip(get_args(Activation), SIZES, strict=True)
-        ),
-        ("gelu", (16, 8, 4), "pt2"),
+        (activation, sizes) if activation in QUICK else slow(activation, sizes)
+        for activation, sizes in zip(get_args(Activation), SIZES, strict=True)
     ],
 )
 def test_an_export_of_any_network_gives_the_same_logits(
@@ -157,45 +151,29 @@ def test_an_export_of_any_network_gives_the_same_logits(
     tmp_path: Path,
     activation: Activation,
     hidden_sizes: tuple[int, ...],
-    format: Format,
 ) -> None:
-    need(format)
-    model, path = MNISTClassifier(hidden_sizes, activation), tmp_path / f"digits.{format}"
-    export(model, datamodule, format, path)
+    need("onnx")
+    model, path = MNISTClassifier(hidden_sizes, activation), tmp_path / "digits.onnx"
+    for weights in model.network.layers[-1].parameters():
+        weights.data *= 1000  # large logits have large rounding errors
+    export(model, datamodule, "onnx", path)
     with torch.no_grad():
         assert same(run_file(path, images), model(images))
     recipe = metadata(path)["recipe"]
     assert (recipe["activation"], recipe["hidden_sizes"]) == (activation, list(hidden_sizes))
 
 
-@pytest.mark.parametrize("batch_size", [0, 1, 2, 7, 1000])
-def test_a_file_takes_batches_of_any_size(file: Path, images: Tensor, batch_size: int) -> None:
-    logits = run_file(file, images[:batch_size])
-    assert logits.shape == (batch_size, 10)
-    assert logits.dtype == torch.float32
-    with torch.no_grad():
-        expected = MNISTClassifier.from_pretrained()(images[:1000])
-    assert same(torch.cat([logits, expected[batch_size:]]), expected)
-
-
-def test_a_file_describes_its_network(file: Path) -> None:
-    assert metadata(file) == {
-        "mnist_lit": "0.1.0",
-        "torch": torch.__version__,
-        "recipe": {
-            "hidden_sizes": [128, 64],
-            "activation": "silu",
-            "upright": True,
-            "lr": 0.1,
-            "momentum": 0.9,
-            "nesterov": True,
-            "weight_decay": 5e-05,
-            "schedule": "one_cycle",
-        },
-        "test_accuracy": 0.9948,
-        "input": "images: float32 (N, 1, 28, 28), pixels from 0 to 1, white ink on black",
-        "output": "logits: float32 (N, 10), of the digits 0 to 9",
-    }
+def test_a_file_describes_its_network_and_no_paths_of_the_machine_that_wrote_it(file: Path) -> None:
+    described = metadata(file)
+    assert described["recipe"]["activation"] == "silu"
+    assert described.keys() == {"description", "test_accuracy", "recipe", "mnist_lit", "torch"}
+    for words in "pixels from 0 to 1", "white ink on black", "20x20", "centre of mass", "logits":
+        assert words in described["description"]
+    contents = [file.read_bytes()]
+    if zipfile.is_zipfile(file):
+        contents = [zipfile.ZipFile(file).read(name) for name in zipfile.ZipFile(file).namelist()]
+    for folder in ROOT, sys.prefix, file.parent:
+        assert not any(str(folder).encode() in content for content in contents)
 
 
 @pytest.mark.parametrize("file", ["onnx"], indirect=True)
@@ -204,28 +182,12 @@ def test_an_onnx_files_input_and_output_have_names_and_shapes(file: Path) -> Non
     (taken,), (given,) = session.get_inputs(), session.get_outputs()
     assert (taken.name, taken.type, taken.shape) == ("images", "tensor(float)", ["batch", 1, 28, 28])
     assert (given.name, given.type, given.shape) == ("logits", "tensor(float)", ["batch", 10])
+    assert session.get_modelmeta().description == metadata(file)["description"]
     onnx = pytest.importorskip("onnx")
     onnx.checker.check_model(file, full_check=True)
     model = onnx.load(file)
     assert (model.ir_version, [each.version for each in model.opset_import]) == (8, [18])  # which older readers support
     assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"  # nothing is written into the home folder
-
-
-def test_a_file_contains_no_paths_of_the_machine_that_wrote_it(file: Path) -> None:
-    contents = [file.read_bytes()]
-    if zipfile.is_zipfile(file):
-        contents = [zipfile.ZipFile(file).read(name) for name in zipfile.ZipFile(file).namelist()]
-    for folder in ROOT, sys.prefix, file.parent:
-        assert not any(str(folder).encode() in content for content in contents)
-
-
-def test_a_model_can_be_exported_during_training(datamodule: MNISTDataModule, tmp_path: Path) -> None:
-    model = MNISTClassifier()
-    before = {name: weights.clone() for name, weights in model.state_dict().items()}
-    export(model, datamodule, "pt2", tmp_path / "digits.pt2")
-    assert all(module.training for module in model.modules())
-    assert all(weights.requires_grad for weights in model.parameters())
-    assert all(torch.equal(weights, before[name]) for name, weights in model.state_dict().items())
 
 
 class MonteCarloDropout(nn.Module):
@@ -237,37 +199,21 @@ class MonteCarloDropout(nn.Module):
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_file_that_gives_other_logits_than_the_network_is_not_kept(
-    datamodule: MNISTDataModule,
-    tmp_path: Path,
-    format: Format,
+    datamodule: MNISTDataModule, tmp_path: Path, format: Format
 ) -> None:
     need(format)
     path = tmp_path / f"digits.{format}"
     path.write_text("an older one")
-    model = MNISTClassifier.from_pretrained()
-    model.network.layers.insert(1, MonteCarloDropout())
+    model = MNISTClassifier()
+    if format == "onnx":
+        model.network.layers.insert(1, MonteCarloDropout())
+    else:
+        nn.init.constant_(model.network.layers[-1].get_parameter("bias"), torch.nan)  # as after a run that diverged
     with pytest.raises(ValueError, match=r"was not written: its logits differ by .* from the checkpoint's"):
         export(model, datamodule, format, path)
+    assert all(module.training for module in model.modules())  # the model itself can train on
+    assert all(weights.requires_grad for weights in model.parameters())
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {path.name: "an older one"}
-
-
-def test_a_network_whose_training_diverged_is_not_exported(datamodule: MNISTDataModule, tmp_path: Path) -> None:
-    model = MNISTClassifier()
-    nn.init.constant_(model.network.layers[-1].get_parameter("bias"), torch.nan)
-    with pytest.raises(ValueError, match="its logits differ by nan from the checkpoint's"):
-        export(model, datamodule, "pt2", tmp_path / "digits.pt2")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_network_with_large_logits_is_exported_despite_larger_rounding_errors(
-    datamodule: MNISTDataModule, tmp_path: Path
-) -> None:
-    need("onnx")
-    model = MNISTClassifier.from_pretrained()
-    for weights in model.network.layers[-1].parameters():
-        weights.data *= 10
-    export(model, datamodule, "onnx", tmp_path / "digits.onnx")
-    assert (tmp_path / "digits.onnx").exists()
 
 
 def test_an_older_file_is_replaced_whole_or_not_at_all(
@@ -278,22 +224,13 @@ def test_an_older_file_is_replaced_whole_or_not_at_all(
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     request.addfinalizer(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits))
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # files cannot grow larger, as on a full disk
-    assert_one_sentence(run_cli(cli, "pt2"), "digits.pt2: File too large")
+    assert_one_sentence(run_cli(cli, "pt2"), "digits.pt2: File too large", "--output")
+    assert_one_sentence(run_cli(cli, "pt2", "digits.onnx"), "--output digits.onnx", "must end in .pt2")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {path.name: "an older one"}
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert run_cli(cli, "pt2").status == 0
     assert path.stat().st_size > 400_000
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_the_error_names_a_path_that_cannot_be_written(cli: CLI, tmp_path: Path) -> None:
-    (tmp_path / "folder.pt2").mkdir()
-    (tmp_path / "file").touch()
-    before = sorted(tmp_path.rglob("*"))
-    assert_one_sentence(run_cli(cli, "pt2", "file/digits.pt2"), "file", "--output")
-    assert_one_sentence(run_cli(cli, "pt2", "folder.pt2"), "folder.pt2: Is a directory", "--output")
-    assert_one_sentence(run_cli(cli, "pt2", "digits.onnx"), "--output digits.onnx", "must end in .pt2")
-    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_without_the_extra_packages_only_pt2_is_exported(
