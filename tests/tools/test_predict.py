@@ -12,21 +12,17 @@ def test_the_predictions_of_the_test_images_go_to_a_file(cli: CLI) -> None:
     assert lines[0].startswith("image,digit,probability,p0,")
     assert len(lines) == 10_001
     assert lines[1].startswith("0,7,")
-    (Path("folder")).mkdir()
-    failed = cli(*PRETRAINED, "--output=folder")
-    assert failed.status == 1
-    assert failed.err.splitlines()[-1].startswith("error: --output folder: a folder has that name")
-
-
-def test_options_of_the_trainer_limit_the_predictions(cli: CLI) -> None:
+    Path("folder").mkdir()
+    for options, words in (
+        (["--output=folder"], "error: --output folder: a folder has that name"),
+        (["--return_predictions=false", "--output=predictions.csv"], "error: --return_predictions"),
+        (["--trainer.limit_predict_batches=0"], "error: there is nothing to predict"),
+    ):
+        failed = cli(*PRETRAINED, *options)
+        assert (failed.status, failed.out) == (1, "")
+        assert failed.err.splitlines()[-1].startswith(words)
     limited = cli(*PRETRAINED, "--data.batch_size=2", "--trainer.limit_predict_batches=1")
     assert (limited.status, len(limited.out.splitlines())) == (0, 1 + 2)
-    nothing = cli(*PRETRAINED, "--trainer.limit_predict_batches=0")
-    assert (nothing.status, nothing.out) == (1, "")
-    assert "limit_predict_batches" in nothing.err
-    nothing = cli(*PRETRAINED, "--return_predictions=false", "--output=predictions.csv")
-    assert (nothing.status, nothing.out) == (1, "")
-    assert "--return_predictions" in nothing.err
 
 
 def test_predict_names_the_command_for_the_users_own_pictures(cli: CLI) -> None:
