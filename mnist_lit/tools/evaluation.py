@@ -41,9 +41,9 @@ def changed_options(kind: type, options: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in options.items():
         parameter = signature(kind).parameters.get(name)
         default = parameter.default if parameter else None
-        if is_dataclass(default):
+        if is_dataclass(default) and isinstance(value, Mapping):
             nested = changed_options(type(default), value)
             changed |= {f"{name}.{each}": nested[each] for each in nested}
-        elif value != (list(default) if isinstance(default, tuple) else default):
+        elif str(value) != str(list(default) if isinstance(default, tuple) else default):  # == of a tensor is a tensor
             changed[name] = value
     return changed

@@ -127,7 +127,7 @@ def _training(model: MNISTClassifier, datamodule: MNISTDataModule, run_dir: Path
     if curves := figures.read_curves(run_dir):
         yield "<h2>Curves</h2>"
     for quantity, stages in curves.items():
-        ends = [f"{stage} from {values[0]:.3g} to {values[-1]:.3g}" for stage, (_, values) in stages.items()]
+        ends = [f"{stage} {values[0]:.3g} to {values[-1]:.3g}".strip() for stage, (_, values) in stages.items()]
         yield _figure(figures.draw_curves({quantity: stages}), f"{quantity}: {', '.join(ends)}", kind="curve")
     if datamodule.augment:
         datamodule.setup("fit")

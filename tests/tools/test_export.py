@@ -32,16 +32,6 @@ def datamodule(data_dir: Path) -> MNISTDataModule:
     return datamodule
 
 
-@pytest.fixture(scope="module")
-def images(test_images: Images) -> Tensor:
-    return test_images[0]
-
-
-@pytest.fixture(scope="module")
-def labels(test_images: Images) -> Tensor:
-    return test_images[1]
-
-
 def need(format: Format) -> None:
     if format == "onnx":
         for package in "onnx", "onnxscript", "onnxruntime":
@@ -107,8 +97,9 @@ def file(request: pytest.FixtureRequest, datamodule: MNISTDataModule, tmp_path_f
 
 
 def test_a_program_without_this_package_gets_the_accuracy_and_the_logits_of_the_checkpoint(
-    file: Path, images: Tensor, labels: Tensor, tmp_path: Path
+    file: Path, test_images: Images, tmp_path: Path
 ) -> None:
+    images, labels = test_images
     np.save(tmp_path / "images.npy", images.numpy())
     shutil.copy(file, tmp_path)
     subprocess.run([sys.executable, "-c", ELSEWHERE[file.suffix]], cwd=tmp_path, check=True)
@@ -147,7 +138,7 @@ QUICK = "identity", "relu"
 )
 def test_an_export_of_any_network_gives_the_same_logits(
     datamodule: MNISTDataModule,
-    images: Tensor,
+    test_images: Images,
     tmp_path: Path,
     activation: Activation,
     hidden_sizes: tuple[int, ...],
@@ -158,7 +149,7 @@ def test_an_export_of_any_network_gives_the_same_logits(
         weights.data *= 1000  # large logits have large rounding errors
     export(model, datamodule, "onnx", path)
     with torch.no_grad():
-        assert same(run_file(path, images), model(images))
+        assert same(run_file(path, test_images[0]), model(test_images[0]))
     recipe = metadata(path)["recipe"]
     assert (recipe["activation"], recipe["hidden_sizes"]) == (activation, list(hidden_sizes))
 

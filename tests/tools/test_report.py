@@ -35,7 +35,7 @@ def test_a_report_says_what_was_reached_and_how(cli: CLI, run: Path, test_images
     assert [float(each) for *_, each in confident] == sorted((float(each) for *_, each in confident), reverse=True)
     guesses = re.findall(r'<th scope="row">0.\d to [\d.]+</th><td>([\d,]+)</td>', page)
     assert sum(int(each.replace(",", "")) for each in guesses) == 10_000
-    assert re.search(r'alt="accuracy: training from 0.\d+ to 0.\d+, validation from 0.\d+ to 0.\d+"', page)
+    assert re.search(r'alt="accuracy: training 0.\d+ to 0.\d+, validation 0.\d+ to 0.\d+"', page)
     assert re.search(r"109,386 parameters, checkpoint of epoch 2, \d+ seconds in all", page)
     options = re.findall(r'<th scope="row">--(.*?)</th><td>(.*?)</td>', page)
     assert dict(options) == {
