@@ -1,214 +1,150 @@
 """A page that reads drawn digits and pictures, and shows what the network sees."""
 
+import gzip
 import html
 import io
 import os
-import time
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib.resources import files
+from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torchvision.io import encode_png
 from torchvision.transforms.v2.functional import to_pil_image
 
-from mnist_lit.errors import UserError
+from mnist_lit.errors import UserError, check_range
 from mnist_lit.module import MNISTClassifier
-from mnist_lit.pictures import Answer, numbers, read_digits, read_picture
-from mnist_lit.pictures.picture import full_size, to_rgb
-from mnist_lit.tools.pad import CSS, PAD, PAD_JS
-
-if TYPE_CHECKING:
-    import gradio as gr
+from mnist_lit.pictures import numbers, read_digits, read_picture
+from mnist_lit.tools.figures import beside_upright
 
 
-def input_x_gradient(model: MNISTClassifier, image: Tensor) -> Tensor:
-    """Return how much each pixel supports the network's guess: the pixel times the gradient of the guess's logit.
-
-    This is gradient * input (Shrikumar, Greenside, Shcherbina and Kundaje, "Not just a black box: learning important
-    features through propagating activation differences", 2016). For a network without activations (``identity``) it is
-    exactly weight * pixel of the single linear map that the layers form: with the bias, the contributions add up to the
-    logit.
+def demo(model: MNISTClassifier, port: int = 7860) -> None:
+    """Serve the page on 127.0.0.1 only, without requests to other hosts, until Ctrl-C.
 
     Args:
-        model: The network.
-        image: Float ``(1, 28, 28)`` with pixels in [0, 1], as the first layer sees it: upright.
-
-    Returns:
-        Float ``(1, 28, 28)``: positive where a pixel supports the guess, negative where it opposes the guess.
-
-    Example:
-        >>> model = MNISTClassifier(activation="identity")
-        >>> input_x_gradient(model, torch.zeros(1, 28, 28)).abs().max()
-        tensor(0.)
-    """
-    pixels = image.detach().clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(model.network.layers(pixels[None]).max(), pixels)
-    return image * gradient
-
-
-def build_demo(model: MNISTClassifier) -> "gr.Blocks":
-    """Return the page, whose guesses ``model`` makes on the CPU.
+        model: The network that reads, on the CPU.
+        port: Port of the page, from 1 to 65535.
 
     Raises:
-        UserError: If Gradio is not installed.
+        UserError: If Gradio is not installed, or the port cannot be used.
     """
+    check_range("port", port, at_least=1, at_most=65535)
+    page = _build_page(model)
+    # Gradio checks that the page responds, which must not go through a proxy.
+    os.environ["no_proxy"] = ",".join(filter(None, (os.environ.get("no_proxy"), "127.0.0.1")))
+    local = {"server_name": "127.0.0.1", "server_port": port, "share": False, "run_history": False, "footer_links": []}
+    try:
+        page.launch(**local, quiet=True, prevent_thread_lock=True, css=CSS)
+    except OSError as error:  # Gradio's message names its options, not ours
+        raise UserError(f"port {port} is in use or needs more rights: choose another with --port") from error
+    print(f"Draw a digit at {page.local_url} (Ctrl-C ends this)", flush=True)
+    page.block_thread()
+
+
+def _build_page(model: MNISTClassifier) -> Any:
     try:
         import gradio as gr
     except ModuleNotFoundError as error:
         raise UserError("the demo needs Gradio, which is not installed: pip install -e '.[demo]'") from error
 
-    def show(source: str | None, open_picture: Callable[[str], Image.Image]) -> tuple[str, str]:
-        if not source:
-            return "", ""
-        try:
-            picture = open_picture(source)
-            answers = read_digits(picture, model)
-        except (OSError, UserError) as error:
-            return html.escape(str(error)), ""
-        digits = [_show_digit(model, answer, is_open=len(answers) == 1) for answer in answers]
-        if len(answers) > 1 or open_picture is read_picture:
-            digits.append(_show_boxes(picture, answers))
-        return _show_number(answers), "".join(digits)
+    def read(open_picture: Callable[[Any], Image.Image], source: Any) -> Iterator[tuple[str | None, Any]]:
+        # The answer, and the other input: a drawing clears the picture, and the other way round.
+        yield "Reading …" if source else None, None
+        if source:
+            try:
+                yield _show_digits(model, open_picture(source)), gr.skip()
+            except (OSError, UserError) as error:
+                yield html.escape(str(error)), gr.skip()
 
-    def open_drawing(url: str) -> Image.Image:
-        return to_rgb(Image.open(io.BytesIO(b64decode(url.partition(",")[2])), formats=["PNG"]))
-
-    page = gr.Blocks(title="mnist_lit", analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True)
-    with page:
-        gr.Markdown("# Which digit is it?\nDraw one, or a number, and see what the network reads.")
-        with gr.Row():
-            pad = gr.HTML(html_template=PAD, js_on_load=PAD_JS, min_width=320, elem_id="pad")
-            with gr.Column(min_width=320):
-                answer = gr.HTML("", html_template="<div role='status'>${value}</div>", elem_id="answer")
-                digits = gr.HTML("", elem_id="digits")
-        picture: Any = gr.Image(
-            label="Or a picture: drop it here, paste it, or take it with the camera",
-            height=240,
-            buttons=[],
-            alt_text="The picture that was given",
-            webcam_options=gr.WebcamOptions(mirror=False),  # mirrored digits would be read wrongly
-            elem_id="picture",
+    with gr.Blocks(title="mnist_lit", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
+        gr.Markdown("# Which digit is it?\nDraw a digit or a number in the square, and see what the network reads.")
+        with gr.Row(elem_id="columns"):
+            pad = gr.HTML(html_template=PAD, js_on_load=PAD_JS, elem_id="pad")
+            answer = gr.HTML(html_template=ANSWER, elem_id="answer")
+        picture = gr.Image(
+            label="Or a picture: drop, paste or photograph it",
+            placeholder="Drop an image file here to upload",  # what screen readers call the button
+            height=200,
+            webcam_options=gr.WebcamOptions(mirror=False),  # mirrored digits would be misread
         )
-        # The file as it is, for read_picture: Gradio would open it first, and show no reason if it cannot.
-        picture.preprocess = lambda file: file and file.path
-        results: dict[str, Any] = {"outputs": [answer, digits], "trigger_mode": "always_last"}
-        results |= {"show_progress": "hidden", "api_visibility": "private"}
-        pad.input(lambda url: show(url, open_drawing), pad, **results)
-        picture.input(lambda path: show(path, read_picture), picture, **results)
+        pictures = _draw_examples()
+        examples = gr.Examples([*pictures.values()], picture, label="Or MNIST test images", example_labels=[*pictures])
+        options: Any = {"show_progress": "hidden", "trigger_mode": "always_last", "concurrency_id": "read"}
+        options["preprocess"] = False  # Gradio would open a file itself, and give no reason if it cannot
+        pad.input(partial(read, _open_drawing), pad, [answer, picture], **options)
+        for event in picture.input, examples.load_input_event.then:
+            event(partial(read, lambda file: read_picture(file["path"])), picture, [answer, pad], **options)
     return page
 
 
-def _guess(answer: Answer) -> str:
-    return f"{int(answer.probabilities.argmax())}, {100 * float(answer.probabilities.max()):.2f} %"
+def _open_drawing(url: str) -> Image.Image:
+    return Image.open(io.BytesIO(b64decode(url.partition(",")[2])), formats=["PNG"])
 
 
-def _show_number(answers: Sequence[Answer]) -> str:
-    number = f"<strong>{' '.join(numbers(answers))}</strong>"
-    if len(answers) > 1:
-        return number
-    (answer,) = answers
-    probability = f"{100 * float(answer.probabilities.max()):.2f} %"
-    return f"{number} {f'{answer.refused} <small>(guess: {_guess(answer)})</small>' if answer.refused else probability}"
+def _show_digits(model: MNISTClassifier, picture: Image.Image) -> str:
+    answers = read_digits(picture, model)
+    shown = f"<strong>{' '.join(numbers(answers))}</strong><p>What the network sees: each digit as found, then "
+    shown += "straightened by its moments: sheared until it is upright, and scaled to a normal width.</p>"
+    images = beside_upright(model.network, torch.stack([answer.detection.image for answer in answers]))
+    for answer, image in zip(answers, images, strict=True):
+        probability = 100 * float(answer.probabilities.max())
+        percent = f"{probability:.2f} %" if probability < 99.99 else "> 99.99 %"
+        png = b64encode(encode_png((255 * image).byte()).numpy()).decode()
+        shown += f"<figure><img alt='' src='data:image/png;base64,{png}'>"
+        shown += f"<figcaption>{answer.digit}: {answer.refused or percent}</figcaption></figure>"
+    return shown
 
 
-def _show_digit(model: MNISTClassifier, answer: Answer, is_open: bool) -> str:
-    image = model.network.upright(answer.detection.image[None])[0]
-    guess = int(answer.probabilities.argmax())
-    heading = f"?, {answer.refused} <small>(guess: {_guess(answer)})</small>" if answer.refused else _guess(answer)
-    pictures = {
-        "What the network sees: 28x28 pixels, upright and of normal width": image,
-        f"Evidence for {guess}: red pixels support it, blue pixels oppose it (pixel times gradient of its logit)": (
-            _signed_colours(input_x_gradient(model, image)[0])
-        ),
-    }
-    figures = (
-        f'<figure><img alt="{text.split(":")[0]}" src="{_url(to_pil_image(pixels))}">'
-        f"<figcaption>{text}</figcaption></figure>"
-        for text, pixels in pictures.items()
-    )
-    rows = (
-        f'<tr><th scope="row">{digit}</th><td><meter aria-label="{digit}" value="{p:.6f}"></meter></td>'
-        f"<td>{100 * p:.2f} %</td></tr>"
-        for digit, p in enumerate(answer.probabilities.tolist())
-    )
-    return (
-        f'<details name="digit"{" open" * is_open}><summary>{heading}</summary>{"".join(figures)}'
-        f"<table>{''.join(rows)}</table></details>"
-    )
+def _draw_examples() -> dict[str, Image.Image]:
+    packed = files("mnist_lit.mnist").joinpath("t10k-images-idx3-ubyte.gz").read_bytes()
+    digits = 255 - torch.frombuffer(bytearray(gzip.decompress(packed)), dtype=torch.uint8, offset=16).view(-1, 28, 28)
+    pictures = {"A number": torch.hstack(digits[:5].unbind()), "A slanted 2": digits[1722]}
+    pictures |= {"A light 7 on dark": 255 - digits[0], "A turned 2": digits[1].rot90()}
+    return {name: to_pil_image(pixels).resize((8 * pixels.shape[1], 224)) for name, pixels in pictures.items()}
 
 
-def _show_boxes(picture: Image.Image, answers: Sequence[Answer]) -> str:
-    width, height = full_size(picture)
-    small = picture.copy()
-    small.thumbnail((1000, 1000))
-    boxes = ""
-    for answer in answers:
-        left, top, right, bottom = answer.detection.box
-        boxes += f'<rect x="{left}" y="{top}" width="{right - left}" height="{bottom - top}"/>'
-        size = max(width, height) / 20
-        boxes += f'<text x="{left}" y="{max(top - size / 4, size)}" font-size="{size}">{answer.digit}</text>'
-    return (
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="The picture with a box around each digit">'
-        f'<image width="{width}" height="{height}" href="{_url(small)}"/>{boxes}</svg>'
-    )
+# Gradio's Sketchpad takes no ink until its brush is chosen, and none in the wide margin around its own square.
+PAD = """
+<canvas width="560" height="560" role="img" aria-label="Square to draw in, with a mouse, a finger or a pen"></canvas>
+<button type="button">Clear</button>
+"""
+ANSWER = "<div role='status'>${value || 'The digits that the network reads will be shown here.'}</div>"
 
+PAD_JS = """
+const canvas = element.querySelector("canvas"), pen = canvas.getContext("2d")
+const clear = () => pen.fillRect(0, 0, canvas.width, canvas.height)
+const send = url => { props.value = url; trigger("input") }
+const draw = event => {
+    const scale = canvas.width / canvas.clientWidth
+    pen.lineTo(scale * event.offsetX, scale * event.offsetY)
+    pen.stroke()
+}
+canvas.onpointerdown = event => {
+    if (!event.isPrimary || event.button) return
+    canvas.setPointerCapture(event.pointerId)
+    pen.beginPath()
+    draw(event)
+    draw(event)  // so that a click makes a dot
+}
+canvas.onpointermove = event => canvas.hasPointerCapture(event.pointerId) && draw(event)
+canvas.onlostpointercapture = () => send(canvas.toDataURL())
+element.querySelector("button").onclick = () => { clear(); send(null) }
+watch("value", () => props.value || clear())  // a picture has been given
+pen.fillStyle = "white"
+pen.lineWidth = 42  // a digit that fills the canvas has strokes about as wide as MNIST's
+pen.lineCap = pen.lineJoin = "round"
+clear()
+"""
 
-def _url(image: Image.Image) -> str:
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
-
-
-def launch(model: MNISTClassifier, port: int) -> "gr.Blocks":
-    """Start serving the page on 127.0.0.1 only, without requests to other hosts, and return it.
-
-    Raises:
-        UserError: If Gradio is not installed, or the port cannot be used.
-    """
-    if not 1 <= port <= 65535:
-        raise UserError(f"port must be from 1 to 65535, got {port}")
-    page = build_demo(model)
-    # Gradio checks that the page responds, which must not go through a proxy.
-    os.environ["no_proxy"] = ",".join(filter(None, (os.environ.get("no_proxy"), "127.0.0.1")))
-    try:
-        page.launch(
-            server_name="127.0.0.1",
-            server_port=port,
-            share=False,
-            quiet=True,
-            prevent_thread_lock=True,
-            footer_links=[],
-            run_history=False,
-            css=CSS,
-        )
-    except OSError as error:  # Gradio's message names its options, not ours
-        raise UserError(f"port {port} is in use or needs more rights: choose another with --port") from error
-    return page
-
-
-def demo(model: MNISTClassifier, port: int = 7860) -> None:
-    """Serve the page until Ctrl-C.
-
-    Args:
-        model: The network that guesses, on the CPU.
-        port: Port of the page, from 1 to 65535; it is served only on 127.0.0.1.
-
-    Raises:
-        UserError: If Gradio is not installed, or the port cannot be used.
-        KeyboardInterrupt: At the end.
-    """
-    page = launch(model, port)
-    print(f"Draw a digit at {page.local_url} (Ctrl-C ends this)", flush=True)
-    try:
-        while page.is_running:
-            time.sleep(1)
-    finally:
-        page.close(verbose=False)
-
-
-def _signed_colours(values: Tensor) -> Tensor:
-    values = values / values.abs().max().clamp(min=1e-9)
-    above, below = values.clamp(min=0), -values.clamp(max=0)
-    return 1 - torch.stack((below, above + below, above))
+CSS = """
+.fillable { max-width: 1000px !important; margin: auto }
+.html-container { padding: 0 !important }
+#columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(280px, 1fr)) }
+#pad canvas { width: 100%; touch-action: none; cursor: crosshair; outline: 1px solid grey }
+#answer strong { font-size: 3em }
+#answer figure { display: inline-block; width: 48%; margin: 0 2% 1em 0 }
+#answer img { width: 100%; margin: 0; image-rendering: pixelated }
+"""
