@@ -11,8 +11,7 @@ from importlib.resources import files
 from typing import Any
 
 import torch
-from PIL import Image
-from torchvision.io import encode_png
+from PIL import Image, ImageOps
 from torchvision.transforms.v2.functional import to_pil_image
 
 from mnist_lit.errors import UserError, check_range
@@ -81,19 +80,20 @@ def _build_page(model: MNISTClassifier) -> Any:
 
 
 def _open_drawing(url: str) -> Image.Image:
-    return Image.open(io.BytesIO(b64decode(url.partition(",")[2])), formats=["PNG"])
+    drawing = Image.open(io.BytesIO(b64decode(url.partition(",")[2])), formats=["PNG"])
+    return ImageOps.expand(drawing.convert("L"), 42, 255)  # paper around it: a digit may fill the whole square
 
 
 def _show_digits(model: MNISTClassifier, picture: Image.Image) -> str:
     answers = read_digits(picture, model)
-    shown = f"<strong>{' '.join(numbers(answers))}</strong><p>What the network sees: each digit as found, then "
-    shown += "straightened by its moments: sheared until it is upright, and scaled to a normal width.</p>"
     images = beside_upright(model.network, torch.stack([answer.detection.image for answer in answers]))
+    then = ", then straightened by its moments: sheared and scaled" if images.shape[3] > 28 else ""
+    shown = f"<strong>{' '.join(numbers(answers))}</strong><p>What the network sees: each digit as found{then}.</p>"
     for answer, image in zip(answers, images, strict=True):
         probability = 100 * float(answer.probabilities.max())
         percent = f"{probability:.2f} %" if probability < 99.99 else "> 99.99 %"
-        png = b64encode(encode_png((255 * image).byte()).numpy()).decode()
-        shown += f"<figure><img alt='' src='data:image/png;base64,{png}'>"
+        to_pil_image(image).save(png := io.BytesIO(), "PNG")
+        shown += f"<figure><img alt='' src='data:image/png;base64,{b64encode(png.getvalue()).decode()}'>"
         shown += f"<figcaption>{answer.digit}: {answer.refused or percent}</figcaption></figure>"
     return shown
 
@@ -127,7 +127,7 @@ canvas.onpointerdown = event => {
     canvas.setPointerCapture(event.pointerId)
     pen.beginPath()
     draw(event)
-    draw(event)  // so that a click makes a dot
+    draw({ offsetX: event.offsetX + 0.1, offsetY: event.offsetY })  // so that a click makes a dot
 }
 canvas.onpointermove = event => canvas.hasPointerCapture(event.pointerId) && draw(event)
 canvas.onlostpointercapture = () => send(canvas.toDataURL())
