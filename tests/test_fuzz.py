@@ -77,9 +77,9 @@ def ends_well(cli: CLI, *command: str, files: Path) -> None:
 
 
 def fuzz(cases: int) -> settings:
-    """Return hypothesis' settings: the cases are the same each time, so that failures can be reproduced."""
+    """Return hypothesis' settings: other cases in each run; a failure prints its case, as the shortest that fails."""
     ours = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-    return settings(max_examples=cases, deadline=None, derandomize=True, database=None, suppress_health_check=ours)
+    return settings(max_examples=cases, deadline=None, database=None, print_blob=True, suppress_health_check=ours)
 
 
 def test_hostile_options_end_in_success_or_one_error(cli: CLI, tmp_path: Path, cases: int) -> None:
@@ -132,22 +132,6 @@ def test_damaged_checkpoints_end_in_success_or_one_error(cli: CLI, tmp_path: Pat
         ends_well(cli, *command, "--ckpt_path=damaged.ckpt", files=tmp_path)
 
     try_checkpoint()
-
-
-def test_damaged_images_are_replaced(cli: CLI, tmp_path: Path, data_dir: Path, cases: int) -> None:
-    raw = tmp_path / "data" / "MNIST" / "raw"
-    shutil.copytree(data_dir / "MNIST" / "raw", raw)
-
-    @fuzz(cases // 2)  # half a second each
-    @given(st.sampled_from(sorted(path.name for path in raw.iterdir())), damages)
-    def try_images(name: str, damage: Any) -> None:
-        whole = (raw / name).read_bytes()
-        (raw / name).write_bytes(damaged(whole, damage))
-        test = ("test", "--ckpt_path=pretrained", "--trainer.limit_test_batches=1", "--trainer.logger=false")
-        ends_well(cli, *test, f"--data.data_dir={tmp_path}/data", files=tmp_path)
-        assert (raw / name).read_bytes() == whole
-
-    try_images()
 
 
 def test_damaged_pictures_are_read_or_refused(test_images: Images, tmp_path: Path, cases: int) -> None:
