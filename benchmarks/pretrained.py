@@ -15,7 +15,8 @@ from torch import Tensor
 
 from console import DATA, ROOT, make_parser
 from mnist_lit import MNISTClassifier, MNISTDataModule, make_trainer
-from mnist_lit.files import PRETRAINED, replacing
+from mnist_lit.checkpoints import PRETRAINED
+from mnist_lit.files import replacing
 from strokes import draw, forms_of
 
 

@@ -1,7 +1,6 @@
 """The ``config.yaml`` of a run, which repeats and continues it from the command line."""
 
 import os
-import re
 import shlex
 import sys
 import warnings
@@ -57,10 +56,9 @@ def check_config(parser: ArgumentParser, config: Namespace) -> None:
         except ValueError as error:
             problems = [str(error)]
     for problem in problems:
-        argument = re.search(r"(?:serialize instance|represent an object',) (\S+)", problem)
         raise UserError(
-            f"{argument[1] if argument else problem}: this argument of a callback or another class cannot be written "
-            "to config.yaml, which repeats the run: use the class in Python (instead of a Timer, --trainer.max_time)"
+            f"an argument of a callback or another class cannot be written to config.yaml, which repeats the run: use "
+            f"the class in Python, or --trainer.max_time instead of a Timer ({problem})"
         )
 
 

@@ -14,9 +14,9 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 from typing_extensions import override
 
+from mnist_lit.checkpoints import PRETRAINED
 from mnist_lit.datamodule import Batch
 from mnist_lit.errors import UserError, check_range
-from mnist_lit.files import PRETRAINED
 from mnist_lit.network import MLP, Activation, Upright
 
 Schedule = Literal["one_cycle", "constant"]

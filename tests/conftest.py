@@ -187,7 +187,8 @@ def cli(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 
     def run(*args: str | Path) -> Result:
         command = [str(arg) for arg in args]
-        if command and command[0] != "read" and not any(arg.startswith("--data.data_dir") for arg in command):
+        has_data = any(arg.startswith("--data.data_dir") for arg in command)
+        if command and command[0] not in ("read", "demo", "--version") and not has_data:
             command.append(f"--data.data_dir={data_dir}")
         monkeypatch.setattr(sys, "argv", ["mnist_lit", *command])
         capsys.readouterr()

@@ -32,7 +32,7 @@ from torch.nn import functional as F
 
 from mnist_lit import MNISTClassifier, MNISTDataModule, RunCheckpoint, make_trainer
 from mnist_lit.__main__ import main as mnist_lit
-from mnist_lit.files import load_whole
+from mnist_lit.checkpoints import load_whole
 
 logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns about each point that a resumed run replaces
 OPTIONS = ["--trainer.max_epochs=3", "--trainer.limit_train_batches=100", "--trainer.log_every_n_steps=20"]

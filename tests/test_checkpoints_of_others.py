@@ -11,7 +11,7 @@ from lightning.pytorch import LightningDataModule
 from torch import nn
 
 from mnist_lit import Classifier, MNISTClassifier, MNISTDataModule, make_trainer
-from mnist_lit.files import find_checkpoint
+from mnist_lit.checkpoints import find_checkpoint
 from mnist_lit.network import MLP
 
 RUN = Path("lightning_logs/version_0")

@@ -32,7 +32,7 @@ def test_training_test_prediction_and_export_work_in_every_precision(cli: CLI, p
     for options in (), (option,):
         tested = cli("test", *options)
         assert (tested.status, tested.err) == (0, f"Checkpoint: {RUN}/checkpoints/best.ckpt\n")
-        accuracies.append(float(tested.out.split()[-2]))
+        accuracies.append(float(tested.out.split()[-4]))
         predicted = cli("predict", "--trainer.limit_predict_batches=1", *options)
         assert predicted.status == 0
         rows = list(csv.DictReader(predicted.out.splitlines()))

@@ -22,7 +22,7 @@ from mnist_lit import (
     read_digits,
     read_picture,
 )
-from mnist_lit.files import load_whole
+from mnist_lit.checkpoints import load_whole
 from mnist_lit.pictures import numbers
 
 RUN = Path("lightning_logs/version_0")
@@ -74,9 +74,9 @@ def test_a_command_line_of_ones_own_classes(my: Callable[..., Result]) -> None:
         assert "Accuracy of the network on the " in tested.out
     predicted = my("predict")
     assert len(predicted.out.splitlines()) == 10_001
-    assert_one_sentence(my("test", "--model.channels=8"), "--model.channels is 8", "trained with 4")
+    assert_one_sentence(my("fit", "--ckpt_path=last", "--model.channels=8"), "--model.channels is 8", "trained with 4")
     assert_one_sentence(my("fit", "--model.lr=0.1"), "--model.lr", "python my.py fit --help")
-    assert_one_sentence(my("read"), "'read'", "choose from fit, validate, test, predict")
+    assert_one_sentence(my("read"), "'read'", "choose from 'fit', 'validate', 'test', 'predict'")
 
 
 def test_checkpoints_of_other_classes_are_refused(my: Callable[..., Result], data_dir: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mnist_lit.files import read_checkpoint
+from mnist_lit.checkpoints import read_checkpoint
 from mnist_lit.network import MLP
 
 REJECT = 0.01  # share of MNIST's digits that is refused by default

@@ -13,8 +13,8 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.callbacks import ProgressBar, Timer
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from mnist_lit.checkpoints import find_checkpoint, load_whole
 from mnist_lit.errors import UserError
-from mnist_lit.files import find_checkpoint, load_whole
 from mnist_lit.module import MNISTClassifier
 from mnist_lit.options import as_list, check_options
 from mnist_lit.quiet import one_thread, quiet

@@ -15,7 +15,7 @@ from torch import Tensor
 import mnist_lit
 import photos
 import scenes
-from mnist_lit.files import PRETRAINED
+from mnist_lit.checkpoints import PRETRAINED
 
 NUMBER = Path(__file__).parent.parent.parent / "docs" / "number.jpg"
 
@@ -256,7 +256,7 @@ def test_reject_must_be_from_0_to_below_1(cli: CLI, reject: str) -> None:
 @pytest.mark.parametrize("arguments", [[], ["number.png", "--colour=red"], ["number.png", "--reject=much"]])
 def test_wrong_arguments_give_one_sentence(cli: CLI, arguments: list[str]) -> None:
     result = cli("read", *arguments)
-    assert_one_sentence(result, arguments[-1].split("=")[0] if arguments else "required: PICTURES")
+    assert_one_sentence(result, arguments[-1].split("=")[0] if arguments else "required: pictures")
     assert result.status == 2
 
 
@@ -285,7 +285,7 @@ def test_a_picture_is_read_without_lightning(tmp_path: Path) -> None:
         sys.argv = ["mnist_lit", "read", {str(NUMBER)!r}]
         from mnist_lit.__main__ import main
         main()
-        slow = {{"lightning", "torchmetrics", "jsonargparse", "torchvision", "tensorboard"}}
+        slow = {{"lightning", "torchmetrics", "torchvision", "tensorboard"}}
         assert not slow & {{name.partition(".")[0] for name in sys.modules}}
     """
     environment = os.environ | {"PYTHONPATH": str(Path(mnist_lit.__file__).parent.parent)}

@@ -21,7 +21,7 @@ from conftest import (
 )
 
 from mnist_lit.checkpoint_io import AtomicCheckpointIO
-from mnist_lit.files import load_whole
+from mnist_lit.checkpoints import load_whole
 
 pytestmark = pytest.mark.usefixtures("_stop", "_without_pictures")
 SHORT = ("fit", "--trainer.max_epochs=3", "--trainer.limit_train_batches=30", "--trainer.log_every_n_steps=7")

@@ -13,7 +13,7 @@ import torch
 from conftest import CLI, SeenBatches, curves, without_seconds
 from lightning.pytorch import Trainer
 
-from mnist_lit.files import load_whole
+from mnist_lit.checkpoints import load_whole
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent

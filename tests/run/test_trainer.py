@@ -26,7 +26,7 @@ from mnist_lit import (
     RunInterruptedError,
     make_trainer,
 )
-from mnist_lit.files import PRETRAINED, load_whole
+from mnist_lit.checkpoints import PRETRAINED, load_whole
 from mnist_lit.run.folder import make_run_dir
 
 SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGUSR1

@@ -37,7 +37,7 @@ def test_tensorboard_shows_the_pictures_and_scores_of_a_run(cli: CLI, run: Path,
         assert min(digit[epoch][1] for digit in by_digit) < val_acc < max(digit[epoch][1] for digit in by_digit)
 
     tested = cli("test")
-    assert "\nPictures: tensorboard --logdir lightning_logs/version_0/test/version_0\n" in tested.out
+    assert "Pictures: tensorboard --logdir lightning_logs/version_0/test/version_0\n" in tested.out
     test_run = RUN / "test" / "version_0"
     assert images(test_run) == {"test_confusion_matrix": [120]}  # the checkpoint's step
     model = MNISTClassifier.load_from_checkpoint(RUN / "checkpoints" / "best.ckpt").eval()

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from conftest import CLI, assert_one_sentence
+from conftest import CLI
 
 PRETRAINED = ("predict", "--ckpt_path=pretrained")
 
@@ -15,18 +15,10 @@ def test_the_predictions_of_the_test_images_go_to_a_file(cli: CLI) -> None:
     Path("folder").mkdir()
     for options, words in (
         (["--output=folder"], "error: --output folder: a folder has that name"),
-        (["--return_predictions=false", "--output=predictions.csv"], "error: --return_predictions"),
         (["--trainer.limit_predict_batches=0"], "error: there is nothing to predict"),
     ):
         failed = cli(*PRETRAINED, *options)
         assert (failed.status, failed.out) == (1, "")
         assert failed.err.splitlines()[-1].startswith(words)
-    limited = cli(*PRETRAINED, "--data.batch_size=2", "--trainer.limit_predict_batches=1")
-    assert (limited.status, len(limited.out.splitlines())) == (0, 1 + 2)
-
-
-def test_predict_names_the_command_for_the_users_own_pictures(cli: CLI) -> None:
-    for images in ["--images", "photos"], ["--images=photos"]:
-        result = cli("predict", *images)
-        assert_one_sentence(result, "python -m mnist_lit read")
-        assert result.status == 2
+    limited = cli(*PRETRAINED, "--trainer.limit_predict_batches=1")
+    assert (limited.status, len(limited.out.splitlines())) == (0, 1 + 100)
