@@ -6,8 +6,10 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import CLI
+from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "README.zh.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "configs" / "best.md"]
@@ -97,6 +99,16 @@ def test_the_notebook_runs_and_its_outputs_are_stored(
 def test_the_links_of_a_page_resolve(page: Path) -> None:
     for place in re.findall(r"\]\((?!http|#)([^)#]+)", page.read_text(encoding="utf-8")):
         assert (page.parent / place).exists(), place
+
+
+def test_the_readme_shows_what_read_prints_and_draws(cli: CLI, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    printed = cli("read", "docs/number.jpg", "docs/digit.jpg", "--show=seen").out
+    no_decimals = re.compile(r"\d+\.\d\d %")  # they may differ between machines
+    assert no_decimals.sub("", printed) in no_decimals.sub("", (ROOT / "README.md").read_text(encoding="utf-8"))
+    drawn, stored = Image.open("seen/001_number.png"), Image.open(ROOT / "docs" / "seen.jpg")
+    assert drawn.size == stored.size == (620, 355)  # the five digits in one row
+    assert np.abs(np.asarray(drawn, dtype=float) - np.asarray(stored)).mean() < 3
 
 
 def test_the_readme_names_each_file_and_folder_of_the_package() -> None:

@@ -69,7 +69,9 @@ def draw_answers(picture: Image.Image, answers: Sequence[Answer]) -> Image.Image
         answers: At least one.
     """
     is_one = len(answers) == 1
-    width, side, gap = (280, 280, 10) if is_one else (590, 140, 10)
+    columns, gap = min(6, len(answers)), 10
+    width = 280 if is_one else 600
+    side = 280 if is_one else min(140, (width + gap) // columns - gap) // 28 * 28  # a whole number of pixels for each
     scale = width / max(picture.size) if is_one else min(width / picture.width, 2000 / picture.height)
     small = picture.resize((max(1, round(scale * picture.width)), max(1, round(scale * picture.height))))
     draw, font = ImageDraw.Draw(small), ImageFont.load_default(24)
@@ -86,7 +88,7 @@ def draw_answers(picture: Image.Image, answers: Sequence[Answer]) -> Image.Image
         shown.paste(seen[0], (width + gap, 0))
         shown.paste(small, ((width - small.width) // 2, (side - small.height) // 2))
         return shown
-    columns, step = min(4, len(seen)), side + gap
+    step = side + gap
     grid = Image.new("RGB", (gap + columns * step, gap + ceil(len(seen) / columns) * step), (127, 127, 127))
     for index, image in enumerate(seen):
         grid.paste(image, (gap + index % columns * step, gap + index // columns * step))
