@@ -19,14 +19,14 @@ from mnist_lit.checkpoints import find_checkpoint, flatten, read_checkpoint
 from mnist_lit.datamodule import TensorBatches
 from mnist_lit.errors import UserError
 from mnist_lit.files import replacing, require_local
-from mnist_lit.parsing import OF_NETWORK, HelpAll, parse
+from mnist_lit.parsing import CKPT_PATH_HELP, HelpAll, parse
 from mnist_lit.run.folder import is_first_process, run_dir_of
 from mnist_lit.run.trainer import RunTrainer, make_trainer
 from mnist_lit.tools.predict import write_predictions
 
 TRAINER_DEFAULTS = {"devices": 1}  # several have nothing to gain here
 _RECIPE = {"batch_size", "val_size", "seed", "augment"}  # of MNISTDataModule; a checkpoint has them
-_OF_FIT = {
+_FIT_OPTIONS = {
     *("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time", "limit_train_batches", "overfit_batches"),
     *("val_check_interval", "check_val_every_n_epoch", "num_sanity_val_steps", "enable_checkpointing"),
     *("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "reload_dataloaders_every_n_epochs"),
@@ -49,7 +49,7 @@ def run_function(
     names = signature(function).parameters
     parser = ArgumentParser(**options)
     default = "pretrained" if command == "demo" else "best"
-    parser.add_argument("--ckpt_path", type=str, default=default, help=OF_NETWORK)
+    parser.add_argument("--ckpt_path", type=str, default=default, help=CKPT_PATH_HELP)
     given: set[str | int] = {"command", "model", "datamodule", "checkpoint", "epoch", "trainer"}
     parser.add_function_arguments(function, as_group=False, skip=given)
     if "datamodule" in names:
@@ -57,7 +57,7 @@ def run_function(
         parser.add_class_arguments(data, "data", skip=skip, fail_untyped=False, instantiate=False)
     if "trainer" in names:
         parser.add_argument("-c", "--config", action="config", help="Path to a YAML file with options.")
-        parser.add_class_arguments(Trainer, "trainer", skip=_OF_FIT, fail_untyped=False, instantiate=False)
+        parser.add_class_arguments(Trainer, "trainer", skip=_FIT_OPTIONS, fail_untyped=False, instantiate=False)
         parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
     else:
         parser.add_argument("--trainer.default_root_dir", default=".", help="Folder that contains lightning_logs.")

@@ -11,10 +11,10 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, get_loader, set_loader
 
-OF_NETWORK = "Checkpoint: a file | a run's folder | best | last | pretrained"
+CKPT_PATH_HELP = "Checkpoint: a file | a run's folder | best | last | pretrained"
 """Help for ``--ckpt_path``."""
 
-_OF_TRAINER = {f"trainer.{name}" for name in ("max_epochs", "devices", "default_root_dir")}
+_LISTED_TRAINER_OPTIONS = {f"trainer.{name}" for name in ("max_epochs", "devices", "default_root_dir")}
 _UNLISTED = {"trainer", "model", "data", "data.augment", "data.seed"}  # groups, and a seed that follows another
 
 
@@ -24,7 +24,7 @@ _IN_WORDS = {"NoneType": "null", "bool": "true or false", "int": "a whole number
 
 
 def _is_listed(option: str) -> bool:
-    return option in _OF_TRAINER or not (option.startswith("trainer.") or option in _UNLISTED)
+    return option in _LISTED_TRAINER_OPTIONS or not (option.startswith("trainer.") or option in _UNLISTED)
 
 
 class ShortHelp(DefaultHelpFormatter):
