@@ -16,7 +16,7 @@ def as_list(value: object) -> list[object]:
 
 
 def check_options(trainer: Trainer, model: LightningModule, data: object) -> None:
-    """Check the options of a training of ``model`` with a datamodule or loaders; raise UserError if one cannot work."""
+    """Check the options of a run of ``model`` with a datamodule or loaders; raise UserError if one cannot work."""
     callbacks = as_list(getattr(trainer, "callbacks", []))
     if any(isinstance(callback, StochasticWeightAveraging) for callback in callbacks):
         raise UserError(

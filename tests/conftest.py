@@ -243,9 +243,9 @@ def assert_accessible(driver: "Chrome") -> set[str]:
 
 
 class Stop:
-    """Ends a training within a step: by a signal or, as if the process was killed, by an exception."""
+    """Ends a run within a step: by a signal or, as if the process was killed, by an exception."""
 
-    at = 0  # the step to end in, counted over all trainings of the process
+    at = 0  # the step to end in, counted over all runs of the process
     by: signal.Signals | None = None
     begun = 0
 

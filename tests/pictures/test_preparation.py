@@ -110,7 +110,7 @@ def test_every_kind_of_file_is_read(digits: Images, tmp_path: Path, kind: str) -
     for image in images:
         large = Image.fromarray(255 - image.numpy()).resize((140, 140), Image.Resampling.BICUBIC)
         pictures.append(read_picture(_saved(large, kind, tmp_path)))
-    assert accuracy(pictures, labels) > 94  # test image 18, a 3 with a gap, may be read wrong
+    assert accuracy(pictures, labels) > 94  # test image 18, a 3 with a gap, may be misclassified
 
 
 def test_a_digit_is_found_wherever_it_is_in_a_large_photo(digits: Images) -> None:

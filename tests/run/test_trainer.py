@@ -180,7 +180,7 @@ class Refuses(Callback):
             raise ZeroDivisionError
 
 
-def test_trainings_that_fail_at_their_start_neither_leave_nor_remove_folders(data: MNISTDataModule) -> None:
+def test_runs_that_fail_at_their_start_neither_leave_nor_remove_folders(data: MNISTDataModule) -> None:
     refuses = Refuses()
     trainer = make_trainer(max_epochs=1, callbacks=[refuses], **SHORT)
     trainer.fit(model(), data)
