@@ -56,7 +56,7 @@ def read_digits(picture: Image.Image, model: nn.Module, reject: float = REJECT) 
 
 
 def numbers(answers: Iterable[Answer]) -> list[str]:
-    """Return the number in each line of a picture, with ``?`` for a figure that is not a digit."""
+    """Return the number in each line of a picture, with ``?`` for a component that is not a digit."""
     lines = groupby(answers, key=lambda answer: answer.detection.line)
     return ["".join(answer.digit for answer in line) for _, line in lines]
 

@@ -12,15 +12,15 @@ from PIL import Image
 from torch import Tensor
 
 from mnist_lit.pictures.choice import choose_digits
-from mnist_lit.pictures.figures import Figure, join
+from mnist_lit.pictures.components import Component, join
 from mnist_lit.pictures.ink import Floats
 from mnist_lit.pictures.picture import NoDigitError, full_size, to_rgb
-from mnist_lit.pictures.value import DIGIT, rate
+from mnist_lit.pictures.value import rate
 
-_LEAST = 8, 0.008  # of the smallest digit: pixels of the picture, and parts of its longer side
-_SIDES = 240, 1600  # pixels: limits of the picture's longer side when figures are found
+MIN_SIZE = 8, 0.008  # of the smallest digit: pixels of the picture, and parts of its longer side
+_SIDES = 240, 1600  # pixels: limits of the picture's longer side when components are found
 
-_NUMBER, _WORD = 1.5, 0.5  # gaps, in digits' heights, that separate two numbers, and a word from a number
+_MAX_GAP = 1.5  # in digits' heights, between two digits of a number
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class Detection:
 
     Attributes:
         line: Number of its line, from 1 at the top. A gap wider than 1.5 times the height of the digits begins another
-            line, and so does a word.
+            line.
         position: Its place in the line, from 1 at the left.
         box: Left, top, right and bottom edge, in pixels of the upright picture.
         image: The digit as MNIST's makers would have made it, float32 ``(1, 28, 28)`` in [0, 1].
@@ -44,11 +44,10 @@ class Detection:
 def detect_digits(picture: Image.Image) -> list[Detection]:
     """Return the digits in a picture in reading order: lines from the top, in each line from the left.
 
-    Connected ink is found at nine thresholds, each figure at its own (``figures``). ``energy``, which measures how much
-    an image is like a digit, decides the rest (``choice``): which parts are one digit that the pen has broken, which
-    figure is several digits that touch, which holds digits, and whether ink is dark on light paper or light on dark.
-    Figures less than half as high as the digits are left out. Of more than 300 figures the largest are taken;
-    more than 80 are neither joined nor cut.
+    Connected ink is found at nine thresholds, each component at its own (``components``). Of a component and the parts
+    into which it falls, what is more like digits is taken; broken digits are joined, touching digits are cut
+    (``refinement``). A small network says which of all these are digits, by their likeness and by what is around them
+    (``context``). Of more than 300 components the largest are taken; more than 80 are neither joined nor cut.
 
     Args:
         picture: Of any size and mode.
@@ -57,22 +56,22 @@ def detect_digits(picture: Image.Image) -> list[Detection]:
         NoDigitError: If nothing in the picture could be a digit.
     """
     picture = to_rgb(picture)
-    figures, ink, margin = _find(picture)
+    components, ink, margin = _find(picture)
     width, height = full_size(picture)
     scale = ink.shape[0] / height
     detections: list[Detection] = []
-    for line, number in enumerate(_lines(figures), start=1):
-        for position, figure in enumerate(number, start=1):
-            left, top, right, bottom = (edge / scale for edge in np.subtract(figure.box, (margin, 0, margin, 0)))
+    for line, number in enumerate(_lines(components), start=1):
+        for position, component in enumerate(number, start=1):
+            left, top, right, bottom = (edge / scale for edge in np.subtract(component.box, (margin, 0, margin, 0)))
             box = max(0, int(left)), int(top), min(ceil(right), width), min(ceil(bottom), height)
-            detections.append(Detection(line, position, box, _to_tensor(figure)))
+            detections.append(Detection(line, position, box, _to_tensor(component)))
     return detections
 
 
 def preprocess(image: Image.Image) -> Tensor:
     """Return the digit in a picture as MNIST's makers would have made it, float32 ``(1, 28, 28)`` in [0, 1].
 
-    All figures that ``detect_digits`` would return are taken for one digit, and drawn as ``prepare`` describes it.
+    All components that ``detect_digits`` would return are taken for one digit, and drawn as ``prepare`` describes it.
 
     Args:
         image: A picture of one digit, of any size and mode.
@@ -87,18 +86,16 @@ def preprocess(image: Image.Image) -> Tensor:
         >>> preprocess(picture).shape
         torch.Size([1, 28, 28])
     """
-    figures, ink, _ = _find(to_rgb(image))
-    (digit,) = figures if len(figures) == 1 else rate([join(figures)], ink)
-    return _to_tensor(digit if digit.image is not None else figures[0])
+    components, ink, _ = _find(to_rgb(image))
+    (digit,) = components if len(components) == 1 else rate([join(components)], ink)
+    return _to_tensor(digit if digit.image is not None else components[0])
 
 
-def _find(picture: Image.Image) -> tuple[list[Figure], Floats, int]:
+def _find(picture: Image.Image) -> tuple[list[Component], Floats, int]:
     # The digits, the ink of the picture at the size at which they are found, and the margin on its left.
-    scale = min(max(max(picture.size), _SIDES[0]), _SIDES[1]) / max(picture.size)
-    size = max(1, round(scale * picture.width)), max(1, round(scale * picture.height))
-    if size != picture.size:
-        picture = picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=3)
-    if min(size) < _LEAST[0] * scale:
+    picture, scale = resize(picture)
+    size = picture.size
+    if min(size) < MIN_SIZE[0] * scale:
         raise NoDigitError("there is no ink in it that could be a digit: it is too small")
     pixels = np.asarray(picture)
     margin = 0
@@ -106,48 +103,46 @@ def _find(picture: Image.Image) -> tuple[list[Figure], Floats, int]:
         margin = size[1] // 4
         paper = np.median(pixels[:, [0, -1]].reshape(-1, 3), axis=0)
         pixels = cv2.copyMakeBorder(pixels, 0, 0, margin, margin, cv2.BORDER_CONSTANT, value=paper.tolist())
-    figures, ink = choose_digits(pixels, max(_LEAST[0] * scale, _LEAST[1] * max(size)))
-    if not figures:
+    components, ink = choose_digits(pixels, max(MIN_SIZE[0] * scale, MIN_SIZE[1] * max(size)))
+    if not components:
         raise NoDigitError("there is no ink in it that could be a digit")
-    return figures, ink, margin
+    return components, ink, margin
 
 
-def _to_tensor(figure: Figure) -> Tensor:
-    return torch.from_numpy(figure.image)[None]
+def resize(picture: Image.Image) -> tuple[Image.Image, float]:
+    """Return a picture at the size at which digits are found, and how much larger it is made."""
+    scale = min(max(max(picture.size), _SIDES[0]), _SIDES[1]) / max(picture.size)
+    size = max(1, round(scale * picture.width)), max(1, round(scale * picture.height))
+    if size != picture.size:
+        picture = picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=3)
+    return picture, scale
 
 
-def _lines(figures: Sequence[Figure]) -> list[list[Figure]]:
+def _to_tensor(component: Component) -> Tensor:
+    return torch.from_numpy(component.image)[None]
+
+
+def _lines(components: Sequence[Component]) -> list[list[Component]]:
     # In reading order, each line from the left.
-    lines: list[list[Figure]] = []
-    for figure in sorted(figures, key=lambda figure: figure.box[1] + figure.box[3]):
+    lines: list[list[Component]] = []
+    for component in sorted(components, key=lambda component: component.box[1] + component.box[3]):
         for line in lines:
-            nearest = min(line, key=lambda each: abs(each.box[0] + each.box[2] - figure.box[0] - figure.box[2]))
-            common = min(figure.box[3], nearest.box[3]) - max(figure.box[1], nearest.box[1])
-            if common > 0.4 * min(figure.height, nearest.height):
-                line.append(figure)
+            nearest = min(line, key=lambda each: abs(each.box[0] + each.box[2] - component.box[0] - component.box[2]))
+            common = min(component.box[3], nearest.box[3]) - max(component.box[1], nearest.box[1])
+            if common > 0.4 * min(component.height, nearest.height):
+                line.append(component)
                 break
         else:
-            lines.append([figure])
-    return [number for line in lines for number in _numbers(sorted(line, key=lambda figure: figure.box[0]))]
+            lines.append([component])
+    return [number for line in lines for number in _numbers(sorted(line, key=lambda component: component.box[0]))]
 
 
-def _numbers(line: Sequence[Figure]) -> list[list[Figure]]:
-    # The numbers of a line: numbers in two columns are further apart than the digits of a number. A word, at least half
-    # of whose figures are not digits, is a number of its own.
-    def is_word(figures: Sequence[Figure]) -> bool:
-        return 2 * sum(figure.likeness < DIGIT for figure in figures) >= len(figures)
-
-    height = float(np.median([figure.height for figure in line]))
-    chunks = [[line[0]]]
-    for before, figure in pairwise(line):
-        if figure.box[0] - before.box[2] > _WORD * height:
-            chunks.append([])
-        chunks[-1].append(figure)
-    numbers = chunks[:1]
-    for chunk in chunks[1:]:
-        space = chunk[0].box[0] - numbers[-1][-1].box[2]
-        if space > _NUMBER * height or is_word(chunk) != is_word(numbers[-1]):
-            numbers.append(chunk)
-        else:
-            numbers[-1] = numbers[-1] + chunk
+def _numbers(line: Sequence[Component]) -> list[list[Component]]:
+    # The numbers of a line: numbers in two columns are further apart than the digits of a number.
+    height = float(np.median([digit.height for digit in line]))
+    numbers = [[line[0]]]
+    for before, digit in pairwise(line):
+        if digit.box[0] - before.box[2] > _MAX_GAP * height:
+            numbers.append([])
+        numbers[-1].append(digit)
     return numbers

@@ -10,7 +10,7 @@ Floats = npt.NDArray[np.floating[Any]]
 Pixels = npt.NDArray[np.uint8]
 
 _PAPER = 160  # pixels of the longer side at which paper is separated from ink
-_LEAST_PAPER = 13  # of 255: in darker paper noise would absorb much of the light
+_MIN_PAPER = 13  # of 255: in darker paper noise would absorb much of the light
 
 
 def find_ink(pixels: Pixels) -> Floats:
@@ -19,7 +19,7 @@ def find_ink(pixels: Pixels) -> Floats:
     Args:
         pixels: RGB, uint8 ``(H, W, 3)``.
     """
-    absorbed = 255 - cv2.divide(pixels, np.maximum(_find_paper(pixels), _LEAST_PAPER), scale=255).astype(np.float32)
+    absorbed = 255 - cv2.divide(pixels, np.maximum(_find_paper(pixels), _MIN_PAPER), scale=255).astype(np.float32)
     mean = cv2.transform(absorbed * absorbed, np.full((1, 3), 1 / 3, np.float32))  # of the three colours
     return np.asarray(cv2.GaussianBlur(cv2.sqrt(mean), (0, 0), 0.8) / 255)
 
@@ -35,7 +35,7 @@ def find_other_colour(pixels: Pixels) -> Floats:
     """
     paper = np.median(pixels[::4, ::4].reshape(-1, 3), axis=0).astype(np.float32)
     distance = np.linalg.norm(cv2.GaussianBlur(pixels, (0, 0), 0.8).astype(np.float32) - paper, axis=2)
-    return np.asarray(distance / max(_LEAST_PAPER * 4, float(distance.max())))
+    return np.asarray(distance / max(_MIN_PAPER * 4, float(distance.max())))
 
 
 def _find_paper(pixels: Pixels) -> Pixels:

@@ -1,9 +1,9 @@
-"""Preparation: from the ink of a figure to an image like MNIST's."""
+"""Preparation: from the ink of a component to an image like MNIST's."""
 
 import cv2
 import numpy as np
 
-from mnist_lit.pictures.figures import Figure
+from mnist_lit.pictures.components import Component
 from mnist_lit.pictures.ink import Floats
 
 _BOX, _FIELD = 20, 28  # pixels of MNIST's box for the ink, and of its image around it
@@ -12,25 +12,27 @@ _STROKES = 1.3, 2.6  # in MNIST's pixels: of the thinnest twentieth of its digit
 _CUT = 0.15  # ink at which a stroke ends
 
 
-def prepare(figure: Figure, ink: Floats) -> Floats | None:
-    """Return a figure as MNIST's makers would have made it, float32 ``(28, 28)`` in [0, 1]; None if no ink is left.
+def prepare(component: Component, ink: Floats) -> Floats | None:
+    """Return a component as MNIST's makers would have made it, float32 ``(28, 28)`` in [0, 1]; None if no ink is left.
 
     White on black, its ink scaled to a box of 20x20 pixels with its aspect ratio kept, anti-aliased, and placed with
     its centre of mass in the middle of 28x28 (LeCun, Bottou, Bengio and Haffner 1998, section III.A). Strokes that are
     thinner or thicker than most of MNIST's are made as wide as these.
 
     Args:
-        figure: Where it is.
+        component: Where it is.
         ink: Of the picture, ``(H, W)`` in [0, 1].
     """
-    reach = 1 if max(figure.width, figure.height) < 60 else 2  # pixels: the soft edge of its strokes
-    left, top, right, bottom = figure.box
+    reach = 1 if max(component.width, component.height) < 60 else 2  # pixels: the soft edge of its strokes
+    left, top, right, bottom = component.box
     rows = slice(max(0, top - reach), min(ink.shape[0], bottom + reach))
     columns = slice(max(0, left - reach), min(ink.shape[1], right + reach))
     mask = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
-    mask[top - rows.start :, left - columns.start :][: figure.height, : figure.width] = figure.mask
+    mask[top - rows.start :, left - columns.start :][: component.height, : component.width] = component.mask
     mask = cv2.dilate(mask, np.ones((2 * reach + 1,) * 2, np.uint8))
-    large = np.pad(_scale(np.minimum(ink[rows, columns] / figure.strength, 1) * mask, _BOX * _FINE), _BOX * _FINE // 8)
+    large = np.pad(
+        _scale(np.minimum(ink[rows, columns] / component.strength, 1) * mask, _BOX * _FINE), _BOX * _FINE // 8
+    )
     solid = (large > 0.5).astype(np.uint8)
     edge = solid.sum() - cv2.erode(solid, np.ones((3, 3), np.uint8)).sum()
     stroke = 2 * float(solid.sum()) / max(1, float(edge)) / _FINE

@@ -1,4 +1,4 @@
-"""Figures: connected ink, each with its own threshold, from a tree of connected components."""
+"""Components: connected ink, each with its own threshold, from a tree of connected components."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,13 +14,13 @@ Box = tuple[int, int, int, int]
 
 _THRESHOLDS = (0.6, 0.5, 0.4, 0.32, 0.25, 0.2, 0.15, 0.11, 0.085)  # of ink, each four fifths of the one before
 _NOISE = 4  # standard deviations of the noise that a threshold is above
-_MOST = 4000  # outlines at a threshold: more are texture
-_SAME = 0.8  # intersection over union of the boxes of a figure that hardly changes from one threshold to the next
-_HALO = 0.3  # parts of a figure's strength: below, JPEG and blur widen the figure
+_MAX_OUTLINES = 4000  # outlines at a threshold: more are texture
+_MIN_IOU = 0.8  # intersection over union of the boxes of a component that hardly changes from one threshold to the next
+_HALO = 0.3  # parts of a component's strength: below, JPEG and blur widen the component
 
 
 @dataclass(eq=False)
-class Figure:
+class Component:
     """Connected ink, or several parts of one digit.
 
     Attributes:
@@ -30,8 +30,8 @@ class Figure:
         at_border: How much of it lies on the border of the picture, in parts of its longer side; 1 more for each
             axis along which it reaches from border to border.
         levels: Number of thresholds at which it is nearly the same.
-        parts: The figures into which it falls at the next higher threshold.
-        image: The figure as an image like MNIST's, float32 ``(28, 28)``; None if it cannot be a digit.
+        parts: The components into which it falls at the next higher threshold.
+        image: The component as an image like MNIST's, float32 ``(28, 28)``; None if it cannot be a digit.
         likeness: How much the image is like a digit, from -1 to 1; 0 for even odds.
         turned: The same for the image turned by 90 degrees, to the left or to the right.
     """
@@ -41,7 +41,7 @@ class Figure:
     strength: float
     at_border: float = 0
     levels: int = 1
-    parts: "list[Figure]" = field(default_factory=list)
+    parts: "list[Component]" = field(default_factory=list)
     image: Floats | None = None
     likeness: float = -1
     turned: float = -1
@@ -56,93 +56,93 @@ class Figure:
         """Height of its box."""
         return self.box[3] - self.box[1]
 
-    def holds(self, other: "Figure") -> bool:
-        """Return whether another figure's box is inside its box."""
+    def holds(self, other: "Component") -> bool:
+        """Return whether another component's box is inside its box."""
         left, top, right, bottom = self.box
         inner = other.box
         is_inside = left <= inner[0] and top <= inner[1] and right >= inner[2] and bottom >= inner[3]
         return is_inside and other is not self
 
-    def crop(self, mask: Mask) -> "Figure":
+    def crop(self, mask: Mask) -> "Component":
         """Return the part of it where a mask, as large as its own, is true."""
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         left, top, right, bottom = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
         x, y = self.box[:2]
         box = int(x + left), int(y + top), int(x + right), int(y + bottom)
-        return Figure(box, mask[top:bottom, left:right], self.strength, self.at_border, self.levels)
+        return Component(box, mask[top:bottom, left:right], self.strength, self.at_border, self.levels)
 
 
-def join(figures: Sequence[Figure]) -> Figure:
-    """Return several figures as one."""
-    edges = np.array([figure.box for figure in figures])
+def join(components: Sequence[Component]) -> Component:
+    """Return several components as one."""
+    edges = np.array([component.box for component in components])
     left, top, right, bottom = (int(edge) for edge in (*edges[:, :2].min(axis=0), *edges[:, 2:].max(axis=0)))
     mask = np.zeros((bottom - top, right - left), bool)
-    for each in figures:
+    for each in components:
         x, y = each.box[0] - left, each.box[1] - top
         mask[y : y + each.height, x : x + each.width] |= each.mask
     strength, at_border, levels = (
-        max(getattr(figure, name) for figure in figures) for name in ("strength", "at_border", "levels")
+        max(getattr(component, name) for component in components) for name in ("strength", "at_border", "levels")
     )
-    return Figure((left, top, right, bottom), mask, strength, at_border, levels)
+    return Component((left, top, right, bottom), mask, strength, at_border, levels)
 
 
-def gap(one: Figure, other: Figure) -> int:
-    """Return the distance of two figures' boxes, negative where they overlap."""
+def gap(one: Component, other: Component) -> int:
+    """Return the distance of two components' boxes, negative where they overlap."""
     (left, top, right, bottom), box = one.box, other.box
     return max(left - box[2], box[0] - right, top - box[3], box[1] - bottom)
 
 
-def find_figures(ink: Floats, least: float) -> list[Figure]:
-    """Return the connected ink at the lowest threshold, each figure with its parts at higher ones.
+def find_components(ink: Floats, min_size: float) -> list[Component]:
+    """Return the connected ink at the lowest threshold, each component with its parts at higher ones.
 
     A tree of connected components (Jones, "Connected filtering and segmentation using component trees", 1999), in which
-    a figure that hardly changes from one threshold to the next is the same figure (maximally stable extremal regions:
-    Matas, Chum, Urban and Pajdla, "Robust wide baseline stereo", 2002). Specks are left out.
+    one that hardly changes from one threshold to the next is the same (maximally stable extremal regions: Matas, Chum,
+    Urban and Pajdla, "Robust wide baseline stereo", 2002). Specks are left out.
 
     Args:
         ink: ``(H, W)`` in [0, 1].
-        least: Longer side of the smallest figure, in pixels.
+        min_size: Longer side of the smallest component, in pixels.
     """
     rough = ink - cv2.GaussianBlur(ink, (0, 0), 2)
     noise = 2 * 1.48 * float(np.median(np.abs(rough[::3, ::3])))  # the blur of the ink has halved it
-    figures: list[tuple[Figure, tuple[int, int]]] = []  # at the threshold before, each with a place in it
+    components: list[tuple[Component, tuple[int, int]]] = []  # at the threshold before, each with a place in it
     for threshold in _THRESHOLDS:
         if threshold < _NOISE * noise:
             break
         binary = (ink > threshold).astype(np.uint8)
         outlines, nesting = cv2.findContours(binary, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-        if len(outlines) > _MOST:
+        if len(outlines) > _MAX_OUTLINES:
             break
         labels = np.asarray(cv2.connectedComponents(binary)[1], np.int32)
-        parts: dict[int, list[Figure]] = {}
-        for figure, place in figures:
-            parts.setdefault(int(labels[place]), []).append(figure)
-        figures = []
+        parts: dict[int, list[Component]] = {}
+        for component, place in components:
+            parts.setdefault(int(labels[place]), []).append(component)
+        components = []
         for outline, (_, _, _, outer) in zip(outlines, nesting[0] if outlines else (), strict=True):
             left, top, width, height = cv2.boundingRect(outline)
-            if outer < 0 and max(width, height) >= least and min(width, height) > 1:  # not a hole
+            if outer < 0 and max(width, height) >= min_size and min(width, height) > 1:  # not a hole
                 x, y = (int(coordinate) for coordinate in outline[0, 0])
                 box = left, top, left + width, top + height
                 label = int(labels[y, x])
-                figures.append((_grow(box, label, labels, ink, threshold, parts.get(label, [])), (y, x)))
-    return [figure for figure, _ in figures]
+                components.append((_grow(box, label, labels, ink, threshold, parts.get(label, [])), (y, x)))
+    return [component for component, _ in components]
 
 
-def walk(figures: Sequence[Figure]) -> Iterator[Figure]:
-    """Yield figures, their parts, the parts of these, and so on."""
-    for figure in figures:
-        yield figure
-        yield from walk(figure.parts)
+def walk(components: Sequence[Component]) -> Iterator[Component]:
+    """Yield components, their parts, the parts of these, and so on."""
+    for component in components:
+        yield component
+        yield from walk(component.parts)
 
 
 def _grow(
-    box: Box, label: int, labels: npt.NDArray[np.int32], ink: Floats, threshold: float, parts: list[Figure]
-) -> Figure:
-    # A component with the parts that it had at the threshold before: a new figure, or its largest part, grown a little.
+    box: Box, label: int, labels: npt.NDArray[np.int32], ink: Floats, threshold: float, parts: list[Component]
+) -> Component:
+    # A component with the parts that it had at the threshold before: a new one, or its largest part, grown a little.
     left, top, right, bottom = box
     largest = max(parts, key=lambda part: part.width * part.height, default=None)
     levels = 1
-    if largest and _overlap(largest.box, box) > _SAME:
+    if largest and _overlap(largest.box, box) > _MIN_IOU:
         levels, parts = 1 + largest.levels, [*largest.parts, *(part for part in parts if part is not largest)]
         if threshold < _HALO * largest.strength:
             largest.levels, largest.parts = levels, parts
@@ -155,7 +155,7 @@ def _grow(
     spans = sum(touched[axis] > 0 and touched[axis + 2] > 0 for axis in (0, 1))
     at_border = sum(touched) / max(mask.shape) + spans
     strength = float(np.percentile(values[:: 1 + len(values) // 10_000], 75))
-    return Figure(box, mask, strength, at_border, levels, parts)
+    return Component(box, mask, strength, at_border, levels, parts)
 
 
 def _overlap(one: Box, other: Box) -> float:
