@@ -2,8 +2,6 @@
 
 import pickle
 import re
-from collections.abc import Mapping
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
         Raises:
             OSError: If it cannot be written, for example to a full disk; the previous file stays.
-            UserError: If it holds more than tensors and plain values, for example in the state of a user's callback.
+            UserError: If it holds more than tensors and plain values, for example in a hyperparameter.
         """
         path = Path(path)
         try:
@@ -51,24 +49,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     ) -> dict[str, Any]:
         """Load a checkpoint; refuse one with more than tensors and plain values, whatever ``weights_only`` is."""
         return super().load_checkpoint(path, map_location, weights_only=True)
-
-
-def require_plain(hparams: Mapping[str, Any]) -> None:
-    """Check that a checkpoint can hold hyperparameters.
-
-    Raises:
-        UserError: If one is more than tensors and plain values.
-    """
-    for name, value in hparams.items():
-        file = BytesIO()
-        try:
-            torch.save(value, file)
-            torch.load(BytesIO(file.getvalue()), weights_only=True)
-        except Exception as error:  # whatever a class raises when it is pickled
-            raise UserError(
-                f"the hyperparameter {name} is a {type(value).__qualname__}, and a checkpoint holds only tensors and "
-                f"plain values: record another, or none with save_hyperparameters(ignore=[{name!r}])"
-            ) from error
 
 
 def use_whole_files(trainer: Trainer) -> None:

@@ -158,14 +158,6 @@ def test_options_of_any_kind_are_those_of_the_checkpoint(my: Callable[..., Resul
     assert_one_sentence(my(*short, "1", model=Forgetful), "Forgetful", "save_hyperparameters()")
 
 
-def test_a_hyperparameter_that_no_checkpoint_can_hold_is_refused_at_once(data_dir: Path, tmp_path: Path) -> None:
-    model = Conv()
-    model.hparams["folder"] = Path("x")
-    with pytest.raises(ValueError, match=r"hyperparameter folder is a PosixPath.*ignore=\['folder'\]"):
-        make_trainer(max_epochs=1, default_root_dir=tmp_path).fit(model, MNISTDataModule(data_dir))
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_double_precision_by_default_breaks_nothing() -> None:
     model, picture = MNISTClassifier.from_pretrained(), read_picture(Path(__file__).parent.parent / "docs/number.jpg")
     torch.set_default_dtype(torch.float64)

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from typing_extensions import override
 
-from mnist_lit.checkpoint_io import require_plain, use_whole_files
+from mnist_lit.checkpoint_io import use_whole_files
 from mnist_lit.errors import UserError
 from mnist_lit.files import UNFINISHED
 from mnist_lit.run import random_states
@@ -116,8 +116,6 @@ class RunCheckpoint(Checkpoint):
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._module = pl_module
-        for part in pl_module, getattr(trainer, "datamodule", None):
-            require_plain(part.hparams if part else {})
 
     @override
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
