@@ -41,7 +41,7 @@ def export(model: MNISTClassifier, datamodule: MNISTDataModule, format: Format, 
     Args:
         model: The model, which is not changed.
         datamodule: Provides the test images.
-        format: ``onnx``, for ONNX Runtime and many others, or ``pt2``, for PyTorch (torch.export).
+        format: File format. ``onnx`` is for ONNX Runtime and many others, ``pt2`` for PyTorch (torch.export).
         output: File to write, whose suffix is the format; an older file is replaced.
 
     Raises:
