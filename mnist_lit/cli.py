@@ -90,7 +90,7 @@ class FitCLI(LightningCLI):
                     "again: call self.save_hyperparameters() at the end of its __init__"
                 )
         if self.save_config_callback:
-            check_options(trainer, self.model, self.datamodule)  # as fit does, later
+            check_options(trainer, self.model)  # as fit does, later
             check_config(self.parser, self.config)
         return trainer
 

@@ -77,10 +77,8 @@ def run_function(
     if "datamodule" in names:
         values["datamodule"] = checkpoint.build(data, vars(built.data) | checkpoint.data_hparams)
     if "trainer" in names:
-        trainer_options = vars(built.trainer)
-        if trainer_options["logger"] in (None, True):
-            trainer_options["logger"] = _logger(command, path, trainer_options)
-        values["trainer"] = trainer = make_checked_trainer(**trainer_options)
+        values["trainer"] = trainer = make_checked_trainer(**vars(built.trainer))
+        trainer.run_dir = run_dir_of(path)
         # Losses and accuracies are logged at the checkpoint's step.
         trainer.fit_loop.load_state_dict(checkpoint.content.get("loops", {}).get("fit_loop", {}))
     function(**{name: values[name] for name in names})
@@ -114,17 +112,6 @@ def make_checked_trainer(**options: Any) -> RunTrainer:
         return make_trainer(**options)
     except TypeError as error:  # Lightning raises it for an impossible number of devices
         raise UserError(str(error)) from error
-
-
-def _logger(command: str, checkpoint: Path, options: dict[str, Any]) -> TensorBoardLogger | bool:
-    # In a folder of its own: TensorBoard follows only the newest file in a folder, which should stay the run's.
-    folder = run_dir_of(checkpoint)
-    if folder is None or not os.access(folder, os.W_OK):
-        folder = Path(options["default_root_dir"] or ".").expanduser().absolute() / "lightning_logs"
-    existing = next(each for each in (folder, *folder.parents) if each.exists())
-    if command == "predict" or options["barebones"] or not os.access(existing, os.W_OK):
-        return False
-    return TensorBoardLogger(folder, name=command, default_hp_metric=False)
 
 
 def evaluate(

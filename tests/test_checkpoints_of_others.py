@@ -1,6 +1,5 @@
-"""Checkpoints written by other classes, read-only folders, and options from elsewhere."""
+"""Checkpoints written by other classes, and options from elsewhere."""
 
-import os
 from pathlib import Path
 from typing import Any, cast
 
@@ -83,15 +82,6 @@ def test_a_compiled_network_is_tested(cli: CLI, data_dir: Path) -> None:
     torch.save({**checkpoint, "state_dict": compiled}, RUN / "checkpoints/last.ckpt")
     assert cli("test").out.splitlines()[-1] == tested
     assert_one_sentence(cli("fit", "--ckpt_path=last"), "compiled network", "continue it in Python")
-
-
-def test_a_test_works_in_a_read_only_folder(cli: CLI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    access = os.access
-    # Permissions do not apply to root, and root may run the tests.
-    monkeypatch.setattr(os, "access", lambda path, mode: not (mode & os.W_OK) and access(path, mode))
-    tested = cli("test", "--ckpt_path=pretrained")
-    assert (tested.status, list(tmp_path.iterdir())) == (0, [])
-    assert tested.out.splitlines()[-1].startswith("Accuracy of the network on the 10000 test images: ")
 
 
 def test_environment_variables_set_options(cli: CLI, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,9 +42,12 @@ def _evaluation(method: Callable[..., Any]) -> Callable[..., Any]:
         with quiet(), threads, _termination(self).handled(lambda: None):
             # Lightning misses callbacks that were saved by fit, such as ModelCheckpoint: no evaluation uses them.
             warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`, callbacks")
-            call.arguments["ckpt_path"] = self._find(call.arguments.get("ckpt_path"), "best")
-            if self.has_own_logger and self.logger is None:
-                self.logger = TensorBoardLogger(self.default_root_dir, f"lightning_logs/{method.__name__}")
+            call.arguments["ckpt_path"] = path = self._find(call.arguments.get("ckpt_path"), "best")
+            if self.has_own_logger and self.logger is None and method is not Trainer.predict:
+                # In a folder of its own: TensorBoard follows only the newest file in a folder, which stays the run's.
+                run_dir = self.run_dir or (run_dir_of(Path(path)) if path else None)
+                folder = run_dir or Path(self.default_root_dir, "lightning_logs")
+                self.logger = TensorBoardLogger(folder, method.__name__, default_hp_metric=False)
             return method(*call.args, **call.kwargs)
 
     return evaluate
@@ -58,7 +61,7 @@ class RunTrainer(Trainer):
     interruption or an error, from ``last.ckpt``.
     """
 
-    run_dir: Path | None = None  # of the last fit, in the first process of a run
+    run_dir: Path | None = None  # of the last fit or the tested checkpoint, in the first process of a run
     has_own_logger = False  # whether fit makes the logger
     _trained: LightningModule | None = None  # the model whose run is in run_dir
     _is_unfinished = False  # whether its last fit was stopped
@@ -79,7 +82,7 @@ class RunTrainer(Trainer):
             path = self._find(ckpt_path, "last")
             if path is None and self._is_unfinished and self._trained is model:
                 path = self._saved() or None
-            check_options(self, model, datamodule if train_dataloaders is None else train_dataloaders)
+            check_options(self, model)
             start, counts = self._check_start(path), self.fit_loop.state_dict()
             self._is_unfinished = True
             try:
