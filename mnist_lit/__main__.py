@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 _WITH_TRAINER = {
     "fit": "Train the network; resume a run with --ckpt_path.",
     "validate": "Measure a trained network on the validation images.",
-    "test": "Measure a trained network on the 10,000 test images.",
-    "predict": "Predict the digits in the test images; for your own pictures, use 'read'.",
+    "test": "Measure a trained network on the test images.",
+    "predict": "Predict the class of each test image.",
 }
 _TOOLS = {  # each a function of its own name in tools/
     "report": "Write a report on a trained network: one HTML file with its figures, curves and pictures.",
@@ -52,19 +52,19 @@ def main(
         SystemExit: With status 1 and one sentence on an error that the user can correct, 2 on one in the arguments, and
             128 plus its number after a signal, as in the shell.
     """
-    command, commands, prog = "", COMMANDS, "python -m mnist_lit"
+    command, commands, prog, what = "", COMMANDS, "python -m mnist_lit", "a small network on MNIST"
     if model_class or datamodule_class:
-        commands, prog = _WITH_TRAINER, f"python {os.path.relpath(sys.argv[0])}"
+        commands, prog, what = _WITH_TRAINER, f"python {os.path.relpath(sys.argv[0])}", "a network"
     for stream in sys.stdout, sys.stderr:  # a name may have characters that the terminal has not
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        about = "Train, test and use a small network on MNIST."
+        about = f"Train, test and use {what}."
         parser = ArgumentParser(prog=prog, description=about, version=__version__, exit_on_error=False)
-        subcommands = parser.add_subcommands(dest="command", title="commands, each with a --help of its own")
+        subcommands = parser.add_subcommands(dest="command", title="commands")
         for name, sentence in commands.items():
             subcommands.add_subcommand(name, ArgumentParser(), help=sentence)
-        command = parser.parse_args(sys.argv[1:2]).command
+        command = parser.parse_args(sys.argv[1:2] or ["--help"]).command
         options = parser_options(prog, command, commands[command])
         if command == "read":
             _read(options)
@@ -79,10 +79,6 @@ def main(
     except BrokenPipeError:  # the reader of the output, `head` for example, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except UnicodeEncodeError as error:
-        if error.reason != "surrogates not allowed":
-            raise
-        _fail(f"the name {error.object!a} is not UTF-8, and cannot be written to: choose another folder or file")
     except OSError as error:
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
         places = "--output and --show" if command == "read" else "--output, --data.data_dir, --trainer.default_root_dir"

@@ -18,13 +18,10 @@ def require_local(path: Path, option: str) -> Path:
     """Return ``path``.
 
     Raises:
-        UserError: If it was made from a URL: as a path, this would create a local folder with a strange name. If it is
-            not UTF-8.
+        UserError: If it was made from a URL: as a path, this would create a local folder with a strange name.
     """
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
         raise UserError(f"{option} {path}: a URL cannot be written to; name a local folder or file")
-    if any("\ud800" <= letter <= "\udfff" for letter in str(path)):  # neither config.yaml nor TensorBoard can hold it
-        raise UserError(f"{option} {path!a}: this name is not UTF-8; choose another folder or file")
     return path
 
 
@@ -51,11 +48,7 @@ def replacing(path: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield unfinished
         with unfinished.open("rb+") as file:
-            try:
-                os.fsync(file.fileno())
-            except OSError as error:
-                if error.errno != errno.EINVAL:  # a file system without fsync
-                    raise
+            os.fsync(file.fileno())
         unfinished.replace(target)
     except (OSError, RuntimeError) as error:
         cause = error if isinstance(error, OSError) else error.__context__  # torch's zip writer was cut short

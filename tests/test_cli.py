@@ -53,8 +53,8 @@ def test_the_articles_recipe_reaches_the_articles_accuracy(cli: CLI) -> None:
     lines = fit.out.splitlines()
     assert len(lines) == 12
     for epoch, line in enumerate(lines[:10], start=1):
-        assert line.startswith(f"Epoch {epoch}: [600/600], Loss: ")
-    assert float(lines[0].split()[-1]) == pytest.approx(1.6, abs=0.1)
+        assert line.startswith(f"Epoch {epoch}/10, Loss: ")
+    assert float(lines[0].split()[3].rstrip(",")) == pytest.approx(1.6, abs=0.1)
     test = cli("test")
     assert test.err == "Checkpoint: lightning_logs/version_0/checkpoints/last.ckpt\n"
     assert accuracy_in(test.out) == pytest.approx(91.6, abs=0.4)
@@ -266,7 +266,6 @@ def test_print_config_prints_a_config_that_fit_accepts(cli: CLI, tmp_path: Path)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], ["command", "fit"]),
         (["tets"], ["'tets'", "'test'"]),
         (["fit", "--nonsense=1"], ["--nonsense", "fit --help"]),
         (["fit", "--epochs=3"], ["did you mean --trainer.max_epochs?"]),
@@ -366,13 +365,3 @@ def test_a_new_process_tests_the_newest_run_on_a_terminal_without_unicode(run: P
     result = subprocess.run(command, cwd=data_dir, env=environment, capture_output=True, text=True, check=True)
     assert re.fullmatch(r"Checkpoint: .*\\u6f22/lightning_logs/version_0/checkpoints/best.ckpt\n", result.stderr)
     assert "Accuracy of the network on the 1000 test images: " in result.stdout
-
-
-def test_folders_whose_names_are_not_utf8_are_refused_in_one_sentence(cli: CLI, tmp_path: Path) -> None:
-    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/na\xefve"))
-    for option in "--trainer.default_root_dir", "--data.data_dir":
-        assert_one_sentence(cli("fit", f"{option}={folder}"), option, "na\\udcefve", "not UTF-8")
-    folder.mkdir()
-    os.chdir(folder)
-    assert_one_sentence(cli(*QUICK), "na\\udcefve", "not UTF-8")
-    assert not list(folder.glob("lightning_logs/*"))
