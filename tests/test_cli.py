@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CLI, RUN, assert_one_sentence, curves
+from conftest import CLI, RUN, assert_one_sentence, assert_same_run, curves
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
@@ -70,11 +70,7 @@ def test_the_best_recipe_learns_from_distorted_images(cli: CLI) -> None:
 def test_the_same_command_twice_gives_the_same_run(cli: CLI, run: Path) -> None:
     torch.rand(100)
     cli(*RUN)
-    again = run.parent / "version_1"
-    for name in "best", "last":
-        one, two = (torch.load(path / "checkpoints" / f"{name}.ckpt")["state_dict"] for path in (run, again))
-        assert all(torch.equal(one[key], two[key]) for key in one)
-    assert curves(run) == curves(again)
+    assert_same_run(run, run.parent / "version_1")
 
 
 def test_another_seed_gives_another_run(cli: CLI, run: Path) -> None:
@@ -129,34 +125,11 @@ def test_the_model_is_rebuilt_from_the_checkpoint(cli: CLI, tmp_path: Path) -> N
         assert_one_sentence(result, option.replace("=", " is "), f"was trained with {was}", "last.ckpt")
 
 
-def test_a_finished_run_is_not_continued(cli: CLI, run: Path) -> None:
-    before = sorted(run.rglob("*"))
-    assert_one_sentence(cli(*RUN, "--ckpt_path=last"), "nothing to train", "2 epochs")
-    result = cli("fit", "--trainer.limit_train_batches=60", "--trainer.max_epochs=4", "--ckpt_path=last")
-    assert_one_sentence(result, "one_cycle", "120 steps", "240")
-    assert_one_sentence(cli("fit", "--trainer.max_epochs=1", "--ckpt_path=last"), "epoch 2", "max_epochs is 1")
-    assert [path for path in sorted(run.rglob("*")) if "tfevents" not in path.name] == [
-        path for path in before if "tfevents" not in path.name
-    ]
-    assert_one_sentence(cli("fit", "--trainer.max_epochs=0"))
-    assert list(run.parent.iterdir()) == [run]
-
-
 def test_last_is_the_last_epoch_even_if_validation_is_rare(cli: CLI, tmp_path: Path) -> None:
     cli("fit", "--trainer.limit_train_batches=20", "--trainer.max_epochs=3", "--trainer.check_val_every_n_epoch=2")
     checkpoints = tmp_path / "lightning_logs" / "version_0" / "checkpoints"
     assert torch.load(checkpoints / "last.ckpt")["global_step"] == 60
     assert torch.load(checkpoints / "best.ckpt")["global_step"] == 40
-
-
-def test_the_users_checkpoint_callback_does_not_change_the_summary(cli: CLI, tmp_path: Path) -> None:
-    own = ("--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.monitor=val_loss")
-    result = cli(*QUICK, *own, "--trainer.callbacks.filename=lowest")
-    run = tmp_path / "lightning_logs" / "version_0"
-    accuracy = max(value for _, value in curves(run)["val_acc"])
-    assert f"Best validation accuracy: {100 * accuracy:.2f} %\n" in result.out
-    assert result.out.endswith("checkpoints/best.ckpt\n")
-    assert (run / "checkpoints" / "lowest.ckpt").exists()
 
 
 def test_validation_needs_images_that_the_run_held_out(cli: CLI) -> None:

@@ -125,7 +125,10 @@ def test_a_refused_continuation_changes_nothing(cli: CLI, run: Path) -> None:
     kept = [path for path in sorted(run.rglob("*")) if path.is_file() and "tfevents" not in path.name]
     before, points = [path.read_bytes() for path in kept], curves(run)
     assert_one_sentence(cli(*RUN, "--trainer.max_epochs=3", "--ckpt_path=last"), "one_cycle", "120 steps", "180")
-    assert_one_sentence(cli(*RUN, "--ckpt_path=last"), "nothing to train")
+    assert_one_sentence(cli(*RUN, "--ckpt_path=last"), "nothing to train", "2 epochs")
+    assert_one_sentence(cli("fit", "--trainer.max_epochs=1", "--ckpt_path=last"), "epoch 2", "max_epochs is 1")
+    assert_one_sentence(cli("fit", "--trainer.max_epochs=0"))
+    assert list(run.parent.iterdir()) == [run]
     assert before == [path.read_bytes() for path in kept]
     assert points == curves(run)
 
