@@ -30,8 +30,11 @@ def one_thread() -> Iterator[None]:
 def quiet() -> Iterator[None]:
     """Hide messages that nobody asked for, for as long as the context lasts."""
 
-    def filter_(record: logging.LogRecord) -> bool:
-        return _was_asked_for(record)  # a function of this context's own: contexts may overlap
+    def was_asked_for(record: logging.LogRecord) -> bool:  # a function of this context's own: contexts may overlap
+        # Below warnings, Lightning reports devices, seeds, its makers' other packages and why it stopped. The user has
+        # asked for the messages of a callback, a profiler or a tuner.
+        is_requested = Path(record.pathname).parent.name in ("callbacks", "profilers", "tuner")
+        return is_requested or record.levelno >= logging.WARNING
 
     names = "lightning.pytorch", "lightning.fabric"
     handlers = [handler for name in names for handler in logging.getLogger(name).handlers]
@@ -41,16 +44,9 @@ def quiet() -> Iterator[None]:
         # val_size 0 makes an empty validation loader on purpose; Lightning takes any empty loader for a mistake.
         warnings.filterwarnings("ignore", "Total length of `TensorBatches` across ranks is zero")
         for handler in handlers:
-            handler.addFilter(filter_)
+            handler.addFilter(was_asked_for)
         try:
             yield
         finally:
             for handler in handlers:
-                handler.removeFilter(filter_)
-
-
-def _was_asked_for(record: logging.LogRecord) -> bool:
-    # Below warnings, Lightning reports devices, seeds, its makers' other packages and why it stopped. The user has
-    # asked for the messages of a callback, a profiler or a tuner.
-    asked_for = Path(record.pathname).parent.name in ("callbacks", "profilers", "tuner")
-    return record.levelno >= logging.WARNING or asked_for
+                handler.removeFilter(was_asked_for)
