@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 import_module("mnist_lit.cli")  # before the next line: else the first command would import it
 gc.freeze()  # collections skip 700,000 objects of the imports, which saves a twelfth of the tests' time
 torch.set_num_threads(1)  # as the command line does
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with Ctrl-C ignored
 # The first backward pass starts a thread for each device, and with such a thread forked processes cannot train.
 # torch.export adds a device, so the first backward pass comes before it.
 torch.ones(1, requires_grad=True).backward()
