@@ -18,6 +18,7 @@ PRETRAINED = Path(__file__).with_name("pretrained.ckpt")
 """Checkpoint of the network that comes with this package: weights and hyperparameters, without optimizer state."""
 
 Built = TypeVar("Built")
+_CLASSES = {"model": "MNISTClassifier", "datamodule": "MNISTDataModule"}  # of this package
 
 
 def load_whole(path: Path) -> dict[str, Any]:
@@ -29,23 +30,19 @@ def load_whole(path: Path) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:
             if archive.testzip():  # torch.load does not compare the checksums
-                raise UserError(damaged(path))
+                raise _damaged(path)
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except Exception as error:  # torch raises anything for a file that is not a checkpoint
-        raise UserError(damaged(path)) from error
+        raise _damaged(path) from error
     if not isinstance(content, dict):
-        raise UserError(damaged(path))
+        raise _damaged(path)
     return content
 
 
-_CLASSES = {"model": "MNISTClassifier", "datamodule": "MNISTDataModule"}  # of this package
-
-
-def damaged(path: Path) -> str:
-    """Return the message about a file that is not a checkpoint of this package."""
-    return f"{path} is not a checkpoint of mnist_lit, or it is damaged"
+def _damaged(path: Path) -> UserError:
+    return UserError(f"{path} is not a checkpoint of mnist_lit, or it is damaged")
 
 
 def find_checkpoint(name: str, root: Path, of_folder: Literal["best", "last"] = "best") -> Path:
@@ -157,7 +154,7 @@ def read_checkpoint(
     except UserError:
         raise
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:  # not this package's
-        raise UserError(damaged(path)) from error
+        raise _damaged(path) from error
     return checkpoint
 
 

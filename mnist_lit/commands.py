@@ -19,7 +19,7 @@ from mnist_lit.checkpoints import find_checkpoint, flatten, read_checkpoint
 from mnist_lit.datamodule import TensorBatches
 from mnist_lit.errors import UserError
 from mnist_lit.files import replacing, require_local
-from mnist_lit.parsing import CKPT_PATH_HELP, HelpAll, parse
+from mnist_lit.parsing import HelpAll, parse
 from mnist_lit.run.folder import is_first_process, run_dir_of
 from mnist_lit.run.trainer import RunTrainer, make_trainer
 from mnist_lit.tools.predict import write_predictions
@@ -49,7 +49,8 @@ def run_function(
     names = signature(function).parameters
     parser = ArgumentParser(**options)
     default = "pretrained" if command == "demo" else "best"
-    parser.add_argument("--ckpt_path", type=str, default=default, help=CKPT_PATH_HELP)
+    what = "Checkpoint: a file | a run's folder | best | last | pretrained"
+    parser.add_argument("--ckpt_path", type=str, default=default, help=what)
     given: set[str | int] = {"command", "model", "datamodule", "checkpoint", "epoch", "trainer"}
     parser.add_function_arguments(function, as_group=False, skip=given)
     if "datamodule" in names:

@@ -11,13 +11,8 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, get_loader, set_loader
 
-CKPT_PATH_HELP = "Checkpoint: a file | a run's folder | best | last | pretrained"
-"""Help for ``--ckpt_path``."""
-
 _LISTED_TRAINER_OPTIONS = {f"trainer.{name}" for name in ("max_epochs", "devices", "default_root_dir")}
 _UNLISTED = {"trainer", "model", "data", "data.augment", "data.seed"}  # groups, and a seed that follows another
-
-
 _IN_WORDS = {"NoneType": "null", "bool": "true or false", "int": "a whole number", "float": "a number"} | dict.fromkeys(
     ("Sequence", "list"), "a list, for example '[256, 128]'"
 )
