@@ -195,6 +195,7 @@ def test_tensorboard_has_curves_charts_and_hyperparameters(cli: CLI, run: Path) 
     [
         ["enable_checkpointing=false", "precision=bf16-mixed", "gradient_clip_val=1", "accumulate_grad_batches=2"],
         ["enable_progress_bar=false", "precision=bf16-true", "overfit_batches=10", "deterministic=true"],
+        ["val_check_interval=00:00:00:01", "limit_val_batches=2"],
         ["limit_val_batches=0", "callbacks=EarlyStopping", "callbacks.monitor=train_loss", "val_check_interval=7"],
     ],
     ids=lambda flags: flags[0],
