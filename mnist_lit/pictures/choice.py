@@ -12,7 +12,7 @@ from mnist_lit.pictures.value import DIGIT, STABLE, UNLIKE, has_digit, rate, val
 
 _MAX_RATED = 300  # components, the largest
 _RIVAL = 0.5  # of the value of the digits in one ink: below, those in the other ink are not refined
-_COUNT = 0.6  # exponent of the height in a group's value: three digits are more than one large component
+_COUNT = 0.6  # exponent of the height in the value of digits: three digits are more than one large component
 _FAINT = 0.3  # strength that the noise of paper does not have
 _PAPER = 0.05  # of the value of components in the colour around them: they are paper between digits
 
@@ -24,27 +24,27 @@ def choose_digits(pixels: Pixels, min_size: float) -> tuple[list[Component], Flo
         pixels: RGB, uint8 ``(H, W, 3)``.
         min_size: Longer side of the smallest component, in pixels.
     """
-    inks = [find_ink(seen) for seen in (pixels, 255 - pixels)]
+    inks, side = [find_ink(seen) for seen in (pixels, 255 - pixels)], max(pixels.shape)
     found = [find_candidates(ink, min_size) for ink in inks]
-    groups = [_digits_of(components, inks[0]) for components in found]
-    most = max((value for digits, value in groups if has_digit(digits)), default=0)
-    for which, (digits, value) in enumerate(groups):
+    of_inks = [_digits_of(components, side) for components in found]
+    most = max((value for digits, value in of_inks if has_digit(digits)), default=0)
+    for which, (digits, value) in enumerate(of_inks):
         if value > _RIVAL * most:  # the other ink is only what is between the digits
-            groups[which] = _digits_of(refine(found[which], digits, inks[which]), inks[0])
-    if not any(has_digit(digits) for digits, _ in groups):
+            of_inks[which] = _digits_of(refine(found[which], digits, inks[which]), side)
+    if not any(has_digit(digits) for digits, _ in of_inks):
         ink = find_other_colour(pixels)
         components = find_candidates(ink, min_size)
-        digits, _ = _digits_of(components, ink)
+        digits, _ = _digits_of(components, side)
         if any(component.likeness > DIGIT and component.at_border < 0.1 for component in digits):
-            return _digits_of(refine(components, digits, ink), ink)[0], ink
-    if all(any(component.likeness > -0.9 for component in digits) for digits, _ in groups):
-        # Holes of digits, and the paper around them, may look like digits: one of the two groups is paper.
-        around = _around(join(max(groups, key=lambda group: group[1])[0]), pixels)
-        colours = [np.mean([_colour(component, pixels) for component in digits], axis=0) for digits, _ in groups]
+            return _digits_of(refine(components, digits, ink), side)[0], ink
+    if all(any(component.likeness > -0.9 for component in digits) for digits, _ in of_inks):
+        # Holes of digits, and the paper around them, may look like digits: one of the two is paper.
+        around = _around(join(max(of_inks, key=lambda one: one[1])[0]), pixels)
+        colours = [np.mean([_colour(component, pixels) for component in digits], axis=0) for digits, _ in of_inks]
         paper = int(np.argmin([np.linalg.norm(colour - around) for colour in colours]))
-        groups[paper] = groups[paper][0], _PAPER * groups[paper][1]
-    best = int(np.argmax([value for _, value in groups]))
-    return groups[best][0], inks[best]
+        of_inks[paper] = of_inks[paper][0], _PAPER * of_inks[paper][1]
+    best = int(np.argmax([value for _, value in of_inks]))
+    return of_inks[best][0], inks[best]
 
 
 def find_candidates(ink: Floats, min_size: float) -> list[Component]:
@@ -75,10 +75,10 @@ def _best(component: Component) -> list[Component]:
     return parts if sum(map(value_of, parts)) > value_of(component) else [component]
 
 
-def _digits_of(components: Sequence[Component], ink: Floats) -> tuple[list[Component], float]:
+def _digits_of(components: Sequence[Component], longer_side: int) -> tuple[list[Component], float]:
     # The digits among components, and their value; if there are none, the largest component.
     candidates = without_marks(components)
-    is_digit = judge(candidates, max(ink.shape))
+    is_digit = judge(candidates, longer_side)
     if digits := [each for each, is_one in zip(candidates, is_digit, strict=True) if is_one]:
         return digits, sum(value_of(each) * each.height ** (_COUNT - 1) for each in digits)
     drawn = [each for each in components if each.image is not None and (each.levels > 1 or each.strength > _FAINT)]

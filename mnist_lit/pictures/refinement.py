@@ -8,9 +8,10 @@ import numpy as np
 
 from mnist_lit.pictures.components import Component, gap, join
 from mnist_lit.pictures.ink import Floats
-from mnist_lit.pictures.value import SHADES, SIZES, TURNED, rate, value_of
+from mnist_lit.pictures.value import TURNED, rate, value_of
 
 # Lengths are in parts of a digit's height.
+_SIZES, _SHADE = (0.45, 2.2), 0.6  # ratios of heights, and the least ratio of strengths, of parts of a digit
 _MAX_REFINED = 80  # components that are freed and cut; pairs that may be joined
 WIDE = 2.2  # width of the widest digit: beyond are ruled lines and dashes
 _FRAME = 0.3  # of a component's value times its likeness: what holds digits that are worth more is a frame
@@ -22,7 +23,7 @@ _PEN_GAP, _TALLER = 0.25, 1.3  # where the pen has broken a digit; a digit count
 def refine(components: Sequence[Component], digits: Sequence[Component], ink: Floats) -> list[Component]:
     """Return the components about as high as some digits: freed from lines, cut, and joined where that makes digits."""
     heights = [digit.height for digit in digits]
-    low, high = SIZES[0] ** 2 * min(heights), SIZES[1] * max(heights)
+    low, high = _SIZES[0] ** 2 * min(heights), _SIZES[1] * max(heights)
     components = [
         component
         for component in components
@@ -122,7 +123,7 @@ def _may_be_one(one: Component, other: Component) -> bool:
     is_near = gap(one, other) < _PEN_GAP * max(one.height, other.height)
     return (
         is_near
-        and strengths[0] > SHADES[0] * strengths[1]
+        and strengths[0] > _SHADE * strengths[1]
         and lower.height > 0.2 * lower.width  # no underline
         and (_are_stacked(one, other) or min(one.likeness, other.likeness) < 0.9)
     )

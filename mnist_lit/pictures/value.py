@@ -14,7 +14,6 @@ _THIN = 0.04  # width of the thinnest 1, in parts of its height
 _SURROUNDS = 3  # longer sides on the border: a frame, or the desk
 UNLIKE = 0.1  # likeness that a component is worth at least: a letter is better than its fragments, which are like 1s
 STABLE = 3  # levels of a component that counts in full
-SIZES, SHADES = (0.45, 2.2), (0.6, 1.7)  # ratios of heights and of strengths in a group of digits
 TURNED = 0.7  # of the value of a digit, if it is turned
 DIGIT = -0.8  # likeness above which 98.5 % of MNIST's digits lie
 
