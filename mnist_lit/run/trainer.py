@@ -43,12 +43,17 @@ def _evaluation(method: Callable[..., Any]) -> Callable[..., Any]:
             # Lightning misses callbacks that were saved by fit, such as ModelCheckpoint: no evaluation uses them.
             warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`, callbacks")
             call.arguments["ckpt_path"] = path = self._find(call.arguments.get("ckpt_path"), "best")
-            if self.has_own_logger and self.logger is None and method is not Trainer.predict:
+            makes_logger = self.has_own_logger and self.logger is None and method is not Trainer.predict
+            if makes_logger:
                 # In a folder of its own: TensorBoard follows only the newest file in a folder, which stays the run's.
-                run_dir = self.run_dir or (run_dir_of(Path(path)) if path else None)
+                run_dir = run_dir_of(Path(path)) if path else self.run_dir
                 folder = run_dir or Path(self.default_root_dir, "lightning_logs")
                 self.logger = TensorBoardLogger(folder, method.__name__, default_hp_metric=False)
-            return method(*call.args, **call.kwargs)
+            try:
+                return method(*call.args, **call.kwargs)
+            finally:
+                if makes_logger:
+                    self.logger = None  # the next evaluation has another one
 
     return evaluate
 
