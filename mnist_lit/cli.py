@@ -125,7 +125,8 @@ def fit(model: type[LightningModule], data: type[LightningDataModule], options: 
         print("Nothing of this fast_dev_run was kept")
         return
     if run.best_model_score is not None:
-        print(f"Best validation accuracy: {100 * run.best_model_score:.2f} %")
+        is_accuracy, best = run.monitor == "val_acc", float(run.best_model_score)
+        print(f"Best validation accuracy: {100 * best:.2f} %" if is_accuracy else f"Best {run.monitor}: {best:.4f}")
     if not trainer.is_last_batch:
         print("The run ended within an epoch: its last.ckpt can be tested, but not continued")
     if path := run.best_model_path:

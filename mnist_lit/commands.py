@@ -115,6 +115,11 @@ def make_checked_trainer(**options: Any) -> RunTrainer:
         raise UserError(str(error)) from error
 
 
+def _require_file(output: Path | None) -> None:
+    if output and require_local(output, "--output").is_dir():
+        raise UserError(f"--output {output}: a folder has that name, and a file is needed")
+
+
 def evaluate(
     command: str,
     trainer: RunTrainer,
@@ -134,10 +139,11 @@ def evaluate(
         output: JSON file for the results (loss, accuracy, number of images, checkpoint, hyperparameters).
 
     Raises:
-        UserError: If the run held out no validation images.
+        UserError: If the run held out no validation images, or ``output`` is a folder.
     """
     if command == "validate" and getattr(datamodule, "val_size", None) == 0:
         raise UserError("this checkpoint's run held out no validation images (val_size 0): test it instead")
+    _require_file(output)
     getattr(trainer, command)(model, datamodule=datamodule, verbose=False)
     if not trainer.is_global_zero:
         return
@@ -175,8 +181,7 @@ def predict(
     Raises:
         UserError: If there are no images, or ``output`` is a folder.
     """
-    if output and require_local(output, "--output").is_dir():
-        raise UserError(f"--output {output}: a folder has that name, and a file is needed")
+    _require_file(output)
     predictions = cast(list[Tensor], trainer.predict(model, datamodule=datamodule))
     if not sum(trainer.num_predict_batches):
         raise UserError("there is nothing to predict with --trainer.limit_predict_batches 0")

@@ -91,7 +91,8 @@ class MNISTDataModule(LightningDataModule):
         If the model has a layer ``upright``, it is applied here, once.
         """
         shuffle = not getattr(self.trainer, "overfit_batches", 0)  # so that every epoch has the same batches
-        upright = getattr(self.trainer and self.trainer.lightning_module, "upright", None)
+        layer = getattr(self.trainer and self.trainer.lightning_module, "upright", None)
+        upright = layer if isinstance(layer, Upright) else None
         return self._batches(*self.train_data, self.batch_size, self.seed, shuffle, self.augment, upright)
 
     def val_dataloader(self) -> "TensorBatches":

@@ -82,9 +82,10 @@ def report(
         raise UserError("the report needs matplotlib, which is not installed: pip install -e '.[plots]'")
     evaluation = evaluate(model.network, datamodule)
     reached = f"{100 * evaluation.accuracy:.2f} %"
+    run_dir = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else None
     page = _PAGE.format(
         title=f"{reached} of MNIST's test images classified correctly",
-        body="\n".join([*_results(evaluation), *_training(model, datamodule, checkpoint.parent.parent, epoch)]),
+        body="\n".join([*_results(evaluation), *_training(model, datamodule, run_dir, epoch)]),
         version=version("mnist_lit"),
         torch=torch.__version__,
         today=date.today().isoformat(),
@@ -123,8 +124,10 @@ def _results(evaluation: Evaluation) -> Iterator[str]:
     yield _table(("Probability", "Guesses", "Correct, %", "95 % interval"), rows)
 
 
-def _training(model: MNISTClassifier, datamodule: MNISTDataModule, run_dir: Path, epoch: int | None) -> Iterator[str]:
-    if curves := figures.read_curves(run_dir):
+def _training(
+    model: MNISTClassifier, datamodule: MNISTDataModule, run_dir: Path | None, epoch: int | None
+) -> Iterator[str]:
+    if curves := figures.read_curves(run_dir) if run_dir else {}:
         yield "<h2>Curves</h2>"
     for quantity, stages in curves.items():
         ends = [f"{stage} {values[0]:.3g} to {values[-1]:.3g}".strip() for stage, (_, values) in stages.items()]
@@ -136,9 +139,11 @@ def _training(model: MNISTClassifier, datamodule: MNISTDataModule, run_dir: Path
     yield "<h2>First layer</h2><p>The weights of each unit: red where ink excites it, blue where ink inhibits it.</p>"
     yield _figure(figures.draw_first_layer(model.network), "Blobs and strokes in red and blue, an image for each unit")
     facts = f"{sum(each.numel() for each in model.parameters()):,} parameters"
-    if curves:
+    if run_dir and curves:
         files = [EventFileLoader(str(file)).Load() for file in run_dir.glob("events.out.tfevents.*")]
-        times = [[event.wall_time for event in events] for events in files]  # of each fit, without the time between
+        times = [
+            times for events in files if (times := [event.wall_time for event in events])
+        ]  # of each fit, without the time between
         facts += f", checkpoint of epoch {epoch}, {sum(max(each) - min(each) for each in times):.0f} seconds in all"
     yield f"<h2>Recipe</h2><p>{facts}. The seed, and what differs from the defaults:</p>"
     options = [
@@ -147,7 +152,7 @@ def _training(model: MNISTClassifier, datamodule: MNISTDataModule, run_dir: Path
         for name, value in changed_options(type(part), part.hparams).items()
     ]
     yield _table(("Option", "Value"), options)
-    if (run_dir / "config.yaml").is_file():
+    if run_dir and (run_dir / "config.yaml").is_file():
         command = f"python -m mnist_lit fit --config {shlex.quote(str(run_dir / 'config.yaml'))}"
         yield f"<p>This repeats the run: <code>{html.escape(command)}</code></p>"
 
