@@ -45,7 +45,7 @@ def main(
     ``python my.py fit``, ``validate``, ``test`` and ``predict``, with the options of both classes.
 
     Args:
-        model_class: By default MNISTClassifier; the commands that only this class has are then there, too.
+        model_class: By default MNISTClassifier; ``read``, ``report``, ``demo`` and ``export`` need both defaults.
         datamodule_class: By default MNISTDataModule.
 
     Raises:
@@ -81,7 +81,8 @@ def main(
         sys.exit(1)
     except OSError as error:
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-        places = "--output and --show" if command == "read" else "--output, --data.data_dir, --trainer.default_root_dir"
+        folders = "--data.data_dir, --trainer.default_root_dir"
+        places = {"read": "--output and --show", "fit": folders}.get(command, f"--output, {folders}")
         _fail(f"{where}{error.strerror or error} ({places} say where files go)")
 
 

@@ -55,10 +55,10 @@ def check_config(parser: ArgumentParser, config: Namespace) -> None:
             problems = [text for warning in caught if "Unable to serialize" in (text := str(warning.message))]
         except ValueError as error:
             problems = [str(error)]
-    for problem in problems:
+    if problems:
         raise UserError(
             f"an argument of a callback or another class cannot be written to config.yaml, which repeats the run: use "
-            f"the class in Python, or --trainer.max_time instead of a Timer ({problem})"
+            f"the class in Python, or --trainer.max_time instead of a Timer ({problems[0]})"
         )
 
 

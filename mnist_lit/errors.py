@@ -1,4 +1,4 @@
-"""Errors that the user can correct, and the checks of a number's range and of a flag."""
+"""Errors that the user can correct, and the check of a number's range."""
 
 from math import inf
 from os.path import relpath

@@ -133,7 +133,7 @@ class MNISTClassifier(Classifier):
             (Smith and Topin 2018); ``constant`` keeps it.
 
     Raises:
-        UserError: If an argument is out of range or of another type.
+        UserError: If an argument is out of range.
     """
 
     network: MLP

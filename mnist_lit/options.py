@@ -20,6 +20,6 @@ def check_options(trainer: Trainer, model: LightningModule) -> None:
             "EMAWeightAveraging"
         )
     if BatchSizeFinder in kinds and model.hparams.get("schedule") == "one_cycle":
-        raise UserError("BatchSizeFinder needs more steps than a one_cycle has: set --model.schedule constant")
+        raise UserError("BatchSizeFinder needs more steps than a one_cycle has: choose a constant schedule")
     if getattr(trainer, "val_check_interval", None) == 0:  # Lightning does not set it for an interval of time
-        raise UserError("--trainer.val_check_interval must be above 0, got 0")
+        raise UserError("val_check_interval must be above 0, got 0")

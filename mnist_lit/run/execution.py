@@ -1,7 +1,7 @@
 """Many training steps in one round of Lightning's loop.
 
-This is the one file that uses private parts of Lightning. Manual optimization over lists of batches is public and as
-fast, but changes what eight of the Trainer's options mean.
+This file uses private parts of Lightning, as checkpoint.py and trainer.py do for the counts of its loops. Manual
+optimization over lists of batches is public and as fast, but changes what eight of the Trainer's options mean.
 """
 
 from functools import partial
