@@ -22,7 +22,6 @@ from mnist_lit.network import UPRIGHT_SHAPE, Upright
 Batch = tuple[Tensor, Tensor]  # images, float32 (N, 1, 28, 28) in [0, 1], and labels, int64 (N,) in 0-9
 _BLOCK = 500  # images that are gathered and distorted at once, in less time than those of single batches
 EVALUATION_BATCH = 1000  # images of validation and test: larger than in training, which is faster
-_SPLIT_SEED = 0  # fixed, so that every run validates on the same images
 
 
 class MNISTDataModule(LightningDataModule):
@@ -80,7 +79,7 @@ class MNISTDataModule(LightningDataModule):
             self._test = mnist.read(raw, "t10k")
             return
         images, labels = mnist.read(raw, "train")
-        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(_SPLIT_SEED))
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))  # the same in every run
         val, train = order[: self.val_size], order[self.val_size :].sort().values  # training images in file order
         self._val = images[val], labels[val]
         self.train_data = images[train], labels[train]

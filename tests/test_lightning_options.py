@@ -64,7 +64,7 @@ def test_the_config_of_a_run_with_any_callback_repeats_the_run(cli: CLI, name: s
     ("options", "words"),
     [
         (["callbacks+=StochasticWeightAveraging", "callbacks.swa_lrs=0.01"], ["EMAWeightAveraging"]),
-        (["callbacks+=BatchSizeFinder"], ["BatchSizeFinder", "--model.schedule constant"]),
+        (["callbacks+=BatchSizeFinder"], ["BatchSizeFinder", "constant schedule"]),
         (["callbacks+=ModelPruning", "callbacks.pruning_fn=l1_unstructured"], ["l1_unstructured", "config.yaml"]),
         (["callbacks+=Timer", "callbacks.duration=00:00:00:09"], ["Interval.step", "--trainer.max_time"]),
         (["default_root_dir=s3://bucket/runs"], ["s3:/bucket/runs", "local folder"]),

@@ -43,17 +43,13 @@ def _evaluation(method: Callable[..., Any]) -> Callable[..., Any]:
             # Lightning misses callbacks that were saved by fit, such as ModelCheckpoint: no evaluation uses them.
             warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`, callbacks")
             call.arguments["ckpt_path"] = path = self._find(call.arguments.get("ckpt_path"), "best")
-            makes_logger = self.has_own_logger and self.logger is None and method is not Trainer.predict
-            if makes_logger:
+            if self.has_own_logger and self.logger is self._evaluation_logger and method is not Trainer.predict:
                 # In a folder of its own: TensorBoard follows only the newest file in a folder, which stays the run's.
                 run_dir = run_dir_of(Path(path)) if path else self.run_dir
                 folder = run_dir or Path(self.default_root_dir, "lightning_logs")
-                self.logger = TensorBoardLogger(folder, method.__name__, default_hp_metric=False)
-            try:
-                return method(*call.args, **call.kwargs)
-            finally:
-                if makes_logger:
-                    self.logger = None  # the next evaluation has another one
+                self._evaluation_logger = TensorBoardLogger(folder, method.__name__, default_hp_metric=False)
+                self.logger = self._evaluation_logger
+            return method(*call.args, **call.kwargs)
 
     return evaluate
 
@@ -68,6 +64,7 @@ class RunTrainer(Trainer):
 
     run_dir: Path | None = None  # of the last fit or the tested checkpoint, in the first process of a run
     has_own_logger = False  # whether fit makes the logger
+    _evaluation_logger: TensorBoardLogger | None = None  # of the last validate or test, if it made one
     _trained: LightningModule | None = None  # the model whose run is in run_dir
     _is_unfinished = False  # whether its last fit was stopped
 
