@@ -118,8 +118,10 @@ def test_best_and_last_are_names_of_checkpoints(data: MNISTDataModule) -> None:
             other = model(seed=1, activation="silu" if name == "pretrained" else "relu")
             tester.test(other, data, ckpt_path=name, verbose=False)
             assert same(dict(other.state_dict()), load_whole(file)["state_dict"])
-    make_trainer(limit_test_batches=1).test(model(), data, ckpt_path=run_dir(), verbose=False)
-    assert (run_dir() / "test" / "version_0").is_dir()  # where the command logs, too
+    tester = make_trainer(limit_val_batches=1, limit_test_batches=1)
+    for name in "validate", "test":
+        getattr(tester, name)(model(), data, ckpt_path=run_dir(), verbose=False)
+        assert (run_dir() / name / "version_0").is_dir()  # where the command logs, too
 
 
 def test_a_trainer_keeps_its_run_after_testing_another(data: MNISTDataModule) -> None:
