@@ -29,7 +29,7 @@ class ShortHelp(DefaultHelpFormatter):
     """
 
     def __init__(self, prog: str, **options: Any) -> None:
-        super().__init__(prog, max_help_position=36, **options)  # type: ignore[no-untyped-call]
+        super().__init__(prog, max_help_position=36, **options)  # type: ignore[no-untyped-call]  # jsonargparse gives it no types
 
     def add_argument(self, action: Action) -> None:
         """Add an option, if it is listed."""

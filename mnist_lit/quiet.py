@@ -41,7 +41,8 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         # Every run of Lightning 2.6.6 uses a function that torch 2.14 has deprecated; no setting avoids it.
         warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
-        # val_size 0 makes an empty validation loader on purpose; Lightning takes any empty loader for a mistake.
+        # val_size 0 makes an empty validation loader on purpose; Lightning takes any empty loader for a
+        # mistake, and has no option against the warning.
         warnings.filterwarnings("ignore", "Total length of `TensorBatches` across ranks is zero")
         for handler in handlers:
             handler.addFilter(was_asked_for)

@@ -86,7 +86,7 @@ def fit_own(root: Path, data_dir: Path, kind: Sequence[str], checkpoint: Path | 
 def fit(root: Path, data_dir: Path, options: Sequence[str], checkpoint: Path | None) -> None:
     """Train, from ``checkpoint`` if it is given, in the process that will be killed, with all that it starts."""
     os.setpgrp()
-    sys.stdout = sys.stderr = Path(root, "output.txt").open("a")  # noqa: SIM115  # for the rest of the process
+    sys.stdout = sys.stderr = Path(root, "output.txt").open("a")  # noqa: SIM115  # open until it is killed
     if tuple(options) in OWN:
         fit_own(root, data_dir, options, checkpoint)
         return

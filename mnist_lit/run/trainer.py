@@ -40,7 +40,8 @@ def _evaluation(method: Callable[..., Any]) -> Callable[..., Any]:
         model = call.arguments.get("model") or self.lightning_module
         threads = one_thread() if isinstance(model, MNISTClassifier) else nullcontext()
         with quiet(), threads, _termination(self).handled(lambda: None):
-            # Lightning misses callbacks that were saved by fit, such as ModelCheckpoint: no evaluation uses them.
+            # With a ckpt_path Lightning warns of each callback that fit had and this Trainer has not, such as a
+            # ModelCheckpoint: no evaluation needs one, and Lightning has no option to say so.
             warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`, callbacks")
             call.arguments["ckpt_path"] = path = self._find(call.arguments.get("ckpt_path"), "best")
             if self.has_own_logger and self.logger is self._evaluation_logger and method is not Trainer.predict:

@@ -113,7 +113,7 @@ def _run(path: Path, format: Format, images: Tensor) -> Tensor:
         session = import_module("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
         return torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
     with path.open("rb") as file, warnings.catch_warnings():  # torch would warn of a path without .pt2
-        # torch 2.9 makes the weights from bytes that it has read itself, and warns that these are read-only.
+        # torch.export.load itself makes tensors of read-only bytes, and warns of that. They are only read here.
         warnings.filterwarnings("ignore", "The given buffer is not writable")
         logits: Tensor = torch.export.load(file).module()(images).detach()
     return logits
