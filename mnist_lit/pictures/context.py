@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mnist_lit.pictures.components import Component
 from mnist_lit.pictures.ink import Floats
+from mnist_lit.pictures.value import STABLE
 
 JUDGE = Path(__file__).with_name("judge.ckpt")
 INPUTS = 22
@@ -47,20 +48,11 @@ def make_network() -> nn.Sequential:
 
 def describe(components: Sequence[Component]) -> Floats:
     """Return what ``relate`` needs to know of components, float64 ``(N, 10)``."""
-    return np.array(
-        [
-            (
-                *each.box,
-                each.likeness,
-                each.turned,
-                each.levels,
-                min(1, each.at_border),
-                each.strength,
-                each.mask.mean(),
-            )
-            for each in components
-        ]
-    ).reshape(-1, 10)
+    rows = [
+        (*each.box, each.likeness, each.turned, each.levels, min(1, each.at_border), each.strength, each.mask.mean())
+        for each in components
+    ]
+    return np.array(rows).reshape(-1, 10)
 
 
 def relate(described: Floats, longer_side: float, likely: Floats | None = None) -> Tensor:
@@ -73,7 +65,7 @@ def relate(described: Floats, longer_side: float, likely: Floats | None = None) 
     """
     left, top, right, bottom, likeness, turned, levels, at_border, strength, filled = described.T
     if likely is None:
-        likely = (1 + likeness) / 2 * np.minimum(1, levels / 3)
+        likely = (1 + likeness) / 2 * np.minimum(1, levels / STABLE)
     height, width = bottom - top, right - left
     size = np.maximum(height, 0.6 * width)
     # Pairs (N, N): row by row one component, column by column the others.
@@ -121,6 +113,7 @@ def relate(described: Floats, longer_side: float, likely: Floats | None = None) 
 
 
 def _log_odds(likeness: Floats) -> Floats:
+    # That it is a digit (``energy``), limited and in parts of 4, as the other inputs are of about 1.
     return np.asarray(np.log((1 + likeness).clip(1e-3) / (1 - likeness).clip(1e-3)) / 4)
 
 

@@ -11,7 +11,8 @@ from mnist_lit.pictures.ink import Floats
 from mnist_lit.pictures.value import TURNED, rate, value_of
 
 # Lengths are in parts of a digit's height.
-_SIZES, _SHADE = (0.45, 2.2), 0.6  # ratios of heights, and the least ratio of strengths, of parts of a digit
+_SIZES = 0.45, 2.2  # heights, smallest and largest
+_SHADE = 0.6  # of the stronger part's strength: fainter is not the same digit
 _MAX_REFINED = 80  # components that are freed and cut; pairs that may be joined
 WIDE = 2.2  # width of the widest digit: beyond are ruled lines and dashes
 _FRAME = 0.3  # of a component's value times its likeness: what holds digits that are worth more is a frame

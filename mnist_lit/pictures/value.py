@@ -27,9 +27,7 @@ def rate(components: Sequence[Component], ink: Floats) -> Sequence[Component]:
             if component.image is not None:
                 drawn.append(component)
     if drawn:
-        images = torch.from_numpy(np.stack([component.image for component in drawn if component.image is not None]))[
-            :, None
-        ]
+        images = torch.from_numpy(np.stack([each.image for each in drawn if each.image is not None])).unsqueeze(1)
         upright, *turned = (2 * energy(images.rot90(turns, (2, 3))).sigmoid() - 1 for turns in (0, 1, 3))
         for component, one, other in zip(drawn, upright.tolist(), torch.maximum(*turned).tolist(), strict=True):
             component.likeness, component.turned = one, other
