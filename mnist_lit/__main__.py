@@ -16,7 +16,7 @@ from jsonargparse import ArgumentParser
 
 from mnist_lit import __version__
 from mnist_lit.errors import RunInterruptedError, UserError
-from mnist_lit.parsing import HelpAll, parse, parser_options
+from mnist_lit.parsing import parse, parser_options
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule
@@ -93,7 +93,6 @@ def _read(options: dict[str, Any]) -> None:
     parser = ArgumentParser(**options | {"usage": f"{options['prog']} [options] pictures ..."})
     parser.add_argument("pictures", type=Path, nargs="+", help="Files and folders.")
     parser.add_function_arguments(read, as_group=False, skip={"pictures"})
-    parser.add_argument("--help_all", action=HelpAll)
     read(**vars(parse(parser)))
 
 

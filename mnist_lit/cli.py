@@ -16,7 +16,7 @@ from mnist_lit.commands import TRAINER_DEFAULTS, check_given, make_checked_train
 from mnist_lit.config import SaveConfig, check_config, continue_command
 from mnist_lit.errors import UserError
 from mnist_lit.options import as_list, check_options
-from mnist_lit.parsing import HelpAll, parse
+from mnist_lit.parsing import parse
 from mnist_lit.run.checkpoint import RunCheckpoint
 
 
@@ -41,7 +41,6 @@ class FitCLI(LightningCLI):
         """Add options."""
         what = "Checkpoint to resume: a file | a run's folder | best | last"
         parser.add_argument("--ckpt_path", type=str | None, help=what)
-        parser.add_argument("--help_all", action=HelpAll)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, then find the checkpoint and take the hyperparameters from it.

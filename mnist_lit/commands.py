@@ -19,7 +19,7 @@ from mnist_lit.checkpoints import find_checkpoint, flatten, read_checkpoint
 from mnist_lit.datamodule import TensorBatches
 from mnist_lit.errors import UserError
 from mnist_lit.files import replacing, require_local
-from mnist_lit.parsing import HelpAll, parse
+from mnist_lit.parsing import parse
 from mnist_lit.run.folder import is_first_process, run_dir_of
 from mnist_lit.run.trainer import RunTrainer, make_trainer
 from mnist_lit.tools.predict import write_predictions
@@ -62,7 +62,6 @@ def run_function(
         parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
     else:
         parser.add_argument("--trainer.default_root_dir", default=".", help="Folder that contains lightning_logs.")
-    parser.add_argument("--help_all", action=HelpAll)
     config = parse(parser)
     path = find_checkpoint(config.ckpt_path, require_folders(config))
     classes = model.__qualname__, data.__qualname__ if "datamodule" in names else None

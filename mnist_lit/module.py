@@ -129,7 +129,7 @@ class MNISTClassifier(Classifier):
         momentum: Momentum, at least 0 and below 1.
         nesterov: Whether the momentum is Nesterov's (Sutskever et al. 2013); needs a momentum above 0.
         weight_decay: L2 penalty on all parameters, at least 0.
-        schedule: ``one_cycle`` raises the learning rate for 30 % of the steps and lowers it to nearly 0
+        schedule: How the learning rate changes. ``one_cycle`` raises it for 30 % of the steps and lowers it to nearly 0
             (Smith and Topin 2018); ``constant`` keeps it.
 
     Raises:

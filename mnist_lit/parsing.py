@@ -1,17 +1,15 @@
 """The parser of every command: a short help, and errors that say which option, what was given and what is right."""
 
 import json
-import os
 import re
 import sys
 from argparse import SUPPRESS, Action, ArgumentError
-from difflib import SequenceMatcher
+from difflib import get_close_matches
 from typing import Any
 
-import yaml
-from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, get_loader, set_loader
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
-_LISTED_TRAINER_OPTIONS = {f"trainer.{name}" for name in ("max_epochs", "devices", "default_root_dir")}
+_LISTED_TRAINER_OPTIONS = {"trainer.max_epochs", "trainer.default_root_dir"}
 _UNLISTED = {"trainer", "model", "data", "data.augment", "data.seed"}  # groups, and a seed that follows another
 _IN_WORDS = {"NoneType": "null", "bool": "true or false", "int": "a whole number", "float": "a number"} | dict.fromkeys(
     ("Sequence", "list"), "a list, for example '[256, 128]'"
@@ -19,13 +17,14 @@ _IN_WORDS = {"NoneType": "null", "bool": "true or false", "int": "a whole number
 
 
 def _is_listed(option: str) -> bool:
-    return option in _LISTED_TRAINER_OPTIONS or not (option.startswith("trainer.") or option in _UNLISTED)
+    is_lightnings = option.startswith("trainer.") and option not in _LISTED_TRAINER_OPTIONS
+    return not (is_lightnings or option in _UNLISTED or option.count(".") > 1)  # two: an option of an option's class
 
 
 class ShortHelp(DefaultHelpFormatter):
-    """Lists this package's options, each with its default and the first clause of its description.
+    """Lists the options that are set most, each with its default and the first clause of its description.
 
-    Nearly all of Lightning's options are left out; ``--help_all`` lists them, with every type and description.
+    ``--help_all`` lists all, Lightning's too, with every type and description.
     """
 
     def __init__(self, prog: str, **options: Any) -> None:
@@ -52,46 +51,13 @@ class ShortHelp(DefaultHelpFormatter):
         return f"{clause} (required)" if action.required and action.option_strings else clause
 
 
-class HelpAll(Action):
-    """Prints the help of jsonargparse, which has all options."""
-
-    def __init__(self, option_strings: list[str], dest: str, **_: Any) -> None:
-        text = "Show all options in full (types, descriptions, Lightning's own)"
-        super().__init__(option_strings, SUPPRESS, nargs=0, default=SUPPRESS, help=text)
-
-    def __call__(self, parser: Any, *_: Any) -> None:
-        """Print the help and exit."""
-        parser.formatter_class = DefaultHelpFormatter
-        parser.print_help()
-        parser.exit()
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.YAMLError(f"line {key.start_mark.line + 1}: the key {key.value} is there twice")
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _load(text: str) -> Any:
-    yaml.load(text, _UniqueKeyLoader)  # YAML itself takes the last of two values, without a word
-    return get_loader("yaml")(text)
-
-
-set_loader("yaml with unique keys", _load, exceptions=(yaml.YAMLError,))
-
-
 def parser_options(prog: str, command: str, description: str) -> dict[str, Any]:
     """Return the arguments of a command's ``ArgumentParser``."""
     return {
         "prog": f"{prog} {command}",
         "usage": f"{prog} {command} [options]",
         "description": f"{description} The values are the defaults.",
-        "formatter_class": ShortHelp,
-        "parser_mode": "yaml with unique keys",
+        "formatter_class": DefaultHelpFormatter if "--help_all" in sys.argv else ShortHelp,
         "allow_abbrev": False,
         "exit_on_error": False,
         "default_env": True,
@@ -105,6 +71,7 @@ def parse(parser: ArgumentParser) -> Namespace:
     Raises:
         ArgumentError: If an option does not exist or has a wrong value; the message names it and the remedy.
     """
+    parser.add_argument("--help_all", action="help", help="Show all options in full (with types, Lightning's too)")
     try:
         return parser.parse_args(sys.argv[2:])
     except UnicodeDecodeError as error:
@@ -118,32 +85,30 @@ def _explain(message: str, parser: ArgumentParser) -> str:
     if unknown := message.partition("unrecognized arguments: ")[2]:
         meant = _nearest(unknown.split()[0].partition("=")[0], list(parser.get_defaults().keys()))
         hint = f"did you mean --{meant}? " if meant else ""
-        return f"{message}; {hint}{parser.prog} --help lists the options"
+        return f"{message}; {hint}{parser.prog} --help_all lists the options"
     if "Unexpected config" in message:
         return "a --config file must have options, for example 'model: {lr: 0.1}', and this one has none"
-    parts = re.match(r'.*Parser key "(\S+)":\s*(.*)', message, re.DOTALL)  # the innermost, of a class's argument
+    parts = re.search(r'Parser key "(\S+)":\s*(.*)', message, re.DOTALL)
     if not parts:
         return message
-    name, problem = parts.groups()
-    variable = f"{parser.env_prefix}_{name}".replace(".", "__").upper()
-    is_given = any(argument.startswith(f"--{name}") for argument in sys.argv)
-    option = variable if variable in os.environ and not is_given else f"--{name}"
+    option, problem = parts.groups()
+    of_class = r"(Problem with given class_path|Expected a dot import path).*?(?=\n\s*- |\nGiven |\Z)"
+    if found := re.search(of_class, problem, re.DOTALL):
+        return f"--{option}: {found[0]}"
     given = re.search(r"(?:Got|Given) value: (.*)", problem)
     types = re.findall(r"Expected a (?:<class '(?:\w+\.)*(\w+)'>|typing\.Literal\[(.*?)\])", problem)
     if not given or not types:
-        return f"{option}: {problem}"
+        return f"--{option}: {problem}"
     right = " or ".join(_IN_WORDS.get(kind, kind) or f"one of {choices}" for kind, choices in dict.fromkeys(types))
-    return f"{option}: expected {right}, got {given[1]}"
+    return f"--{option}: expected {right}, got {given[1]}"
 
 
 def _nearest(name: str, options: list[str]) -> str | None:
-    """Return the option whose last part is most like that of ``name``, rather a listed one; None if none is like it."""
+    """Return the option whose last part begins like that of ``name`` or is like it, if possible a listed one."""
     word = name.lstrip("-").replace("-", "_").rpartition(".")[2]
-
-    def likeness(option: str) -> float:
-        last = option.rpartition(".")[2]
-        score = 1.0 if last.startswith(word) else SequenceMatcher(None, word, last).ratio()
-        return score + 0.1 * _is_listed(option)
-
-    best = max(options, key=likeness)
-    return best if word and likeness(best) > 0.65 else None
+    for candidates in filter(_is_listed, options), options:
+        named = {option.rpartition(".")[2]: option for option in candidates}
+        matches = [each for each in named if each.startswith(word)] or get_close_matches(word, named, 1, cutoff=0.7)
+        if matches:
+            return named[matches[0]]
+    return None
