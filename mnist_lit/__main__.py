@@ -126,7 +126,7 @@ def _run(command: str, prog: str, options: dict[str, Any], model_class: Any, dat
         if stop.saved:
             print(f"Continue: {continue_command(stop.saved, prog)}", file=sys.stderr)
         raise
-    except (ImportError, MisconfigurationException, RuntimeError, ValueError) as error:
+    except (ImportError, MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
         cause: BaseException | None = error
         while cause and not isinstance(cause, UserError | MisconfigurationException):
             if _is_raised_by_lightning(cause):

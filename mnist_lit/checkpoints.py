@@ -1,23 +1,23 @@
 """Finds, reads and checks checkpoints, and builds from them what was trained."""
 
 import zipfile
-from collections.abc import Mapping
 from dataclasses import dataclass
-from inspect import signature
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import torch
-from jsonargparse import Namespace
-from torch import Tensor, nn
+from torch import nn
 
 from mnist_lit.errors import UserError
 from mnist_lit.network import MLP
 
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningDataModule, LightningModule
+
 PRETRAINED = Path(__file__).with_name("pretrained.ckpt")
 """Checkpoint of the network that comes with this package: weights and hyperparameters, without optimizer state."""
 
-Built = TypeVar("Built")
+Built = TypeVar("Built", bound="LightningModule | LightningDataModule")
 _CLASSES = {"model": "MNISTClassifier", "datamodule": "MNISTDataModule"}  # of this package
 
 
@@ -87,37 +87,32 @@ class Checkpoint:
     Attributes:
         path: Its path.
         content: Its whole content.
-        hparams: Hyperparameters of the model.
-        data_hparams: Hyperparameters of the datamodule, except for ``data_dir``, which the user chooses.
-        weights: The model's state_dict.
     """
 
     path: Path
     content: dict[str, Any]
-    hparams: dict[str, Any]
-    data_hparams: dict[str, Any]
-    weights: dict[str, Tensor]
 
     def network(self) -> MLP:
         """Return an MNISTClassifier's network, on the CPU, in single precision and evaluation mode."""
+        hparams = self.content["hyper_parameters"]
         with torch.device("meta"):  # so a file with huge sizes takes no memory before its weights are compared
-            network = MLP(self.hparams["hidden_sizes"], self.hparams["activation"], self.hparams["upright"])
-        weights = {name.removeprefix("network."): value for name, value in self.weights.items()}
+            network = MLP(hparams["hidden_sizes"], hparams["activation"], hparams["upright"])
+        weights = {name.removeprefix("network."): value for name, value in self.content["state_dict"].items()}
         network.load_state_dict(weights, assign=True)
         return network.float().eval()  # weights may be stored in half precision
 
-    def build(self, kind: type[Built], hparams: dict[str, Any]) -> Built:
-        """Return a model with the weights, in evaluation mode, or a datamodule; raise UserError if it does not fit."""
-        parameters = signature(kind).parameters
-        if not any(each.kind == each.VAR_KEYWORD for each in parameters.values()):
-            # Lightning records the parents', too
-            hparams = {name: value for name, value in hparams.items() if name in parameters}
+    def build(self, kind: type[Built], **options: Any) -> Built:
+        """Return the model with its weights, in evaluation mode, or the datamodule, with ``options`` of this machine.
+
+        Raises:
+            UserError: If the class has other parameters or layers than when the checkpoint was saved.
+        """
         try:
-            built = kind(**hparams)
-            if isinstance(built, nn.Module):
-                built.eval().load_state_dict(self.weights)
+            built = cast(Built, kind.load_from_checkpoint(self.path, map_location="cpu", weights_only=True, **options))
         except (RuntimeError, TypeError, ValueError) as error:
             raise UserError(f"{self.path} does not fit {kind.__qualname__}: {error}") from error
+        if isinstance(built, nn.Module):
+            built.eval()
         return built
 
 
@@ -144,11 +139,7 @@ def read_checkpoint(
                 f"{path} is of {' and '.join(names)}, not of {model} and {datamodule or 'any data'}: run the program "
                 "that trained it, or name another checkpoint with --ckpt_path"
             )
-        data_hparams = dict(content.get("datamodule_hyper_parameters", {}))
-        data_hparams.pop("data_dir", None)
-        # torch.compile adds a prefix to the names of weights.
-        weights = {name.replace("_orig_mod.", ""): value for name, value in content["state_dict"].items()}
-        checkpoint = Checkpoint(path, content, dict(content.get("hyper_parameters", {})), data_hparams, weights)
+        checkpoint = Checkpoint(path, content)
         if model == _CLASSES["model"]:
             checkpoint.network()
     except UserError:
@@ -156,12 +147,3 @@ def read_checkpoint(
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:  # not this package's
         raise _damaged(path) from error
     return checkpoint
-
-
-def flatten(values: Mapping[str, Any], config: Namespace | None = None, prefix: str = "") -> dict[str, Any]:
-    """Return nested hyperparameters by their full names, such as ``augment.rotation``, as they are in ``config``."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        is_group = isinstance(value, Mapping) and (config is None or isinstance(config.get(prefix + name), Namespace))
-        flat |= flatten(value, config, f"{prefix}{name}.") if is_group else {prefix + name: value}
-    return flat

@@ -6,18 +6,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from mnist_lit.checkpoints import Checkpoint, find_checkpoint, flatten, read_checkpoint
-from mnist_lit.commands import TRAINER_DEFAULTS, check_given, make_checked_trainer, require_folders
-from mnist_lit.config import SaveConfig, check_config, continue_command
+from mnist_lit.checkpoints import Checkpoint, find_checkpoint, read_checkpoint
+from mnist_lit.config import SaveConfig
 from mnist_lit.errors import UserError
-from mnist_lit.options import as_list, check_options
 from mnist_lit.parsing import parse
 from mnist_lit.run.checkpoint import RunCheckpoint
+from mnist_lit.run.trainer import as_list, make_trainer
 
 
 class FitCLI(LightningCLI):
@@ -30,7 +28,7 @@ class FitCLI(LightningCLI):
             *self.classes,
             SaveConfig,
             seed_everything_default=0,
-            trainer_defaults={"max_epochs": 10} | TRAINER_DEFAULTS,
+            trainer_defaults={"max_epochs": 10, "devices": 1},  # several have nothing to gain here
             parser_kwargs=options,
             run=False,
             auto_configure_optimizers=False,  # the module does
@@ -49,33 +47,31 @@ class FitCLI(LightningCLI):
             UserError: If there is no checkpoint, it is not one of ours, or an option contradicts it.
         """
         self.config = config = parse(parser)
-        root = require_folders(config)
+        self.trainer_class = make_trainer  # has Trainer's options, which LightningCLI has read from Trainer
         if config.ckpt_path is None:
             return
-        path = find_checkpoint(config.ckpt_path, root, "last")
+        path = find_checkpoint(config.ckpt_path, Path(config.trainer.default_root_dir or ".").expanduser(), "last")
         self.checkpoint = checkpoint = read_checkpoint(path, *(each.__qualname__ for each in self.classes))
-        checkpoint.build(self.classes[0], checkpoint.hparams)
-        checkpoint.build(self.classes[1], checkpoint.data_hparams)
-        if checkpoint.weights.keys() != checkpoint.content["state_dict"].keys():
-            raise UserError(f"{path} was trained with a compiled network: continue it in Python")
-        recorded = {"model": checkpoint.hparams, "data": checkpoint.data_hparams}
-        given = parser.parse_args(sys.argv[2:], defaults=False)
-        check_given(given, config, recorded, path)
-        for name, value in flatten(recorded, config).items():
-            if name in config:
-                config[name] = value
-
-    def before_instantiate_classes(self) -> None:
-        """Choose the Trainer, and whether the config is saved."""
-        self.trainer_class = make_checked_trainer
-        if self.config.trainer.barebones:
-            self.save_config_callback = None
+        checkpoint.build(self.classes[0])
+        recorded: dict[str, dict[str, Any]] = {"model": {}, "data": {}}
+        for group, key in ("model", "hyper_parameters"), ("data", "datamodule_hyper_parameters"):
+            for name, value in checkpoint.content.get(key, {}).items():
+                if name in config[group] and name != "data_dir":  # which differs between machines
+                    recorded[group][name] = value
+        self.config = parser.parse_object(recorded, config)
+        for name, value in parser.parse_args(sys.argv[2:], defaults=False).items():
+            used = self.config[name]
+            if name.startswith(("model.", "data.")) and value not in (None, used):  # None: data.seed in a config.yaml
+                raise UserError(
+                    f"--{name} is {value}, but {path} was trained with {used}: leave out the option, or the --config "
+                    "that has it, or name another checkpoint with --ckpt_path"
+                )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer.
 
         Raises:
-            UserError: If an option is one that Lightning would break on later.
+            UserError: If a class does not record its options.
         """
         config = self.config_init.trainer
         if self.checkpoint:  # what they found when the run began is in the checkpoint
@@ -88,9 +84,6 @@ class FitCLI(LightningCLI):
                     f"{type(built).__qualname__} does not record its options --{group}.…, and could not be built "
                     "again: call self.save_hyperparameters() at the end of its __init__"
                 )
-        if self.save_config_callback:
-            check_options(trainer, self.model)  # as fit does, later
-            check_config(self.parser, self.config)
         return trainer
 
 
@@ -98,21 +91,13 @@ def fit(model: type[LightningModule], data: type[LightningDataModule], options: 
     """Train, with the parser's ``options``, and print what was reached, where it lies, and what to type next.
 
     Raises:
-        UserError: If there was nothing to train, or another process of this run has ended before its time.
+        UserError: If there was nothing to train.
     """
     cli = FitCLI(model, data, options)
     trainer, checkpoint = cli.trainer, cli.checkpoint
     callbacks = getattr(trainer, "checkpoint_callbacks", [])
     run = next((callback for callback in callbacks if isinstance(callback, RunCheckpoint)), None)
-    try:
-        trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint.path if checkpoint else None)
-    except RuntimeError as error:
-        # torch has a class for the errors of one of its backends, and none for those of gloo.
-        if trainer.world_size > 1 and (isinstance(error, torch.distributed.DistError) or "gloo" in str(error)):
-            saved = run.last_model_path if run else ""
-            then = f"continue with: {continue_command(saved, prog)}" if saved else "start again"
-            raise UserError(f"another process of this run has ended; {then}") from error
-        raise
+    trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint.path if checkpoint else None)
     if trainer.global_step <= (checkpoint.content.get("global_step", 0) if checkpoint else 0):
         raise UserError(
             f"nothing to train: {trainer.current_epoch} epochs and {trainer.global_step} steps are done: see "

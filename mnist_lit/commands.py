@@ -10,27 +10,19 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from mnist_lit.checkpoints import find_checkpoint, flatten, read_checkpoint
+from mnist_lit.checkpoints import find_checkpoint, read_checkpoint
 from mnist_lit.datamodule import TensorBatches
 from mnist_lit.errors import UserError
-from mnist_lit.files import replacing, require_local
+from mnist_lit.files import replacing
 from mnist_lit.parsing import parse
 from mnist_lit.run.folder import is_first_process, run_dir_of
 from mnist_lit.run.trainer import RunTrainer, make_trainer
 from mnist_lit.tools.predict import write_predictions
-
-TRAINER_DEFAULTS = {"devices": 1}  # several have nothing to gain here
-_RECIPE = {"batch_size", "val_size", "seed", "augment"}  # of MNISTDataModule; a checkpoint has them
-_FIT_OPTIONS = {
-    *("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time", "limit_train_batches", "overfit_batches"),
-    *("val_check_interval", "check_val_every_n_epoch", "num_sanity_val_steps", "enable_checkpointing"),
-    *("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "reload_dataloaders_every_n_epochs"),
-}
 
 
 def run_function(
@@ -53,70 +45,32 @@ def run_function(
     parser.add_argument("--ckpt_path", type=str, default=default, help=what)
     given: set[str | int] = {"command", "model", "datamodule", "checkpoint", "epoch", "trainer"}
     parser.add_function_arguments(function, as_group=False, skip=given)
-    if "datamodule" in names:
-        skip = _RECIPE & signature(data).parameters.keys()
-        parser.add_class_arguments(data, "data", skip=skip, fail_untyped=False, instantiate=False)
+    if "datamodule" in names:  # its other options are in the checkpoint
+        others = signature(data).parameters.keys() - {"data_dir"}
+        parser.add_class_arguments(data, "data", skip={*others}, fail_untyped=False, instantiate=False)
     if "trainer" in names:
         parser.add_argument("-c", "--config", action="config", help="Path to a YAML file with options.")
-        parser.add_class_arguments(Trainer, "trainer", skip=_FIT_OPTIONS, fail_untyped=False, instantiate=False)
-        parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
+        parser.add_class_arguments(Trainer, "trainer", skip={"max_epochs"}, fail_untyped=False, instantiate=False)
+        parser.set_defaults({"trainer.devices": 1})
     else:
         parser.add_argument("--trainer.default_root_dir", default=".", help="Folder that contains lightning_logs.")
     config = parse(parser)
-    path = find_checkpoint(config.ckpt_path, require_folders(config))
+    path = find_checkpoint(config.ckpt_path, Path(config.trainer.default_root_dir or ".").expanduser())
     classes = model.__qualname__, data.__qualname__ if "datamodule" in names else None
     checkpoint = read_checkpoint(path, *classes)
     if is_first_process():
         print(f"Checkpoint: {path}", file=sys.stderr)
-    own = parser.parse_args(sys.argv[2:], defaults=False)
-    check_given(own, config, {"data": checkpoint.data_hparams}, path)
     built = parser.instantiate(config)
-    values = {**vars(built), "command": command, "checkpoint": path}
+    values = {**vars(built), "command": command, "checkpoint": path, "model": checkpoint.build(model)}
     values["epoch"] = checkpoint.content["epoch"] + 1 if "epoch" in checkpoint.content else None  # pretrained has none
-    values["model"] = checkpoint.build(model, checkpoint.hparams)
     if "datamodule" in names:
-        values["datamodule"] = checkpoint.build(data, vars(built.data) | checkpoint.data_hparams)
+        values["datamodule"] = checkpoint.build(data, **(vars(built.data) if "data" in built else {}))
     if "trainer" in names:
-        values["trainer"] = trainer = make_checked_trainer(**vars(built.trainer))
+        values["trainer"] = trainer = make_trainer(**vars(built.trainer))
         trainer.run_dir = run_dir_of(path)
         # Losses and accuracies are logged at the checkpoint's step.
         trainer.fit_loop.load_state_dict(checkpoint.content.get("loops", {}).get("fit_loop", {}))
     function(**{name: values[name] for name in names})
-
-
-def require_folders(config: Namespace) -> Path:
-    """Return the folder that has lightning_logs; raise UserError if an option is not a local folder."""
-    require_local(Path(config.get("data.data_dir") or ""), "--data.data_dir")
-    return require_local(Path(config.trainer.default_root_dir or ".").expanduser(), "--trainer.default_root_dir")
-
-
-def check_given(given: Namespace, config: Namespace, recorded: dict[str, Any], path: Path) -> None:
-    """Raise UserError if an option that was given differs from the recorded hyperparameters of a checkpoint."""
-    used = flatten(recorded, config)
-    for name in given.keys() & used.keys():
-        value = list(used[name]) if isinstance(used[name], tuple) else used[name]
-        is_left_out = name == "data.seed" and config[name] is None  # in a config.yaml
-        if config[name] != value and not is_left_out:
-            raise UserError(
-                f"--{name} is {config[name]}, but {path} was trained with {value}: leave out the option, or the "
-                "--config that has it, or name another checkpoint with --ckpt_path"
-            )
-
-
-def make_checked_trainer(**options: Any) -> RunTrainer:
-    """Return ``make_trainer``'s Trainer; raise UserError if it cannot work from the command line."""
-    strategy = options.get("strategy")
-    if isinstance(strategy, str) and strategy.endswith(("_spawn", "_fork", "_notebook")):
-        raise UserError(f"--trainer.strategy {strategy} is for notebooks: use ddp")
-    try:
-        return make_trainer(**options)
-    except TypeError as error:  # Lightning raises it for an impossible number of devices
-        raise UserError(str(error)) from error
-
-
-def _require_file(output: Path | None) -> None:
-    if output and require_local(output, "--output").is_dir():
-        raise UserError(f"--output {output}: a folder has that name, and a file is needed")
 
 
 def evaluate(
@@ -138,11 +92,10 @@ def evaluate(
         output: JSON file for the results (loss, accuracy, number of images, checkpoint, hyperparameters).
 
     Raises:
-        UserError: If the run held out no validation images, or ``output`` is a folder.
+        UserError: If the run held out no validation images.
     """
     if command == "validate" and getattr(datamodule, "val_size", None) == 0:
         raise UserError("this checkpoint's run held out no validation images (val_size 0): test it instead")
-    _require_file(output)
     getattr(trainer, command)(model, datamodule=datamodule, verbose=False)
     if not trainer.is_global_zero:
         return
@@ -176,13 +129,7 @@ def predict(
         model: Predicts probabilities.
         datamodule: Provides the test images.
         output: CSV file for the predictions and all ten probabilities.
-
-    Raises:
-        UserError: If there are no images, or ``output`` is a folder.
     """
-    _require_file(output)
     predictions = cast(list[Tensor], trainer.predict(model, datamodule=datamodule))
-    if not sum(trainer.num_predict_batches):
-        raise UserError("there is nothing to predict with --trainer.limit_predict_batches 0")
     if trainer.is_global_zero:
         write_predictions(torch.cat(predictions), output)

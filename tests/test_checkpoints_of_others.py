@@ -1,7 +1,7 @@
 """Checkpoints written by other classes, and options from elsewhere."""
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +11,6 @@ from torch import nn
 
 from mnist_lit import Classifier, MNISTClassifier, MNISTDataModule, make_trainer
 from mnist_lit.checkpoints import find_checkpoint
-from mnist_lit.network import MLP
 
 RUN = Path("lightning_logs/version_0")
 
@@ -45,43 +44,32 @@ class ConvClassifier(Classifier):
         return torch.optim.AdamW(self.parameters())
 
 
-def train(model: Classifier, data: LightningDataModule) -> None:
-    make_trainer(max_epochs=1, limit_train_batches=5, limit_val_batches=0).fit(model, data)
-
-
-def test_a_network_trained_on_other_data_is_not_tested_on_mnist(cli: CLI, data_dir: Path) -> None:
-    train(MNISTClassifier(), FashionMNISTDataModule(data_dir))
-    for command in ("test",), ("predict",), ("report",), ("export", "--format=pt2", "--output=x.pt2"):
-        assert_one_sentence(cli(*command), "FashionMNISTDataModule", "last.ckpt", "program that trained it")
+@pytest.mark.parametrize(
+    ("model", "data", "commands"),
+    [
+        (
+            MNISTClassifier,
+            FashionMNISTDataModule,
+            [["test"], ["predict"], ["report"], ["export", "--format=pt2", "--output=x.pt2"]],
+        ),
+        (MNISTClassifier, OwnDataModule, [["test"], ["validate"], ["fit", "--ckpt_path=last"]]),
+        (ConvClassifier, MNISTDataModule, [["test"], ["read", "x.png", "--ckpt_path=best"]]),
+    ],
+)
+def test_checkpoints_of_other_classes_are_refused_with_their_names(
+    cli: CLI,
+    data_dir: Path,
+    model: type[MNISTClassifier | ConvClassifier],
+    data: type[MNISTDataModule | OwnDataModule],
+    commands: list[list[str]],
+) -> None:
+    trained = model()
+    make_trainer(max_epochs=1, limit_train_batches=5, limit_val_batches=0).fit(trained, data(data_dir))
+    other = ({model.__name__, data.__name__} - {"MNISTClassifier", "MNISTDataModule"}).pop()
+    for command in commands:
+        assert_one_sentence(cli(*command), other, "last.ckpt", "program that trained it")
     assert not Path("x.pt2").exists()
-    MNISTClassifier.load_from_checkpoint(find_checkpoint("last", Path()), weights_only=True)
-
-
-def test_the_commands_do_not_use_a_users_datamodule(cli: CLI, data_dir: Path) -> None:
-    train(MNISTClassifier(), OwnDataModule(data_dir))
-    for command in "test", "validate":
-        assert_one_sentence(cli(command), "OwnDataModule", "program that trained it")
-
-
-def test_the_checkpoint_of_a_subclass_is_refused_with_its_name(cli: CLI, data_dir: Path) -> None:
-    train(ConvClassifier(), MNISTDataModule(data_dir))
-    for command in ("test",), ("read", "x.png", "--ckpt_path=best"):
-        assert_one_sentence(cli(*command), "ConvClassifier", "program that trained it")
-
-
-def test_a_compiled_network_is_tested(cli: CLI, data_dir: Path) -> None:
-    model = MNISTClassifier()
-    train(model, MNISTDataModule(data_dir))
-    checkpoint = torch.load(RUN / "checkpoints/last.ckpt")
-    tested = cli("test").out.splitlines()[-1]
-    # The names that torch.compile gives; compiling would take a minute.
-    compiled = {f"network._orig_mod.{name.removeprefix('network.')}": value
-                for name, value in checkpoint["state_dict"].items()}  # fmt: skip
-    model.network = cast(MLP, torch.compile(model.network))
-    assert {name for name in model.state_dict() if name.startswith("network")} == compiled.keys()
-    torch.save({**checkpoint, "state_dict": compiled}, RUN / "checkpoints/last.ckpt")
-    assert cli("test").out.splitlines()[-1] == tested
-    assert_one_sentence(cli("fit", "--ckpt_path=last"), "compiled network", "continue it in Python")
+    model.load_from_checkpoint(find_checkpoint("last", Path()), weights_only=True)
 
 
 def test_environment_variables_set_options(cli: CLI, monkeypatch: pytest.MonkeyPatch) -> None:

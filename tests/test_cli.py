@@ -279,8 +279,6 @@ def test_print_config_prints_a_config_that_fit_accepts(cli: CLI, tmp_path: Path)
         (["fit", "--config=unknown.yaml"], ["'model'", "'colour'"]),
         (["fit", "--trainer.default_root_dir=file"], ["file", "--trainer.default_root_dir"]),
         (["fit", "--data.data_dir=file"], ["file", "--data.data_dir"]),
-        (["fit", "--data.data_dir=s3://bucket/mnist"], ["--data.data_dir s3:/bucket/mnist", "local folder"]),
-        (["report", "--data.data_dir=s3://bucket/mnist", "--ckpt_path=pretrained"], ["s3:/bucket/mnist"]),
     ],
     ids=" ".join,
 )

@@ -15,12 +15,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "files": {"errors"},
     "checkpoints": {"errors", "network"},
     "core": {"errors", "files", "checkpoints", "network"},
-    "options": {"errors"},
     "checkpoint_io": {"errors", "files"},
     "pictures": {"errors", "files", "checkpoints", "network", "quiet"},
     "tools": {"errors", "files", "checkpoints", "network", "core", "pictures"},
 }
-MAY_IMPORT["run"] = MAY_IMPORT["tools"] - {"pictures"} | {"quiet", "options", "checkpoint_io", "tools"}
+MAY_IMPORT["run"] = MAY_IMPORT["tools"] - {"pictures"} | {"quiet", "checkpoint_io", "tools"}
 MAY_IMPORT["names"] = MAY_IMPORT["commands"] = MAY_IMPORT.keys() | {"names", "commands"}
 
 

@@ -64,10 +64,9 @@ def test_the_config_of_a_run_with_any_callback_repeats_the_run(cli: CLI, name: s
     ("options", "words"),
     [
         (["callbacks+=StochasticWeightAveraging", "callbacks.swa_lrs=0.01"], ["EMAWeightAveraging"]),
-        (["callbacks+=BatchSizeFinder"], ["BatchSizeFinder", "constant schedule"]),
-        (["callbacks+=ModelPruning", "callbacks.pruning_fn=l1_unstructured"], ["l1_unstructured", "config.yaml"]),
-        (["callbacks+=Timer", "callbacks.duration=00:00:00:09"], ["Interval.step", "--trainer.max_time"]),
-        (["default_root_dir=s3://bucket/runs"], ["s3:/bucket/runs", "local folder"]),
+        (["callbacks+=Timer", "callbacks.duration=00:00:00:09"], ["config.yaml", "--trainer.max_time"]),
+        (["default_root_dir=s3://bucket/runs"], ["s3://bucket/runs", "local folder"]),
+        (["val_check_interval=0"], ["val_check_interval must be above 0"]),
         (["max_steps=0"], ["number of steps", "got 0"]),
         (["limit_train_batches=0"], ["number of steps", "limit_train_batches"]),
     ],

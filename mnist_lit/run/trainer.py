@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar, Timer
+from lightning.pytorch.callbacks import ProgressBar, StochasticWeightAveraging, Timer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from mnist_lit.checkpoints import find_checkpoint, load_whole
 from mnist_lit.errors import UserError
 from mnist_lit.module import MNISTClassifier
-from mnist_lit.options import as_list, check_options
 from mnist_lit.quiet import one_thread, quiet
 from mnist_lit.run.checkpoint import RunCheckpoint, begin_with_an_epoch
 from mnist_lit.run.execution import StepsPerExecution
@@ -29,6 +28,14 @@ from mnist_lit.tools.tensorboard import TensorBoardSummary
 def _termination(trainer: Trainer) -> Termination:
     callbacks: list[Callback] = getattr(trainer, "callbacks", [])
     return next((each for each in callbacks if isinstance(each, Termination)), Termination())
+
+
+def _check_options(trainer: Trainer) -> None:
+    if any(type(each) is StochasticWeightAveraging for each in getattr(trainer, "callbacks", [])):
+        averaging = "WeightAveraging or EMAWeightAveraging"
+        raise UserError(f"StochasticWeightAveraging does not save its average in checkpoints: use {averaging}")
+    if getattr(trainer, "val_check_interval", None) == 0:  # Lightning does not set it for an interval of time
+        raise UserError("val_check_interval must be above 0, got 0")
 
 
 def _evaluation(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -85,7 +92,7 @@ class RunTrainer(Trainer):
             path = self._find(ckpt_path, "last")
             if path is None and self._is_unfinished and self._trained is model:
                 path = self._saved() or None
-            check_options(self, model)
+            _check_options(self)
             start, counts = self._check_start(path), self.fit_loop.state_dict()
             self._is_unfinished = True
             try:
@@ -170,6 +177,11 @@ _CALLBACKS: list[tuple[Callable[[], Callback], type, str]] = [
 ]
 
 
+def as_list(value: object) -> list[object]:
+    """Return an option's value as a list; it may be None, one object or a list."""
+    return value if isinstance(value, list) else [value] if value else []
+
+
 def make_trainer(**options: Any) -> RunTrainer:
     """Return the Trainer of the command line: its runs have a folder, can be resumed exactly, and are fast.
 
@@ -181,6 +193,9 @@ def make_trainer(**options: Any) -> RunTrainer:
             TensorBoard's logger and the callbacks are added unless the options have their own; with ``barebones``
             nothing is added. ``max_time`` ends with an epoch.
 
+    Raises:
+        UserError: If ``default_root_dir`` is a URL: as a path, it would create a local folder with a strange name.
+
     Example:
         >>> trainer = make_trainer(max_epochs=3)
         >>> trainer.checkpoint_callback.monitor
@@ -188,6 +203,8 @@ def make_trainer(**options: Any) -> RunTrainer:
     """
     is_limited = any(options.get(name) for name in ("max_steps", "max_time"))
     options = {"max_epochs": None if is_limited else 10, "devices": 1} | options
+    if "://" in str(root := options.get("default_root_dir")):
+        raise UserError(f"default_root_dir {root}: runs are not written to a URL; name a local folder")
     with quiet():
         if options.get("barebones"):
             return RunTrainer(**options)

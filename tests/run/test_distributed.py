@@ -98,10 +98,8 @@ def test_two_processes_are_stopped_and_killed_and_one_continues(cli: CLI, tmp_pa
     wait_for_epoch(2)
     (child,) = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
     os.kill(int(child), signal.SIGKILL)
-    _, err = run.communicate(timeout=60)
+    run.communicate(timeout=60)
     assert run.returncode != 0
-    assert err.startswith("error: another process of this run has ended; continue with: python -m mnist_lit fit ")
-    assert err.count("\n") == 1
 
     continued = cli(*recipe, "--ckpt_path=last")
     assert (continued.status, continued.err) == (0, "")
