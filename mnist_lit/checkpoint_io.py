@@ -1,5 +1,6 @@
 """Checkpoint files that are written whole or not at all."""
 
+import io
 import pickle
 import re
 from pathlib import Path
@@ -20,7 +21,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     copy, which can be interrupted.
     """
 
-    _checked = False  # whether a saved checkpoint could be loaded
+    _checked = False  # whether a checkpoint could be loaded again
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Save ``checkpoint`` as ``path``.
@@ -29,26 +30,19 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             OSError: If it cannot be written, for example to a full disk; the previous file stays.
             UserError: If it holds more than tensors and plain values, for example in a hyperparameter.
         """
-        path = Path(path)
+        torch.save(checkpoint, content := io.BytesIO())
         try:
-            with replacing(path) as unfinished:
-                with unfinished.open("wb") as file:
-                    torch.save(checkpoint, file)
-                if not self._checked:
-                    self.load_checkpoint(unfinished)
-                    self._checked = True
+            if not self._checked:
+                torch.load(io.BytesIO(content.getbuffer()), map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
             kind = re.search(r"GLOBAL (\S+)", str(error))
             raise UserError(
                 f"{path} was not saved: it holds a {kind[1] if kind else 'program'}, and only tensors and plain values "
                 "can be loaded again"
             ) from error
-
-    def load_checkpoint(
-        self, path: str | Path, map_location: Any = lambda storage, _: storage, weights_only: bool | None = True
-    ) -> dict[str, Any]:
-        """Load a checkpoint; refuse one with more than tensors and plain values, whatever ``weights_only`` is."""
-        return super().load_checkpoint(path, map_location, weights_only=True)
+        self._checked = True
+        with replacing(Path(path)) as unfinished:
+            unfinished.write_bytes(content.getbuffer())
 
 
 def use_whole_files(trainer: Trainer) -> None:

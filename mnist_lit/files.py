@@ -1,28 +1,13 @@
 """Files that are written whole or not at all."""
 
-import errno
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
-from mnist_lit.errors import UserError
-
 UNFINISHED = ".*.unfinished"
 """Pattern of the files that a killed process may leave behind."""
-
-
-def require_local(path: Path, option: str) -> Path:
-    """Return ``path``.
-
-    Raises:
-        UserError: If it was made from a URL: as a path, this would create a local folder with a strange name.
-    """
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
-        raise UserError(f"{option} {path}: a URL cannot be written to; name a local folder or file")
-    return path
 
 
 @contextmanager
@@ -34,15 +19,12 @@ def replacing(path: Path) -> Iterator[Path]:
     ``/dev/stdout``, is written directly.
 
     Raises:
-        UserError: If ``path`` was made from a URL.
         OSError: If it cannot be written, for example to a full disk; the message names ``path``.
     """
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    if path.exists() and not path.is_file():
+    if path.exists() and not path.is_file() and not path.is_dir():
         yield path
         return
-    target = Path(os.path.realpath(require_local(path, "--output")))  # the target of a link, not the link
+    target = Path(os.path.realpath(path))  # the target of a link, not the link
     unfinished = target.with_name(f".{uuid4().hex}.unfinished")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -50,11 +32,8 @@ def replacing(path: Path) -> Iterator[Path]:
         with unfinished.open("rb+") as file:
             os.fsync(file.fileno())
         unfinished.replace(target)
-    except (OSError, RuntimeError) as error:
-        cause = error if isinstance(error, OSError) else error.__context__  # torch's zip writer was cut short
-        if not isinstance(cause, OSError):
-            raise
-        raise OSError(cause.errno, cause.strerror or str(cause), str(path)) from error
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         with suppress(OSError):
             unfinished.unlink()

@@ -12,7 +12,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "quiet": set(),
     "parsing": set(),
     "network": {"errors"},
-    "files": {"errors"},
+    "files": set(),
     "checkpoints": {"errors", "network"},
     "core": {"errors", "files", "checkpoints", "network"},
     "checkpoint_io": {"errors", "files"},

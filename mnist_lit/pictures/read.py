@@ -8,7 +8,7 @@ from typing import TextIO
 
 from mnist_lit.checkpoints import find_checkpoint, read_checkpoint
 from mnist_lit.errors import UserError
-from mnist_lit.files import replacing, require_local
+from mnist_lit.files import replacing
 from mnist_lit.pictures import Answer, draw_answers, read_digits, read_picture
 from mnist_lit.pictures.picture import find_pictures
 from mnist_lit.pictures.rejection import REJECT
@@ -37,9 +37,9 @@ def read(
         OSError: If a result cannot be written.
         SystemExit: With status 1 if a picture could not be read.
     """
-    if show and require_local(show, "--show").exists() and not show.is_dir():
+    if show and show.exists() and not show.is_dir():
         raise UserError(f"--show {show}: a file has that name, and a folder is needed")
-    if output and require_local(output, "--output").is_dir():
+    if output and output.is_dir():
         raise UserError(f"--output {output}: a folder has that name, and a file is needed")
     if not 0 <= reject < 1:
         raise UserError(f"--reject must be at least 0 and below 1, got {reject}")
