@@ -4,11 +4,8 @@ import gc
 import os
 import signal
 import sys
-import threading
 from argparse import ArgumentError
-from contextlib import nullcontext
 from importlib import import_module
-from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -55,9 +52,6 @@ def main(
     command, commands, prog, what = "", COMMANDS, "python -m mnist_lit", "a small network on MNIST"
     if model_class or datamodule_class:
         commands, prog, what = _WITH_TRAINER, f"python {os.path.relpath(sys.argv[0])}", "a network"
-    for stream in sys.stdout, sys.stderr:  # a name may have characters that the terminal has not
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
     try:
         about = f"Train, test and use {what}."
         parser = ArgumentParser(prog=prog, description=about, version=__version__, exit_on_error=False)
@@ -81,15 +75,13 @@ def main(
         sys.exit(1)
     except OSError as error:
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-        folders = "--data.data_dir, --trainer.default_root_dir"
-        places = {"read": "--output and --show", "fit": folders}.get(command, f"--output, {folders}")
-        _fail(f"{where}{error.strerror or error} ({places} say where files go)")
+        places = "--output, --show, --data.data_dir or --trainer.default_root_dir"
+        _fail(f"{where}{error.strerror or error} (see {places}, which say where files go)")
 
 
 def _read(options: dict[str, Any]) -> None:
     from mnist_lit.pictures.read import read  # without Lightning, whose import takes longer than reading a picture
 
-    _collect_garbage()
     parser = ArgumentParser(**options | {"usage": f"{options['prog']} [options] pictures ..."})
     parser.add_argument("pictures", type=Path, nargs="+", help="Files and folders.")
     parser.add_function_arguments(read, as_group=False, skip={"pictures"})
@@ -104,14 +96,12 @@ def _run(command: str, prog: str, options: dict[str, Any], model_class: Any, dat
     from mnist_lit.config import continue_command
     from mnist_lit.datamodule import MNISTDataModule
     from mnist_lit.module import MNISTClassifier
-    from mnist_lit.quiet import one_thread, quiet
+    from mnist_lit.quiet import quiet
     from mnist_lit.run.folder import is_first_process
 
-    _collect_garbage()
     classes = model_class or MNISTClassifier, datamodule_class or MNISTDataModule
-    threading.excepthook = _report_thread_error
     try:
-        with quiet(), nullcontext() if model_class else one_thread():  # before the options are read, which seeds
+        with quiet():
             if command == "fit":
                 cli.fit(*classes, options, prog)
             else:
@@ -128,9 +118,7 @@ def _run(command: str, prog: str, options: dict[str, Any], model_class: Any, dat
         raise
     except (ImportError, MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
         cause: BaseException | None = error
-        while cause and not isinstance(cause, UserError | MisconfigurationException):
-            if _is_raised_by_lightning(cause):
-                break
+        while cause and not _is_for_user(cause):
             cause = cause.__cause__ or cause.__context__  # jsonargparse wraps what a constructor raises
         if not cause:
             raise  # a defect: it keeps its traceback
@@ -143,33 +131,22 @@ def _run(command: str, prog: str, options: dict[str, Any], model_class: Any, dat
             torch.distributed.destroy_process_group()
 
 
-def _collect_garbage() -> None:
-    if not gc.isenabled():
-        gc.freeze()
-        gc.enable()
-
-
 def _fail(message: str, status: int = 1) -> NoReturn:
     print("error:", " ".join(message.split()), file=sys.stderr, flush=True)
     sys.exit(status)
 
 
-def _is_raised_by_lightning(error: BaseException) -> bool:
+def _is_for_user(error: BaseException) -> bool:
     # What Lightning raises of its own accord is about an option; what it calls may have a defect.
     traceback = error.__traceback__
     while traceback and traceback.tb_next:
         traceback = traceback.tb_next
-    return traceback is not None and traceback.tb_frame.f_globals["__name__"].startswith("lightning.")
-
-
-def _report_thread_error(args: threading.ExceptHookArgs) -> None:
-    # TensorBoard's writer cannot write; the next call of it raises the same in the main thread, which says so.
-    if not issubclass(args.exc_type, OSError):
-        threading.__excepthook__(args)
+    is_lightnings = traceback is not None and traceback.tb_frame.f_globals["__name__"].startswith("lightning.")
+    return is_lightnings or isinstance(error, UserError)
 
 
 if __name__ == "__main__":
-    # The imports make 700,000 objects that stay until the end. Looking for garbage among them, again and again, would
-    # take a third of the time that a short command takes.
-    gc.disable()
+    # The imports make 700,000 objects that stay until the end. Python's threshold of 700 would have it look for garbage
+    # among them again and again, which takes a fifth of the time that a short command takes.
+    gc.set_threshold(100_000)
     main()
