@@ -120,5 +120,5 @@ def _log_odds(likeness: Floats) -> Floats:
 @cache
 def _load() -> nn.Sequential:
     network = make_network()
-    network.load_state_dict(torch.load(JUDGE, weights_only=True))
+    network.load_state_dict(torch.load(JUDGE, weights_only=True), assign=True)  # float32, whatever the default is
     return network
