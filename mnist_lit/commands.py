@@ -55,6 +55,8 @@ def run_function(
     else:
         parser.add_argument("--trainer.default_root_dir", default=".", help="Folder that contains lightning_logs.")
     config = parse(parser)
+    if config.get("output") and Path(config.output).is_dir():
+        raise UserError(f"--output {config.output}: a folder has that name, and a file is needed")
     path = find_checkpoint(config.ckpt_path, Path(config.trainer.default_root_dir or ".").expanduser())
     classes = model.__qualname__, data.__qualname__ if "datamodule" in names else None
     checkpoint = read_checkpoint(path, *classes)
@@ -129,7 +131,12 @@ def predict(
         model: Predicts probabilities.
         datamodule: Provides the test images.
         output: CSV file for the predictions and all ten probabilities.
+
+    Raises:
+        UserError: If there are no images.
     """
     predictions = cast(list[Tensor], trainer.predict(model, datamodule=datamodule))
+    if not predictions:
+        raise UserError("there is nothing to predict with --trainer.limit_predict_batches 0")
     if trainer.is_global_zero:
         write_predictions(torch.cat(predictions), output)

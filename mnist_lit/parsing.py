@@ -7,7 +7,8 @@ from argparse import SUPPRESS, Action, ArgumentError
 from difflib import get_close_matches
 from typing import Any
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
+import yaml
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, get_loader, set_loader
 
 _LISTED_TRAINER_OPTIONS = {"trainer.max_epochs", "trainer.default_root_dir"}
 _UNLISTED = {"trainer", "model", "data", "data.augment", "data.seed"}  # groups, and a seed that follows another
@@ -51,6 +52,24 @@ class ShortHelp(DefaultHelpFormatter):
         return f"{clause} (required)" if action.required and action.option_strings else clause
 
 
+class _UniqueKeyLoader(yaml.SafeLoader):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.YAMLError(f"line {key.start_mark.line + 1}: the key {key.value} is there twice")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _load(text: str) -> Any:
+    yaml.load(text, _UniqueKeyLoader)  # YAML itself takes the last of two values, without a word
+    return get_loader("yaml")(text)
+
+
+set_loader("yaml with unique keys", _load, exceptions=(yaml.YAMLError,))
+
+
 def parser_options(prog: str, command: str, description: str) -> dict[str, Any]:
     """Return the arguments of a command's ``ArgumentParser``."""
     return {
@@ -58,6 +77,7 @@ def parser_options(prog: str, command: str, description: str) -> dict[str, Any]:
         "usage": f"{prog} {command} [options]",
         "description": f"{description} The values are the defaults.",
         "formatter_class": DefaultHelpFormatter if "--help_all" in sys.argv else ShortHelp,
+        "parser_mode": "yaml with unique keys",
         "allow_abbrev": False,
         "exit_on_error": False,
         "default_env": True,

@@ -244,6 +244,8 @@ def test_print_config_prints_a_config_that_fit_accepts(cli: CLI, tmp_path: Path)
         (["predict", "picture.png"], ["picture.png", "predict --help"]),
         (["fit", "--trainer.max_epochs=abc"], ["--trainer.max_epochs: expected a whole number or null, got abc"]),
         (["fit", "--config=comments.yaml"], ["--config", "must have options"]),
+        (["fit", "--config=twice.yaml"], ["line 3: the key lr is there twice"]),
+        (["test", "--output=empty", "--ckpt_path=pretrained"], ["--output empty", "a file is needed"]),
         (["fit", "--config=latin.yaml"], ["--config", "not UTF-8"]),
         (["fit", "--trainer.callbacks=EarlyStopping"], ["--trainer.callbacks", "EarlyStopping", "required: monitor"]),
         (["fit", "--trainer.callbacks=EarlyStoping"], ["--trainer.callbacks", "EarlyStoping"]),
@@ -279,6 +281,7 @@ def test_a_bad_option_gives_one_sentence_and_leaves_no_files(
     (tmp_path / "broken.yaml").write_text("model: [1\n")
     (tmp_path / "unknown.yaml").write_text("model:\n  colour: red\n")
     (tmp_path / "comments.yaml").write_text("# model:\n#   lr: 0.1\n")
+    (tmp_path / "twice.yaml").write_text("model:\n  lr: 0.1\n  lr: 0.2\n")
     (tmp_path / "latin.yaml").write_bytes(b"# \xfcber\n")
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
