@@ -19,7 +19,6 @@ from typing_extensions import override
 from mnist_lit.datamodule import Batch, MNISTDataModule
 from mnist_lit.errors import check_range
 from mnist_lit.module import Classifier
-from mnist_lit.run.checkpoint import RunCheckpoint
 from mnist_lit.run.progress import EpochLines
 from mnist_lit.run.termination import Termination
 
@@ -35,12 +34,12 @@ class StepsPerExecution(Callback):
 
     Keras has this as ``Model.compile(steps_per_execution=...)``. A run writes exactly what it would write with one step
     a round. Callbacks are called only for the last step of each round. A round ends early if something is due:
-    validation, a point of a curve, a checkpoint, the end of the epoch or of the run.
+    validation, a point of a curve, the end of the epoch or of the run.
 
     It has no effect if a step is more than that of a plain loop, or if something is called for each step: several
     processes, another precision than 32 bits, accumulated or clipped gradients, a profiler, a user's callback with
-    hooks for each batch, a subclass of Classifier with other steps or with a ``loss`` that calls ``self.log`` (as
-    the first step of an epoch shows), other data, data without a length.
+    hooks for each batch, a ModelCheckpoint that does not save by epochs, a subclass of Classifier with other steps or
+    with a ``loss`` that calls ``self.log`` (as the first step of an epoch shows), other data, data without a length.
 
     Args:
         steps: Most steps in one round, at least 1; else a UserError is raised.
@@ -68,19 +67,15 @@ class _Rounds(_TrainingEpochLoop):
     def on_run_start(self, data_fetcher: Any) -> None:
         super().on_run_start(data_fetcher)
         # Without a length, the last batch of an epoch is recognized too late.
-        can_be_plain = data_fetcher.length is not None and _can_be_plain(self.trainer)
-        self._most = self._steps_per_round if can_be_plain else 1
-        # A user's loss may call self.log, which works only in Lightning's own steps.
-        self._is_on_trial = _method(self.trainer.lightning_module, "loss") is not Classifier.loss
+        self._most = self._steps_per_round if data_fetcher.length and _can_be_plain(self.trainer) else 1
 
     @override
     def advance(self, data_fetcher: Any) -> None:
-        if self._most > 1 and not self._is_on_trial and not self.trainer.should_stop:
+        if self._most > 1 and self.batch_progress.current.ready and not self.trainer.should_stop:
             self._make_plain_steps(data_fetcher, self._steps_until_due() - 1)
-        super().advance(data_fetcher)  # the last step of the round, with all hooks
-        if self._is_on_trial and self._results:
-            self._most = 1
-        self._is_on_trial = False
+        super().advance(data_fetcher)  # the first step of the epoch or the last one of the round, with all hooks
+        if any(name.startswith("training_step.") for name in self._results):
+            self._most = 1  # a user's loss calls self.log, which works only in Lightning's own steps
 
     def _steps_until_due(self) -> int:
         trainer, batches, steps = self.trainer, self.batch_progress.current.ready, self.global_step
@@ -92,9 +87,6 @@ class _Rounds(_TrainingEpochLoop):
             (self._batches_that_stepped, trainer.log_every_n_steps),
             (steps, max(self.max_steps, 0)),
         ]
-        for callback in trainer.checkpoint_callbacks:
-            if isinstance(callback, ModelCheckpoint):
-                counts.append((steps, callback._every_n_train_steps))
         return int(min(period - count % period for count, period in counts if period))
 
     def _make_plain_steps(self, data_fetcher: Any, steps: int) -> None:
@@ -103,7 +95,7 @@ class _Rounds(_TrainingEpochLoop):
         (optimizer,) = trainer.optimizers
         schedulers = [config.scheduler for config in trainer.lr_scheduler_configs if config.interval == "step"]
         parameters = list(module.parameters())
-        batches = self.batch_progress.current.ready
+        progress = self.automatic_optimization.optim_progress.optimizer
 
         def compute_gradients(batch: Batch) -> Tensor:
             loss: Tensor = module.training_step(batch, self.batch_idx + 1)
@@ -112,28 +104,24 @@ class _Rounds(_TrainingEpochLoop):
             loss.backward()
             return loss
 
-        try:
-            for _ in range(steps):
-                (images, labels), _, _ = next(data_fetcher)
-                optimizer.step(partial(compute_gradients, (images.to(device), labels.to(device))))
-                for scheduler in schedulers:
-                    scheduler.step()
-                self.batch_progress.increment_by(1)
-        finally:  # a callback may save a checkpoint after an exception, with the right counts
-            made = self.batch_progress.current.ready - batches
-            progress = self.automatic_optimization.optim_progress.optimizer
-            progress.zero_grad.increment_by(made)
-            progress.step.increment_by(made)
-            self.scheduler_progress.increment_by(made * len(schedulers))
-            self._batches_that_stepped += made
+        for _ in range(steps):
+            (images, labels), _, _ = next(data_fetcher)
+            optimizer.step(partial(compute_gradients, (images.to(device), labels.to(device))))
+            for scheduler in schedulers:
+                scheduler.step()
+            for counts in self.batch_progress, progress.zero_grad, progress.step:
+                counts.increment_by(1)
+            self.scheduler_progress.increment_by(len(schedulers))
+            self._batches_that_stepped += 1
 
 
 def _can_be_plain(trainer: Trainer) -> bool:
     """Return whether a step is that of a plain loop, and nothing is called for each step."""
     # These have nothing to do except at the end of a round.
     known = Callback, LearningRateMonitor, ModelCheckpoint, RichProgressBar, TQDMProgressBar, Timer
-    hooks = {getattr(kind, name) for kind in (*known, EpochLines, RunCheckpoint, Termination) for name in _HOOKS}
+    hooks = {getattr(kind, name) for kind in (*known, EpochLines, Termination) for name in _HOOKS}
     module, datamodule = trainer.lightning_module, getattr(trainer, "datamodule", None)
+    callbacks: list[Callback] = getattr(trainer, "callbacks", [])
     return (
         type(trainer.strategy) is SingleDeviceStrategy
         and type(trainer.precision_plugin) is Precision
@@ -141,7 +129,8 @@ def _can_be_plain(trainer: Trainer) -> bool:
         and trainer.accumulate_grad_batches == 1
         and not trainer.gradient_clip_val
         and all(config.frequency == 1 and not config.reduce_on_plateau for config in trainer.lr_scheduler_configs)
-        and all(_method(callback, name) in hooks for callback in getattr(trainer, "callbacks", []) for name in _HOOKS)
+        and all(_method(callback, name) in hooks for callback in callbacks for name in _HOOKS)
+        and all(callback.every_n_epochs for callback in callbacks if isinstance(callback, ModelCheckpoint))
         and all(_method(module, name) is getattr(Classifier, name, None) for name in _HOOKS + _STEP + _TRANSFER)
         and _method(module, "lr_scheduler_step") is Classifier.lr_scheduler_step
         and all(_method(datamodule, name) is getattr(MNISTDataModule, name) for name in _TRANSFER)
