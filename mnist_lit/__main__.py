@@ -27,7 +27,7 @@ _WITH_TRAINER = {
 _TOOLS = {  # each a function of its own name in tools/
     "report": "Write a report on a trained network: one HTML file with its figures, curves and pictures.",
     "demo": "Open a page to draw digits on, and see what a trained network makes of them.",
-    "export": "Write a trained network as ONNX or pt2, for use without this package.",
+    "export": "Write a trained network as ONNX, for use without this package.",
 }
 COMMANDS = _WITH_TRAINER | {"read": "Read the digits and numbers in your own pictures."} | _TOOLS
 """What each command does, in one sentence."""

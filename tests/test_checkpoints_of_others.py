@@ -50,7 +50,7 @@ class ConvClassifier(Classifier):
         (
             MNISTClassifier,
             FashionMNISTDataModule,
-            [["test"], ["predict"], ["report"], ["export", "--format=pt2", "--output=x.pt2"]],
+            [["test"], ["predict"], ["report"], ["export", "--output=x.onnx"]],
         ),
         (MNISTClassifier, OwnDataModule, [["test"], ["validate"], ["fit", "--ckpt_path=last"]]),
         (ConvClassifier, MNISTDataModule, [["test"], ["read", "x.png", "--ckpt_path=best"]]),
@@ -68,7 +68,7 @@ def test_checkpoints_of_other_classes_are_refused_with_their_names(
     other = ({model.__name__, data.__name__} - {"MNISTClassifier", "MNISTDataModule"}).pop()
     for command in commands:
         assert_one_sentence(cli(*command), other, "last.ckpt", "program that trained it")
-    assert not Path("x.pt2").exists()
+    assert not Path("x.onnx").exists()
     model.load_from_checkpoint(find_checkpoint("last", Path()), weights_only=True)
 
 

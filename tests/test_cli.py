@@ -267,7 +267,7 @@ def test_print_config_prints_a_config_that_fit_accepts(cli: CLI, tmp_path: Path)
         (["fit", "--trainer.accelerator=abacus"], ["abacus"]),
         (["fit", "--config=no.yaml"], ["no.yaml"]),
         (["fit", "--config=export.yaml"], ["export.yaml"]),
-        (["export", "--format=onnx"], ["required: output"]),
+        (["export"], ["required: output"]),
         (["fit", "--config=broken.yaml"], ["config", "line 2"]),
         (["fit", "--config=unknown.yaml"], ["'model'", "'colour'"]),
         (["fit", "--trainer.default_root_dir=file"], ["file", "--trainer.default_root_dir"]),

@@ -1,1 +1,1 @@
-"""Uses of a trained network: figures, TensorBoard's pictures, report, demo page, exports."""
+"""Uses of a trained network: figures, TensorBoard's pictures, report, demo page, export."""

@@ -1,26 +1,21 @@
-"""Exports of the network, which are used without this package: ONNX, or torch.export's pt2."""
+"""Export of the network to ONNX, which is used without this package."""
 
-import io
 import json
 import logging
 import os
-import warnings
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import Tensor
-from torch.export import Dim, ExportedProgram
+from torch.export import Dim
 
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import UserError
 from mnist_lit.files import replacing
 from mnist_lit.module import MNISTClassifier
 from mnist_lit.tools.evaluation import evaluate
-
-Format = Literal["onnx", "pt2"]
 
 _OPSET, _IR_VERSION = 18, 8  # of ONNX 1.13 (2022), the oldest that torch writes; onnxruntime 1.14 and later read them
 
@@ -31,26 +26,28 @@ _DESCRIPTION = (
 )
 
 
-def export(model: MNISTClassifier, datamodule: MNISTDataModule, format: Format, output: Path) -> None:
-    """Write the network of ``model`` for use without this package, and print a summary.
+def export(model: MNISTClassifier, datamodule: MNISTDataModule, output: Path) -> None:
+    """Write the network of ``model`` as ONNX, for use without this package, and print a summary.
 
     The network in the file takes ``images``, float32 ``(N, 1, 28, 28)`` with pixels in [0, 1], for any N, and returns
-    ``logits``, float32 ``(N, 10)``. The file describes this, with recipe and accuracy: in ONNX as ``doc_string`` and
-    ``metadata_props``, in pt2 as ``metadata.json``.
+    ``logits``, float32 ``(N, 10)``. The file describes this in its ``doc_string``, and holds recipe and accuracy in its
+    ``metadata_props``.
 
     Args:
         model: The model, which is not changed.
         datamodule: Provides the test images.
-        format: File format. ``onnx`` is for ONNX Runtime and many others, ``pt2`` for PyTorch (torch.export).
-        output: File to write, whose suffix is the format; an older file is replaced.
+        output: File to write, ``digits.onnx`` for example; an older file is replaced.
 
     Raises:
-        UserError: If a package of the extra ``export`` is missing, the suffix is another, or the written file gives
-            other logits than the network; an older file at ``output`` is kept.
+        UserError: If a package of the extra ``export`` is missing, or the written file gives other logits than the
+            network; an older file at ``output`` is kept.
         OSError: If the file cannot be written.
     """
-    if output.suffix != f".{format}":  # torch.export.load requires it for pt2
-        raise UserError(f"--output {output}: the name of the file must end in .{format}")
+    try:
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime 1.32 would write into the home folder
+        *_, onnxruntime = (import_module(name) for name in ("onnx", "onnxscript", "onnxruntime"))
+    except ImportError as error:
+        raise UserError(f"the export needs the package {error.name}: pip install -e '.[export]'") from error
     evaluation = evaluate(model.network, datamodule)
     metadata = {
         "description": _DESCRIPTION,
@@ -59,10 +56,12 @@ def export(model: MNISTClassifier, datamodule: MNISTDataModule, format: Format, 
         "mnist_lit": version("mnist_lit"),
         "torch": torch.__version__,
     }
-    content = _serialize(evaluation.network, format, metadata)
+    content = _serialize(evaluation.network, metadata)
     with replacing(output) as unfinished:
         unfinished.write_bytes(content)
-        difference = float((_run(unfinished, format, evaluation.images) - evaluation.logits).abs().max())
+        session = onnxruntime.InferenceSession(unfinished, providers=["CPUExecutionProvider"])
+        (logits,) = session.run(["logits"], {"images": evaluation.images.numpy()})
+        difference = float((torch.from_numpy(logits) - evaluation.logits).abs().max())
         # Relative: the pretrained network's logits reach 29, where rounding errors are 1e-5. `not <=` refuses NaN, too.
         if not difference <= 1e-5 * max(1.0, float(evaluation.logits.abs().max())):
             raise UserError(f"{output} was not written: its logits differ by {difference:.1g} from the checkpoint's")
@@ -72,22 +71,11 @@ def export(model: MNISTClassifier, datamodule: MNISTDataModule, format: Format, 
     )
 
 
-def _serialize(network: torch.nn.Module, format: Format, metadata: dict[str, Any]) -> bytes:
-    if format == "onnx":
-        try:
-            os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime 1.32 would write into the home folder
-            for name in "onnx", "onnxscript", "onnxruntime":
-                import_module(name)
-        except ImportError as error:
-            raise UserError(f"--format onnx needs the package {error.name}: pip install -e '.[export]'") from error
+def _serialize(network: torch.nn.Module, metadata: dict[str, Any]) -> bytes:
     example = (torch.zeros(2, 1, 28, 28),)
-    program: ExportedProgram = torch.export.export(network, example, dynamic_shapes=({0: Dim("batch")},))
+    program = torch.export.export(network, example, dynamic_shapes=({0: Dim("batch")},))
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # it names folders of this machine
-    if format == "pt2":
-        buffer = io.BytesIO()
-        torch.export.save(program, buffer, extra_files={"metadata.json": json.dumps(metadata, indent=2)})
-        return buffer.getvalue()
     # torch 2.9 warns that some of torchvision's operators have no annotations; the network does not use them.
     logging.getLogger("torch.onnx._internal.exporter._schemas").setLevel(logging.ERROR)
     onnx_program = torch.onnx.export(
@@ -106,14 +94,3 @@ def _serialize(network: torch.nn.Module, format: Format, metadata: dict[str, Any
     onnx_program.model.doc_string = _DESCRIPTION
     content: bytes = onnx_program.model_proto.SerializeToString()
     return content
-
-
-def _run(path: Path, format: Format, images: Tensor) -> Tensor:
-    if format == "onnx":
-        session = import_module("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
-        return torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
-    with path.open("rb") as file, warnings.catch_warnings():  # torch would warn of a path without .pt2
-        # torch.export.load itself makes tensors of read-only bytes, and warns of that. They are only read here.
-        warnings.filterwarnings("ignore", "The given buffer is not writable")
-        logits: Tensor = torch.export.load(file).module()(images).detach()
-    return logits
