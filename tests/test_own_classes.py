@@ -118,7 +118,8 @@ def test_other_images_and_classes(tmp_path: Path) -> None:
     model, trainer = Coloured(), make_trainer(max_epochs=1, default_root_dir=tmp_path)
     trainer.fit(model, loader, loader)
     assert 0 <= trainer.test(model, loader, ckpt_path="best", verbose=False)[0]["test_acc"] <= 1
-    assert trainer.predict(model, loader)[0].shape == (8, 5)
+    predicted: Any = trainer.predict(model, loader)
+    assert predicted[0].shape == (8, 5)
 
 
 class Options(Classifier):

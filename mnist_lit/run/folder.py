@@ -1,5 +1,6 @@
 """The folder of a run."""
 
+from contextlib import suppress
 from os.path import abspath
 from pathlib import Path
 
@@ -21,16 +22,11 @@ def run_dir_of(checkpoint: Path) -> Path | None:
 
 def make_run_dir(root: Path) -> Path:
     """Make and return the next ``lightning_logs/version_N``; runs that start at once get different folders."""
-    logs = root / "lightning_logs"
-    logs.mkdir(parents=True, exist_ok=True)
     while True:
-        names = [run.name.removeprefix("version_") for run in logs.glob("version_*")]
-        run_dir = logs / f"version_{max((int(name) for name in names if name.isdecimal()), default=-1) + 1}"
-        try:
-            run_dir.mkdir()
-        except FileExistsError:  # another run was faster
-            continue
-        return run_dir
+        run_dir = root / "lightning_logs" / f"version_{TensorBoardLogger(root).version}"  # the next one
+        with suppress(FileExistsError):  # another run was faster
+            run_dir.mkdir(parents=True)
+            return run_dir
 
 
 def folder_of(logger: Logger | None) -> Path | None:

@@ -12,8 +12,6 @@ from typing_extensions import override
 
 from mnist_lit.errors import RunInterruptedError
 
-_SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD  # whose handlers are restored
-
 
 class Termination(Callback):
     """Raises KeyboardInterrupt after SIGTERM, at the end of a batch or of the call.
@@ -28,7 +26,8 @@ class Termination(Callback):
     def handled(self, saved: Callable[[], str | None]) -> Iterator[None]:
         """Handle the signal; raise RunInterruptedError after it and after Ctrl-C, with the checkpoint ``saved()``."""
         self.signum = 0
-        self._previous = {each: signal.getsignal(each) for each in _SIGNALS}
+        changed = signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD
+        self._previous = {each: signal.getsignal(each) for each in changed}
         _handle(signal.SIGTERM, self._note)
         try:
             yield

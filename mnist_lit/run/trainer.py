@@ -7,9 +7,9 @@ from contextlib import contextmanager, nullcontext, suppress
 from functools import wraps
 from inspect import signature
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, StochasticWeightAveraging, Timer
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -24,10 +24,7 @@ from mnist_lit.run.progress import EpochLines
 from mnist_lit.run.termination import Termination
 from mnist_lit.tools.tensorboard import TensorBoardSummary
 
-
-def _termination(trainer: Trainer) -> Termination:
-    callbacks: list[Callback] = getattr(trainer, "callbacks", [])
-    return next((each for each in callbacks if isinstance(each, Termination)), Termination())
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
 def _check_options(trainer: Trainer) -> None:
@@ -38,28 +35,21 @@ def _check_options(trainer: Trainer) -> None:
         raise UserError("val_check_interval must be above 0, got 0")
 
 
-def _evaluation(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Return Trainer's ``validate``, ``test`` or ``predict`` with what RunTrainer adds to it."""
+def _adapted(method: _Method) -> _Method:
+    """Return Trainer's ``fit``, ``validate``, ``test`` or ``predict`` with what RunTrainer adds to it."""
 
     @wraps(method)
-    def evaluate(self: "RunTrainer", *args: Any, **kwargs: Any) -> Any:
+    def run(self: "RunTrainer", *args: Any, **kwargs: Any) -> Any:
         call = signature(method).bind(self, *args, **kwargs)
-        model = call.arguments.get("model") or self.lightning_module
+        model, is_fit = call.arguments.get("model") or self.lightning_module, method is Trainer.fit
         threads = one_thread() if isinstance(model, MNISTClassifier) else nullcontext()
-        with quiet(), threads, _termination(self).handled(lambda: None):
-            # With a ckpt_path Lightning warns of each callback that fit had and this Trainer has not, such as a
-            # ModelCheckpoint: no evaluation needs one, and Lightning has no option to say so.
-            warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`, callbacks")
-            call.arguments["ckpt_path"] = path = self._find(call.arguments.get("ckpt_path"), "best")
-            if self.has_own_logger and self.logger is self._evaluation_logger and method is not Trainer.predict:
-                # In a folder of its own: TensorBoard follows only the newest file in a folder, which stays the run's.
-                run_dir = run_dir_of(Path(path)) if path else self.run_dir
-                folder = run_dir or Path(self.default_root_dir, "lightning_logs")
-                self._evaluation_logger = TensorBoardLogger(folder, method.__name__, default_hp_metric=False)
-                self.logger = self._evaluation_logger
+        prepared = self._fitting(model, call.arguments) if is_fit else self._evaluating(method.__name__, call.arguments)
+        callbacks = [each for each in getattr(self, "callbacks", []) if isinstance(each, Termination)]
+        termination = callbacks[0] if callbacks else Termination()
+        with quiet(), threads, prepared, termination.handled(self._saved if is_fit else lambda: None):
             return method(*call.args, **call.kwargs)
 
-    return evaluate
+    return cast(_Method, run)
 
 
 class RunTrainer(Trainer):
@@ -67,49 +57,50 @@ class RunTrainer(Trainer):
 
     The names are of this Trainer's run, or of the newest one. ``fit`` with ``ckpt_path`` continues in that run's
     folder. Without, it is a new run in a new folder, unless this Trainer goes on training the same model: after an
-    interruption or an error, from ``last.ckpt``.
+    interruption or an error, from ``last.ckpt``. ``fit`` raises a UserError if the run cannot begin; each method raises
+    a RunInterruptedError after Ctrl-C or SIGTERM.
     """
 
     run_dir: Path | None = None  # of the last fit or the tested checkpoint, in the first process of a run
-    has_own_logger = False  # whether fit makes the logger
-    _evaluation_logger: TensorBoardLogger | None = None  # of the last validate or test, if it made one
+    has_own_logger = False  # whether fit, validate and test make the logger
     _trained: LightningModule | None = None  # the model whose run is in run_dir
     _is_unfinished = False  # whether its last fit was stopped
 
-    validate, test, predict = (_evaluation(each) for each in (Trainer.validate, Trainer.test, Trainer.predict))
+    fit, validate = _adapted(Trainer.fit), _adapted(Trainer.validate)
+    test, predict = _adapted(Trainer.test), _adapted(Trainer.predict)
 
-    def fit(
-        self,
-        model: LightningModule,
-        train_dataloaders: Any = None,
-        val_dataloaders: Any = None,
-        datamodule: LightningDataModule | None = None,
-        ckpt_path: str | Path | None = None,
-        weights_only: bool | None = None,
-    ) -> None:
-        """Train; raise UserError if the run cannot begin, and RunInterruptedError after Ctrl-C or SIGTERM."""
-        with quiet(), one_thread() if isinstance(model, MNISTClassifier) else nullcontext():
-            path = self._find(ckpt_path, "last")
-            if path is None and self._is_unfinished and self._trained is model:
-                path = self._saved() or None
-            _check_options(self)
-            start, counts = self._check_start(path), self.fit_loop.state_dict()
-            self._is_unfinished = True
-            try:
-                with self._folder(model, path, *start), _termination(self).handled(self._saved):
-                    super().fit(model, train_dataloaders, val_dataloaders, datamodule, path, weights_only)
-                self._is_unfinished = False
-            except BaseException:
-                self.fit_loop.load_state_dict(counts)  # without the epoch that has not ended
-                begin_with_an_epoch(self)
-                raise
+    @contextmanager
+    def _fitting(self, model: LightningModule, arguments: dict[str, Any]) -> Iterator[None]:
+        unfinished = self._saved() if self._is_unfinished and self._trained is model else None
+        arguments["ckpt_path"] = path = self._find(arguments.get("ckpt_path") or unfinished, "last")
+        _check_options(self)
+        start, counts = self._check_start(path), self.fit_loop.state_dict()
+        self._is_unfinished = True
+        try:
+            with self._folder(model, path, *start):
+                yield
+            self._is_unfinished = False
+        except BaseException:
+            self.fit_loop.load_state_dict(counts)  # without the epoch that has not ended
+            begin_with_an_epoch(self)
+            raise
+
+    @contextmanager
+    def _evaluating(self, name: str, arguments: dict[str, Any]) -> Iterator[None]:
+        # Lightning warns of callbacks that fit had and this Trainer lacks; no option says that none is needed.
+        warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`, callbacks")
+        arguments["ckpt_path"] = path = self._find(arguments.get("ckpt_path"), "best")
+        if self.has_own_logger and name != "predict":
+            # In a folder of its own: TensorBoard follows only the newest file in a folder, which stays the run's.
+            folder = (run_dir_of(Path(path)) if path else self.run_dir) or Path(self.default_root_dir, "lightning_logs")
+            self.logger = TensorBoardLogger(folder, name, default_hp_metric=False)
+        yield
 
     def _saved(self) -> str:
-        path = self.run_dir and self.run_dir / "checkpoints" / "last.ckpt"
-        return str(path) if path and path.is_file() else ""
+        return str(next(self.run_dir.glob("checkpoints/last.ckpt"), "")) if self.run_dir else ""
 
     def _find(self, name: str | Path | None, of_folder: Literal["best", "last"]) -> str | None:
-        if name is None:
+        if not name:
             return None
         own = getattr(self.checkpoint_callback, f"{name}_model_path", "") if name in ("best", "last") else str(name)
         if not own and self.global_step:
@@ -123,10 +114,6 @@ class RunTrainer(Trainer):
         content = load_whole(Path(path))
         if "optimizer_states" not in content:
             raise UserError(f"{path} cannot be continued: it has only the weights, not the state of the training")
-        epochs = content["epoch"] + 1
-        if self.max_epochs is not None and 0 <= self.max_epochs < epochs:
-            done = f"{path} is in epoch {epochs}, and max_epochs is {self.max_epochs}"
-            raise UserError(f"{done}: give a larger one, or its run's config.yaml with --config")
         loops = content.get("loops", {}).get("fit_loop", {})
         step = loops.get("epoch_loop.state_dict", {}).get("_batches_that_stepped", content["global_step"])
         return step, loops.get("epoch_loop.batch_progress", {"total": {"ready": 0}})["total"]["ready"]
@@ -153,16 +140,12 @@ class RunTrainer(Trainer):
         try:
             yield
         finally:
-            made = set(run_dir.rglob("*")) - before
             is_elsewhere = getattr(self.strategy.launcher, "is_interactive_compatible", False)  # in forked processes
-            has_trained = self.fit_loop.epoch_loop.batch_progress.total.ready > batch
-            if not has_trained and not is_elsewhere and not any(each.suffix == ".ckpt" for each in made):
-                for each in sorted(made, reverse=True):  # files before their folders
-                    each.rmdir() if each.is_dir() else each.unlink()
-                if not before:
-                    run_dir.rmdir()
-                with suppress(OSError):  # it is not empty
-                    logs.rmdir()
+            if not is_elsewhere and self.fit_loop.epoch_loop.batch_progress.total.ready <= batch:
+                made = sorted(set(run_dir.rglob("*")) - before, reverse=True)  # files before their folders
+                for each in [*made, run_dir, logs]:
+                    with suppress(OSError):  # a folder is not empty
+                        each.rmdir() if each.is_dir() else each.unlink()
                 self.run_dir, self._trained = previous, trained
 
 
@@ -189,22 +172,13 @@ def make_trainer(**options: Any) -> RunTrainer:
     one thread if the model is an MNISTClassifier and ``OMP_NUM_THREADS`` is not set.
 
     Args:
-        options: The Trainer's. By default ``devices`` is 1, and ``max_epochs`` 10 if there is no other limit.
-            TensorBoard's logger and the callbacks are added unless the options have their own; with ``barebones``
-            nothing is added. ``max_time`` ends with an epoch.
-
-    Raises:
-        UserError: If ``default_root_dir`` is a URL: as a path, it would create a local folder with a strange name.
-
-    Example:
-        >>> trainer = make_trainer(max_epochs=3)
-        >>> trainer.checkpoint_callback.monitor
-        'val_acc'
+        options: The Trainer's. By default ``devices`` is 1, ``max_epochs`` 10 if there is no other limit, and
+            ``enable_model_summary`` false: most of its rows would be metrics. TensorBoard's logger and the callbacks
+            are added unless the options have their own; with ``barebones`` none. ``max_time`` ends with an epoch.
     """
     is_limited = any(options.get(name) for name in ("max_steps", "max_time"))
-    options = {"max_epochs": None if is_limited else 10, "devices": 1} | options
-    if "://" in str(root := options.get("default_root_dir")):
-        raise UserError(f"default_root_dir {root}: runs are not written to a URL; name a local folder")
+    defaults = {"max_epochs": None if is_limited else 10, "devices": 1, "enable_model_summary": False}
+    options = defaults | {name: value for name, value in options.items() if value is not None}
     with quiet():
         if options.get("barebones"):
             return RunTrainer(**options)
@@ -217,8 +191,6 @@ def make_trainer(**options: Any) -> RunTrainer:
             if options.get(option) not in (False, []) and not any(isinstance(each, replaced_by) for each in callbacks)
         ]
         options["callbacks"] = [*ours, *callbacks]
-        if options.get("enable_model_summary") is None:
-            options["enable_model_summary"] = False  # nearly all of its rows are metrics, without parameters
         has_own_logger = options.get("logger") in (None, True) and not options.get("fast_dev_run")
         trainer = RunTrainer(**options | ({"logger": False} if has_own_logger else {}))
     trainer.has_own_logger = has_own_logger
