@@ -140,7 +140,7 @@ def test_a_diverging_run_stops_and_keeps_its_earlier_checkpoints(cli: CLI) -> No
         assert result.status == 1
         lr = options[0].removeprefix("--model.lr=")
         assert re.fullmatch(
-            rf"error: the training diverged in epoch {epoch} with lr {lr}.0: its loss is infinite or not a number; "
+            rf"error: the training diverged in epoch {epoch} with lr {lr}.0: its weights are infinite or not numbers; "
             "try a lower learning rate\n",
             result.err,
         )

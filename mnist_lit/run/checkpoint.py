@@ -1,7 +1,5 @@
 """The checkpoints of a run."""
 
-import re
-from collections.abc import Mapping
 from os.path import relpath
 from pathlib import Path
 from typing import Any, Literal
@@ -37,12 +35,12 @@ class RunCheckpoint(Checkpoint):
 
     Raises:
         UserError: In ``fit``, if a run cannot be resumed from its checkpoint, or would replace another run's; if an
-            epoch ends with an infinite or NaN loss: then the previous checkpoints stay.
+            epoch ends with infinite or NaN weights: then the previous checkpoints stay.
     """
 
     def __init__(self, monitor: str = "val_acc", mode: Literal["max", "min", "auto"] = "auto") -> None:
         self.monitor = monitor
-        self.is_min = mode == "min" or (mode == "auto" and _is_loss(monitor))
+        self.is_min = mode == "min" or (mode == "auto" and "loss" in monitor.lower())
         self.run_dir: Path | None = None
         self.best_model_score: Tensor | None = None
         self._module: LightningModule | None = None  # whose checkpoints are in run_dir
@@ -50,7 +48,6 @@ class RunCheckpoint(Checkpoint):
         self._saving: dict[str, Any] = {}  # additional state, while an epoch is saved
         self._has_trained = False  # whether an epoch has ended that is not saved yet
         self._validated_step = -1  # of the last validation in this epoch
-        self._loss: object = None  # of the last batch
 
     @property
     def best_model_path(self) -> str:
@@ -67,8 +64,7 @@ class RunCheckpoint(Checkpoint):
         return self._path("last.ckpt")
 
     def _path(self, name: str) -> str:
-        path = self.run_dir / "checkpoints" / name if self.run_dir else None
-        return str(path) if path and path.is_file() else ""
+        return str(next(self.run_dir.glob(f"checkpoints/{name}"), "")) if self.run_dir else ""
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -114,10 +110,6 @@ class RunCheckpoint(Checkpoint):
         self.best_model_score = score if self._path("best.ckpt") else None
 
     @override
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._module = pl_module
-
-    @override
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._resumed and "is_between_epochs" in self._resumed:
             begin_with_an_epoch(trainer)
@@ -126,10 +118,6 @@ class RunCheckpoint(Checkpoint):
             random_states.restore(trainer, self._resumed["random_states"])
         self._resumed = None
         self._save_epoch(trainer, pl_module, trainer.should_stop)
-
-    @override
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
-        self._loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -144,13 +132,10 @@ class RunCheckpoint(Checkpoint):
         self._save_epoch(trainer, pl_module, should_stop=False)  # so that the run can be extended
 
     def _save_epoch(self, trainer: Trainer, pl_module: LightningModule, should_stop: bool) -> None:
-        if not self._has_trained:
+        if not self._has_trained or self.run_dir is None:
             return
-        self._has_trained = False
-        self._check_losses(trainer, pl_module)
-        if self.run_dir is None:
-            return
-        is_whole = trainer.is_last_batch
+        _check_weights(trainer, pl_module)
+        self._has_trained, self._module, is_whole = False, pl_module, trainer.is_last_batch
         self._saving = {
             "is_between_epochs": is_whole,
             "should_stop": should_stop,
@@ -179,36 +164,27 @@ class RunCheckpoint(Checkpoint):
             for counts in checkpoint["loops"]["fit_loop"]["epoch_progress"].values():
                 counts["ready"] = counts["completed"]
 
-    def _check_losses(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        losses = [self._loss, *(value for name, value in trainer.callback_metrics.items() if _is_loss(name))]
-        is_finite = all(bool(loss.isfinite().all()) for loss in losses if isinstance(loss, Tensor))
-        if not trainer.strategy.reduce_boolean_decision(is_finite, all=True):
-            lr = f" with lr {pl_module.hparams['lr']}" if "lr" in pl_module.hparams else ""
-            diverged = f"the training diverged in epoch {trainer.current_epoch}{lr}"
-            raise UserError(f"{diverged}: its loss is infinite or not a number; try a lower learning rate")
-
     def _is_best(self, trainer: Trainer) -> bool:
-        step, self._validated_step = self._validated_step, -1
-        metrics, best, problem = trainer.callback_metrics, self.best_model_score, ""
-        score = metrics.get(self.monitor)
-        if score is None:
-            problem = (
-                f"{self.monitor} is not logged, only {', '.join(sorted(metrics))}: choose RunCheckpoint(monitor=...)"
-            )
-        elif sum(trainer.num_val_batches) and step != trainer.global_step:
-            score = None
-            problem = "the last validation of an epoch comes before its last step" if trainer.is_last_batch else ""
-        if problem and step >= 0:
-            rank_zero_warn(f"best.ckpt is not kept: {problem}")
-        is_better = best is None or score is None or bool(score < best if self.is_min else score > best)
-        is_best = trainer.strategy.broadcast(score is not None and bool(score.isfinite()) and is_better)
+        metrics, best, step = trainer.callback_metrics, self.best_model_score, self._validated_step
+        score, self._validated_step = metrics.get(self.monitor), -1
+        if sum(trainer.num_val_batches) and step != trainer.global_step:
+            score = None  # of an earlier validation
+        if score is None and step >= 0 and trainer.is_last_batch:
+            problem = f"{self.monitor} is not logged after the last step of an epoch (logged: {', '.join(metrics)})"
+            rank_zero_warn(f"best.ckpt is not kept: {problem}: choose RunCheckpoint(monitor=...)")
+        is_better = score is not None and (best is None or bool(score < best if self.is_min else score > best))
+        is_best = trainer.strategy.broadcast(is_better and bool(score is not None and score.isfinite()))
         if is_best and score is not None:
             self.best_model_score = score.detach().cpu().clone()
         return is_best
 
 
-def _is_loss(name: str) -> bool:
-    return "loss" in re.split(r"[^a-z]", name.lower())
+def _check_weights(trainer: Trainer, module: LightningModule) -> None:
+    is_finite = all(bool(weights.isfinite().all()) for weights in module.parameters())
+    if not trainer.strategy.reduce_boolean_decision(is_finite, all=True):
+        lr = f" with lr {module.hparams['lr']}" if "lr" in module.hparams else ""
+        diverged = f"the training diverged in epoch {trainer.current_epoch}{lr}"
+        raise UserError(f"{diverged}: its weights are infinite or not numbers; try a lower learning rate")
 
 
 def begin_with_an_epoch(trainer: Trainer) -> None:

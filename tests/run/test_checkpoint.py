@@ -9,21 +9,14 @@ from pathlib import Path
 import kill_and_continue
 import pytest
 import torch
-from conftest import (
-    CLI,
-    RUN,
-    Stop,
-    assert_one_sentence,
-    assert_same_run,
-    curves,
-    same,
-    slow,
-)
+from conftest import CLI, RUN, Stop, assert_one_sentence, assert_same_run, curves, same, slow
 
 from mnist_lit.checkpoint_io import AtomicCheckpointIO
 from mnist_lit.checkpoints import load_whole
 
 pytestmark = pytest.mark.usefixtures("_stop", "_without_pictures")
+JOB = {"NTASKS": "1", "JOB_ID": "77", "NNODES": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0", "NODELIST": "vm",
+       "JOB_NAME": "train"}  # fmt: skip
 SHORT = ("fit", "--trainer.max_epochs=3", "--trainer.limit_train_batches=30", "--trainer.log_every_n_steps=7")
 
 
@@ -77,7 +70,7 @@ def test_a_finished_run_can_be_extended(cli: CLI, tmp_path: Path, first: str, th
     shutil.copytree(half, half.with_name("version_2"))
     for checkpoint, run in [
         ("lightning_logs/version_1/checkpoints/best.ckpt", half),
-        ("lightning_logs/version_2/checkpoints/last.ckpt", half.with_name("version_2")),
+        (half.with_name("version_2"), half.with_name("version_2")),  # its last.ckpt
         ("copy.ckpt", half.with_name("version_3")),
     ]:
         continued = cli(*command, f"--trainer.{then}", f"--ckpt_path={checkpoint}")
@@ -126,26 +119,11 @@ def test_a_refused_continuation_changes_nothing(cli: CLI, run: Path) -> None:
     before, points = [path.read_bytes() for path in kept], curves(run)
     assert_one_sentence(cli(*RUN, "--trainer.max_epochs=3", "--ckpt_path=last"), "one_cycle", "120 steps", "180")
     assert_one_sentence(cli(*RUN, "--ckpt_path=last"), "nothing to train", "2 epochs")
-    assert_one_sentence(cli("fit", "--trainer.max_epochs=1", "--ckpt_path=last"), "epoch 2", "max_epochs is 1")
+    assert_one_sentence(cli("fit", "--trainer.max_epochs=1", "--ckpt_path=last"), "current_epoch=2", "max_epochs=1")
     assert_one_sentence(cli("fit", "--trainer.max_epochs=0"))
     assert list(run.parent.iterdir()) == [run]
     assert before == [path.read_bytes() for path in kept]
     assert points == curves(run)
-
-
-def test_a_run_continues_in_its_own_folder(cli: CLI, tmp_path: Path) -> None:
-    command = (*SHORT, "--model.schedule=constant")
-    cli(*command, "--trainer.max_epochs=2")
-    (tmp_path / "elsewhere").mkdir()
-    os.chdir(tmp_path / "elsewhere")
-    assert "Run: ../lightning_logs/version_0\n" in cli(*command, "--ckpt_path=../lightning_logs/version_0").out
-    os.chdir(tmp_path)
-    last = torch.load("lightning_logs/version_0/checkpoints/last.ckpt")
-    assert (last["epoch"], last["global_step"]) == (2, 90)  # for a folder, fit takes its last checkpoint
-    # A checkpoint that is in no run's folder begins a new run.
-    Path("copy.ckpt").write_bytes(Path("lightning_logs/version_0/checkpoints/last.ckpt").read_bytes())
-    there = cli(*command, "--trainer.default_root_dir=there", "--trainer.max_epochs=4", "--ckpt_path=copy.ckpt")
-    assert "Run: there/lightning_logs/version_0\n" in there.out
 
 
 def test_ctrl_c_in_the_first_epoch_says_that_nothing_was_saved(cli: CLI, tmp_path: Path) -> None:
@@ -153,6 +131,30 @@ def test_ctrl_c_in_the_first_epoch_says_that_nothing_was_saved(cli: CLI, tmp_pat
     stopped = cli(*SHORT)
     assert (stopped.status, stopped.err) == (130, "stopped by SIGINT; nothing was saved, since no epoch has ended\n")
     assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_a_job_of_slurm_receives_its_own_signal_and_is_stopped_without_being_requeued(
+    cli: CLI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scontrol = tmp_path / "bin" / "scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n')
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{scontrol.parent}:{os.environ['PATH']}")
+    for name, value in JOB.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    received = []
+    before = signal.signal(signal.SIGUSR1, lambda *_: received.append(1))
+    try:
+        Stop.at, Stop.by = 5, signal.SIGUSR1
+        assert cli(*SHORT, "--trainer.max_epochs=1").status == 0
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert received == [1]
+    Stop.at, Stop.by, Stop.begun = 42, signal.SIGTERM, 0
+    assert cli(*SHORT).status == 128 + signal.SIGTERM
+    assert not (tmp_path / "calls").exists()  # SLURM starts a job again if its script says so
+    assert not list(tmp_path.glob("hpc_ckpt*"))
 
 
 @contextmanager

@@ -15,20 +15,15 @@ import pytest
 import torch
 from conftest import assert_same_run, curves, same
 from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, LambdaCallback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from own import OwnCNN, own_loaders
 
-from mnist_lit import (
-    MNISTClassifier,
-    MNISTDataModule,
-    RunCheckpoint,
-    RunInterruptedError,
-    make_trainer,
-)
+from mnist_lit import MNISTClassifier, MNISTDataModule, RunCheckpoint, RunInterruptedError, make_trainer
 from mnist_lit.checkpoints import PRETRAINED, load_whole
 from mnist_lit.run.folder import make_run_dir
 
+pytestmark = pytest.mark.usefixtures("_without_pictures")
 SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGUSR1
 SHORT: dict[str, Any] = {"limit_train_batches": 30, "limit_val_batches": 2, "log_every_n_steps": 10}
 
@@ -69,9 +64,22 @@ class Sends(Callback):
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_a_trainer_made_in_python_trains_like_the_command(data: MNISTDataModule, tmp_path: Path, cli: Any) -> None:
-    trainer = make_trainer(max_epochs=2, **SHORT)
-    trainer.fit(model(), data)
+def test_a_trainer_trains_like_the_command_and_changes_nothing_for_the_rest_of_the_program(
+    data: MNISTDataModule, cli: Any
+) -> None:
+    threads, handlers, filters = torch.get_num_threads(), [*map(signal.getsignal, SIGNALS)], [*warnings.filters]
+    seen: list[int] = []
+    sees = LambdaCallback(on_train_start=lambda *_: seen.append(torch.get_num_threads()))
+    torch.set_num_threads(2)
+    try:
+        make_trainer(max_epochs=2, callbacks=[sees], **SHORT).fit(model(), data)
+        assert (seen, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(threads)
+    assert [*warnings.filters] == filters
+    assert [*map(signal.getsignal, SIGNALS)] == handlers
+    assert not any(handler.filters for handler in logging.getLogger("lightning.pytorch").handlers)
+
     options = [f"--trainer.{name}={value}" for name, value in SHORT.items()]
     assert cli("fit", "--trainer.max_epochs=2", *options).status == 0
     ours = {tag: points for tag, points in curves(run_dir(1)).items() if tag in curves(run_dir(0))}
@@ -79,27 +87,6 @@ def test_a_trainer_made_in_python_trains_like_the_command(data: MNISTDataModule,
     assert {"train_loss", "train_acc", "val_loss", "val_acc", "lr"} <= ours.keys()
     one, two = (load_whole(run_dir(number) / "checkpoints/last.ckpt") for number in (0, 1))
     assert same(one["state_dict"], two["state_dict"])
-
-
-def test_a_trainer_changes_nothing_for_the_rest_of_the_program(data: MNISTDataModule) -> None:
-    threads, handlers = torch.get_num_threads(), [signal.getsignal(each) for each in SIGNALS]
-    seen: list[int] = []
-
-    class Seen(Callback):
-        def on_train_start(self, *_: Any) -> None:
-            seen.append(torch.get_num_threads())
-
-    torch.set_num_threads(2)
-    try:
-        filters = [*warnings.filters]
-        trainer = make_trainer(max_epochs=1, callbacks=[Seen()], **SHORT)
-        trainer.fit(model(), data)
-        assert (seen, torch.get_num_threads()) == ([1], 2)
-        assert [*warnings.filters] == filters
-        assert [signal.getsignal(each) for each in SIGNALS] == handlers
-        assert not any(handler.filters for handler in logging.getLogger("lightning.pytorch").handlers)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def test_best_and_last_are_names_of_checkpoints(data: MNISTDataModule) -> None:
@@ -123,32 +110,10 @@ def test_best_and_last_are_names_of_checkpoints(data: MNISTDataModule) -> None:
         getattr(tester, name)(model(), data, ckpt_path=run_dir(), verbose=False)
         assert (run_dir() / name / "version_0").is_dir()  # where the command logs, too
 
-
-def test_a_trainer_keeps_its_run_after_testing_another(data: MNISTDataModule) -> None:
-    make_trainer(max_epochs=1, **SHORT).fit(model(), data)
-    trainer, trained = make_trainer(max_epochs=1, **SHORT), model(seed=1, schedule="constant")
+    trainer, trained = make_trainer(max_epochs=1, enable_checkpointing=False, **SHORT), model(seed=1)
     trainer.fit(trained, data)
-    trainer.test(model(), data, ckpt_path=run_dir(0) / "checkpoints/best.ckpt", verbose=False)
-    run = trainer.checkpoint_callback
-    assert isinstance(run, RunCheckpoint)
-    assert "version_1" in run.best_model_path
-    trainer.fit_loop.max_epochs = 2
-    trainer.fit(trained, data)
-    assert load_whole(run_dir(1) / "checkpoints/last.ckpt")["global_step"] == 60
-    assert load_whole(run_dir(0) / "checkpoints/last.ckpt")["global_step"] == 30
-
-
-def test_an_interrupted_cell_continues_when_it_is_run_again(data: MNISTDataModule) -> None:
-    for callbacks in [Sends("on_validation_start", 60)], []:
-        trainer, trained = make_trainer(max_epochs=3, callbacks=callbacks, **SHORT), model()
-        if callbacks:
-            with pytest.raises(RunInterruptedError, match=r"stopped by SIGINT; saved .*last\.ckpt"):
-                trainer.fit(trained, data)
-        trainer.fit(trained, data)
-        assert trainer.current_epoch == 3
-    assert_same_run(run_dir(0), run_dir(1))
-    one, two = (load_whole(run_dir(number) / "checkpoints/last.ckpt") for number in (0, 1))
-    assert one["loops"]["fit_loop"]["epoch_progress"] == two["loops"]["fit_loop"]["epoch_progress"]
+    with pytest.raises(ValueError, match="this Trainer has saved no checkpoint"):
+        trainer.test(trained, data, ckpt_path="best")  # not the other run's
 
 
 @pytest.mark.parametrize("call", ["test", "validate", "predict"])
@@ -156,15 +121,6 @@ def test_ctrl_c_is_a_keyboard_interrupt_whatever_runs(data: MNISTDataModule, cal
     trainer = make_trainer(logger=False, callbacks=[Sends(f"on_{call}_batch_end".replace("validate", "validation"), 0)])
     with pytest.raises(KeyboardInterrupt, match=r"^stopped by SIGINT$"):
         getattr(trainer, call)(model(), data)
-
-
-def test_a_finished_one_cycle_is_not_started_again(data: MNISTDataModule) -> None:
-    trainer, trained = make_trainer(max_epochs=2, **SHORT), model()
-    trainer.fit(trained, data)
-    trainer.fit_loop.max_epochs = 4
-    with pytest.raises(ValueError, match=r"one_cycle.* 120 steps, 0 .*, 60 of them done.*constant schedule"):
-        trainer.fit(trained, data)
-    assert load_whole(run_dir() / "checkpoints/last.ckpt")["global_step"] == 60
 
 
 def test_a_training_in_another_thread_works_without_signals(data: MNISTDataModule) -> None:
@@ -186,11 +142,13 @@ class Refuses(Callback):
 
 def test_runs_that_fail_at_their_start_neither_leave_nor_remove_folders(data: MNISTDataModule) -> None:
     refuses = Refuses()
-    trainer = make_trainer(max_epochs=1, callbacks=[refuses], **SHORT)
-    trainer.fit(model(), data)
+    trainer, trained = make_trainer(max_epochs=1, callbacks=[refuses], **SHORT), model()
+    trainer.fit(trained, data)
     kept = {path: path.read_bytes() for path in run_dir().rglob("*.ckpt")}
-    refuses.is_on = True
     trainer.fit_loop.max_epochs = 2
+    with pytest.raises(ValueError, match=r"one_cycle.* 60 steps, 0 .*, 30 of them done.*constant schedule"):
+        trainer.fit(trained, data)
+    refuses.is_on = True
     for seed in 1, 2:
         with pytest.raises(ZeroDivisionError):
             trainer.fit(model(seed=seed, schedule="constant"), data)
@@ -198,27 +156,24 @@ def test_runs_that_fail_at_their_start_neither_leave_nor_remove_folders(data: MN
     assert [path.name for path in Path("lightning_logs").iterdir()] == ["version_0"]
 
 
-def test_a_model_does_not_replace_the_checkpoints_of_another(data: MNISTDataModule) -> None:
+def test_the_runs_of_one_trainer_and_of_one_callback_do_not_mix(data: MNISTDataModule) -> None:
     shared = RunCheckpoint()
-    trainer = make_trainer(max_epochs=1, callbacks=[shared], **SHORT)
+    trainer, trained = make_trainer(max_epochs=1, callbacks=[shared], **SHORT), model(seed=1, schedule="constant")
     trainer.fit(model(), data)
     before = (run_dir() / "checkpoints/best.ckpt").read_bytes()
     trainer.fit_loop.max_epochs = 2
-    trainer.fit(model(seed=1, schedule="constant"), data)
+    trainer.fit(trained, data)
+    trainer.test(model(), data, ckpt_path=run_dir() / "checkpoints/best.ckpt", verbose=False)
+    assert "version_1" in shared.best_model_path
+    trainer.fit_loop.max_epochs = 3
+    trainer.fit(trained, data)  # goes on in its own folder
     make_trainer(max_epochs=1, callbacks=[shared], **SHORT).fit(model(seed=2, lr=1e-4), data)
     assert (run_dir() / "checkpoints/best.ckpt").read_bytes() == before
+    assert load_whole(run_dir(1) / "checkpoints/last.ckpt")["epoch"] == 2
     for number in 1, 2:
         accuracies = [value for _, value in curves(run_dir(number))["val_acc"]]
         score = load_whole(run_dir(number) / "checkpoints/best.ckpt")["callbacks"]["RunCheckpoint"]["best_model_score"]
         assert float(score) == pytest.approx(max(accuracies))
-
-
-def test_a_trainer_that_saved_nothing_does_not_test_the_network_of_another_run(data: MNISTDataModule) -> None:
-    make_trainer(max_epochs=1, **SHORT).fit(model(), data)
-    trainer, trained = make_trainer(max_epochs=1, enable_checkpointing=False, **SHORT), model(seed=1)
-    trainer.fit(trained, data)
-    with pytest.raises(ValueError, match="this Trainer has saved no checkpoint"):
-        trainer.test(trained, data, ckpt_path="best")
 
 
 class Fails(Callback):
@@ -294,18 +249,19 @@ class BackboneLikeState(Callback):
         self.factor = state_dict["factor"]
 
 
-def test_a_metric_that_is_not_logged_is_named_once_with_those_that_are(data_dir: Path) -> None:
+@pytest.mark.parametrize(
+    ("make", "options", "names"),
+    [(OwnCNN, {}, "train/loss.*, val/acc"), (MNISTClassifier, {"val_check_interval": 20}, "val_acc.*train_loss")],
+)
+def test_an_epoch_whose_end_has_no_score_is_not_the_best_and_one_warning_says_so(
+    data_dir: Path, make: Any, options: dict[str, Any], names: str
+) -> None:
+    data = [MNISTDataModule(data_dir)] if make is MNISTClassifier else own_loaders(data_dir)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("default")  # as in a user's program
-        make_trainer(max_epochs=3).fit(OwnCNN(), *own_loaders(data_dir))
+        make_trainer(**{"max_epochs": 3} | SHORT | options).fit(make(), *data)
     (message,) = [str(each.message) for each in warned if "is not logged" in str(each.message)]
-    assert re.search(r"val_acc is not logged, only .*train/loss.*, val/acc", message)
-    assert [path.name for path in run_dir().rglob("*.ckpt")] == ["last.ckpt"]
-
-
-def test_a_validation_before_the_last_step_decides_no_best_epoch(data: MNISTDataModule) -> None:
-    with pytest.warns(UserWarning, match="the last validation of an epoch comes before its last step"):
-        make_trainer(max_epochs=2, val_check_interval=20, **SHORT).fit(model(), data)
+    assert re.search(rf"val_acc is not logged after the last step of an epoch \(logged: .*{names}", message)
     assert [path.name for path in run_dir().rglob("*.ckpt")] == ["last.ckpt"]
 
 
@@ -319,19 +275,6 @@ def test_the_metric_that_decides_which_epoch_is_best_is_an_argument(
     values = [value for _, value in curves(run_dir())[monitor]]
     best = load_whole(run_dir() / "checkpoints/best.ckpt")
     assert best["epoch"] == values.index(min(values)) < 3
-
-
-def test_an_own_loss_that_is_not_finite_stops_the_run(data_dir: Path) -> None:
-    class Diverges(OwnCNN):
-        def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
-            loss = torch.nn.functional.cross_entropy(self.layers(batch[0]), batch[1])
-            return loss * (float("nan") if self.current_epoch == 1 else 1)
-
-    trainer = make_trainer(max_epochs=3, callbacks=[RunCheckpoint("val/acc")])
-    with pytest.raises(ValueError, match="diverged in epoch 2: its loss is infinite or not a number"):
-        trainer.fit(Diverges(), *own_loaders(data_dir))
-    for path in run_dir().rglob("*.ckpt"):
-        assert load_whole(path)["epoch"] == 0
 
 
 def test_the_checkpoint_of_another_callback_continues_with_a_warning(data_dir: Path) -> None:
@@ -397,34 +340,32 @@ KINDS: dict[str, Any] = {
 def test_a_cell_that_failed_goes_on_from_its_last_epoch_when_it_is_run_again(data_dir: Path, kind: str) -> None:
     make, options = KINDS[kind]
     ends = []
-    for fails in [Fails(3)], []:
+    stop: Callback = Sends("on_validation_start", 120) if kind == "one cycle" else Fails(3)
+    for stops in [stop], []:
         seed_everything(0, verbose=False)
-        trained, seen = make(), Epochs()
+        trained, begun = make(), list[int]()
+        notes = LambdaCallback(
+            on_train_epoch_start=lambda trainer, *_, begun=begun: begun.append(trainer.current_epoch)
+        )
         is_ours = isinstance(trained, MNISTClassifier)
         data = [MNISTDataModule(data_dir)] if is_ours else own_loaders(data_dir)
         stopping = [EarlyStopping("val/acc", patience=1)] if kind == "early stopping" else []
-        callbacks = [RunCheckpoint("val_acc" if is_ours else "val/acc"), *stopping, *fails, seen]
+        callbacks = [RunCheckpoint("val_acc" if is_ours else "val/acc"), *stopping, *stops, notes]
         trainer = make_trainer(**({"max_epochs": 4} | SHORT | {"callbacks": callbacks} | options))
-        if fails:
-            with pytest.raises(ZeroDivisionError):
+        if stops:
+            with pytest.raises(
+                (ZeroDivisionError, RunInterruptedError), match=r"^$|stopped by SIGINT; saved .*last\.ckpt"
+            ):
                 trainer.fit(trained, *data)
         trainer.fit(trained, *data)
         count = 5 if stopping else 4
-        assert seen.begun == [0, 1, 2, *([3] if fails else []), *range(3, count)]
+        assert begun == [0, 1, 2, *([3] if stops else []), *range(3, count)]
         ends.append(dict(trained.state_dict()))
     assert same(*ends)
     if is_ours:
         assert_same_run(run_dir(0), run_dir(1))
-
-
-class Epochs(Callback):
-    """Notes which epochs begin."""
-
-    def __init__(self) -> None:
-        self.begun: list[int] = []
-
-    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
-        self.begun.append(trainer.current_epoch)
+        one, two = (load_whole(run_dir(number) / "checkpoints/last.ckpt")["loops"]["fit_loop"] for number in (0, 1))
+        assert one["epoch_progress"] == two["epoch_progress"]
 
 
 def test_several_processes_go_on_and_return_their_paths(data: MNISTDataModule) -> None:
@@ -457,11 +398,8 @@ def test_the_best_epoch_is_known_whatever_the_loggers_folder_is_called(data_dir:
 
 
 def test_sigterm_after_the_last_batch_is_not_lost(data: MNISTDataModule) -> None:
-    class Terminates(Callback):
-        def on_train_end(self, *_: Any) -> None:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    trainer = make_trainer(max_epochs=1, callbacks=[Terminates()], **SHORT)
+    terminates = LambdaCallback(on_train_end=lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    trainer = make_trainer(max_epochs=1, callbacks=[terminates], **SHORT)
     with pytest.raises(RunInterruptedError, match=r"stopped by SIGTERM; saved .*last\.ckpt") as stopped:
         trainer.fit(model(), data)
     assert str(pickle.loads(pickle.dumps(stopped.value))) == str(stopped.value)
@@ -470,13 +408,12 @@ def test_sigterm_after_the_last_batch_is_not_lost(data: MNISTDataModule) -> None
 def test_a_folder_that_another_run_makes_at_the_same_moment_is_left_to_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    glob, others = Path.glob, iter([tmp_path / "lightning_logs" / "version_0"])
+    mkdir, others = Path.mkdir, iter([tmp_path / "lightning_logs" / "version_0"])
 
-    def glob_too_early(self: Path, pattern: str) -> list[Path]:
-        found = [*glob(self, pattern)]
+    def mkdir_too_late(self: Path, **options: Any) -> None:
         for other in others:  # once
-            other.mkdir()
-        return found
+            mkdir(other, parents=True)
+        mkdir(self, **options)
 
-    monkeypatch.setattr(Path, "glob", glob_too_early)
+    monkeypatch.setattr(Path, "mkdir", mkdir_too_late)
     assert make_run_dir(tmp_path).name == "version_1"
