@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer import event_file_writer
 from torch import Tensor
@@ -156,20 +155,6 @@ def test_images(data_dir: Path) -> Images:
     datamodule.setup("test")
     images, labels = (torch.cat(parts) for parts in zip(*datamodule.test_dataloader(), strict=True))
     return images, labels
-
-
-class SeenBatches(Callback):
-    """Keeps the images of each batch."""
-
-    def __init__(self) -> None:
-        self.train: list[Tensor] = []
-        self.val: list[Tensor] = []
-
-    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        self.train.append(batch[0])
-
-    def on_validation_batch_start(self, trainer: Any, pl_module: Any, batch: Any, *_: Any) -> None:
-        self.val.append(batch[0])
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.loggers import CSVLogger
 from torch.nn import functional as F
 
@@ -72,24 +73,16 @@ def test_logged_metrics_are_the_means_over_the_images(data_dir: Path, tmp_path: 
     assert validated["val_loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
 
 
-class RateRecorder(MNISTClassifier):
-    """Keeps the learning rate of every step."""
-
-    def on_train_start(self) -> None:
-        super().on_train_start()
-        self.rates: list[float] = []
-
-    def on_train_batch_start(self, *_: object) -> None:
-        self.rates.append(self.trainer.optimizers[0].param_groups[0]["lr"])
-
-
 def test_one_cycle_rises_to_the_learning_rate_and_ends_near_zero(data_dir: Path, tmp_path: Path) -> None:
-    model = RateRecorder(lr=0.2)
-    fit(model, data_dir, tmp_path, max_epochs=2, limit_train_batches=50)
-    assert len(model.rates) == 100
-    assert max(model.rates) == pytest.approx(0.2)
-    assert model.rates[0] < 0.01
-    assert model.rates[-1] < 0.0001
+    rates: list[float] = []
+    notes = LambdaCallback(
+        on_train_batch_start=lambda trainer, *_: rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+    )
+    fit(MNISTClassifier(lr=0.2), data_dir, tmp_path, max_epochs=2, limit_train_batches=50, callbacks=notes)
+    assert len(rates) == 100
+    assert max(rates) == pytest.approx(0.2)
+    assert rates[0] < 0.01
+    assert rates[-1] < 0.0001
 
 
 def test_one_cycle_without_a_number_of_steps_is_refused(data_dir: Path, tmp_path: Path) -> None:

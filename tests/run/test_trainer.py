@@ -410,10 +410,10 @@ def test_a_folder_that_another_run_makes_at_the_same_moment_is_left_to_it(
 ) -> None:
     mkdir, others = Path.mkdir, iter([tmp_path / "lightning_logs" / "version_0"])
 
-    def mkdir_too_late(self: Path, **options: Any) -> None:
+    def mkdir_too_late(self: Path, *args: Any, **options: Any) -> None:
         for other in others:  # once
             mkdir(other, parents=True)
-        mkdir(self, **options)
+        mkdir(self, *args, **options)
 
     monkeypatch.setattr(Path, "mkdir", mkdir_too_late)
     assert make_run_dir(tmp_path).name == "version_1"

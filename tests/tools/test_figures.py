@@ -10,13 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from mnist_lit import MLP, MNISTClassifier, MNISTDataModule, RandomDistortion
-from mnist_lit.tools.figures import (
-    draw_confusion_matrix,
-    draw_curves,
-    draw_distortions,
-    draw_first_layer,
-    read_curves,
-)
+from mnist_lit.tools.figures import draw_confusion_matrix, draw_curves, draw_distortions, draw_first_layer, read_curves
 
 RUN = Path("lightning_logs/version_0")
 
