@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -31,6 +32,7 @@ class Component:
             axis along which it reaches from border to border.
         levels: Number of thresholds at which it is nearly the same.
         parts: The components into which it falls at the next higher threshold.
+        pieces: Number of connected components: 1, more if they are joined, 0 for a part of one.
         image: The component as an image like MNIST's, float32 ``(28, 28)``; None if it cannot be a digit.
         likeness: How much the image is like a digit, from -1 to 1; 0 for even odds.
         turned: The same for the image turned by 90 degrees, to the left or to the right.
@@ -42,6 +44,7 @@ class Component:
     at_border: float = 0
     levels: int = 1
     parts: "list[Component]" = field(default_factory=list)
+    pieces: float = 1
     image: Floats | None = None
     likeness: float = -1
     turned: float = -1
@@ -56,12 +59,27 @@ class Component:
         """Height of its box."""
         return self.box[3] - self.box[1]
 
-    def holds(self, other: "Component") -> bool:
-        """Return whether another component's box is inside its box."""
-        left, top, right, bottom = self.box
-        inner = other.box
-        is_inside = left <= inner[0] and top <= inner[1] and right >= inner[2] and bottom >= inner[3]
-        return is_inside and other is not self
+    @cached_property
+    def area(self) -> int:
+        """Number of pixels of its ink."""
+        return int(np.count_nonzero(self.mask))
+
+    @property
+    def fill(self) -> float:
+        """Share of its box that is its ink."""
+        return self.area / self.mask.size
+
+    def overlaps(self, other: "Component") -> bool:
+        """Return whether more than a tenth of the smaller one's ink is the other's, too."""
+        left, top = max(self.box[0], other.box[0]), max(self.box[1], other.box[1])
+        right, bottom = min(self.box[2], other.box[2]), min(self.box[3], other.box[3])
+        if left >= right or top >= bottom:
+            return False
+        one, two = (
+            each.mask[top - each.box[1] : bottom - each.box[1], left - each.box[0] : right - each.box[0]]
+            for each in (self, other)
+        )
+        return bool(np.count_nonzero(one & two) > 0.1 * min(self.area, other.area))
 
     def crop(self, mask: Mask) -> "Component":
         """Return the part of it where a mask, as large as its own, is true."""
@@ -69,7 +87,7 @@ class Component:
         left, top, right, bottom = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
         x, y = self.box[:2]
         box = int(x + left), int(y + top), int(x + right), int(y + bottom)
-        return Component(box, mask[top:bottom, left:right], self.strength, self.at_border, self.levels)
+        return Component(box, mask[top:bottom, left:right], self.strength, self.at_border, self.levels, pieces=0)
 
 
 def join(components: Sequence[Component]) -> Component:
@@ -83,13 +101,8 @@ def join(components: Sequence[Component]) -> Component:
     strength, at_border, levels = (
         max(getattr(component, name) for component in components) for name in ("strength", "at_border", "levels")
     )
-    return Component((left, top, right, bottom), mask, strength, at_border, levels)
-
-
-def gap(one: Component, other: Component) -> int:
-    """Return the distance of two components' boxes, negative where they overlap."""
-    (left, top, right, bottom), box = one.box, other.box
-    return max(left - box[2], box[0] - right, top - box[3], box[1] - bottom)
+    pieces = sum(component.pieces for component in components)
+    return Component((left, top, right, bottom), mask, strength, at_border, levels, pieces=pieces)
 
 
 def find_components(ink: Floats, min_size: float) -> list[Component]:

@@ -1,99 +1,154 @@
-"""Context: which components are digits, by what is around them."""
+"""Context: which candidates are digits, by what is around them and what they overlap."""
 
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mnist_lit.pictures.components import Component
+from mnist_lit.pictures.components import Component, Mask
 from mnist_lit.pictures.ink import Floats
-from mnist_lit.pictures.value import STABLE
 
 JUDGE = Path(__file__).with_name("judge.ckpt")
-INPUTS = 22
+INPUTS, LOOKS = 32, 3
 
-# Lengths are in sizes of a component, and differences of sizes are of their logarithms.
-_NEAR, _CLOSE = 1.5, 0.3  # gaps between digits of a number, and letters of a word
+# Lengths are in sizes of a candidate, and differences of sizes are of their logarithms.
+_NEAR, _CLOSE, _TOUCHING = 1.5, 0.3, 0.25  # gaps: of digits of a number, letters of a word, parts of a digit
 _ALIKE, _IN_LINE = 0.4, 0.6  # differences of size: letters of a text, and digits of a number
 _SHADE = 0.3  # difference of strength, of its logarithm
 _MAX_COUNT = 3  # of others that are counted
+_MAY_BE = 0.12  # chance
 
 
-def judge(components: Sequence[Component], longer_side: int) -> list[bool]:
-    """Return which components are digits, of all that were found in one ink, each with its image.
+class Candidates(NamedTuple):
+    """What is known of candidates before they are judged."""
 
-    A small network looks at each with what ``relate`` says of the others, twice: the others count as digits first by
-    their likeness, then by what it has found itself.
+    values: Floats  # (N, 11): box, likeness, turned, levels, at_border, strength, share of its box, pieces
+    overlaps: Mask  # (N, N)
+
+
+def judge(components: Sequence[Component], longer_side: int) -> list[tuple[Component, float]]:
+    """Return the candidates that are digits, none of which overlaps another, with their probabilities, the best first.
+
+    A small network looks at each with what ``relate`` says of the others, three times (auto-context: Tu, "Auto-context
+    and its application to high-level vision tasks", 2008): first without the others, then with those that it took
+    before. If none is likely a digit, those that may be one and look like one are returned.
 
     Args:
-        components: In pixels of a picture.
+        components: Of one ink, each with its image, in pixels of a picture.
         longer_side: Of the picture, in pixels.
     """
     if not components:
         return []
-    described, network = describe(components), _load()
+    candidates, network = describe(components), _load()
     with torch.inference_mode():
-        first = network(relate(described, longer_side)).sigmoid()
-        is_digit: list[bool] = (network(relate(described, longer_side, first[:, 0].numpy())) > 0)[:, 0].tolist()
-    return is_digit
+        odds: Floats = network(relate(candidates, longer_side))[:, 0].numpy()
+        for _ in range(LOOKS - 1):
+            odds = network(relate(candidates, longer_side, odds))[:, 0].numpy()
+    chances = 1 / (1 + np.exp(-odds))
+    taken = [(components[index], float(chances[index])) for index in take(odds, candidates.overlaps)]
+    likely = [(component, chance) for component, chance in taken if chance > 0.5]
+    return likely or [each for each in taken if each[1] > _MAY_BE and each[0].likeness > 0]
+
+
+def take(odds: Floats, overlaps: Mask) -> list[int]:
+    """Return which candidates are taken, the best first, none that overlaps a better one."""
+    taken: list[int] = []
+    is_free = np.ones(len(odds), bool)
+    for index in np.argsort(-odds, kind="stable").tolist():
+        if is_free[index]:
+            taken.append(index)
+            is_free &= ~overlaps[index]
+    return taken
 
 
 def make_network() -> nn.Sequential:
-    """Return the network, untrained: from ``(N, 22)`` to the log of the odds of a digit, ``(N, 1)``."""
-    return nn.Sequential(nn.Linear(INPUTS, 24), nn.SiLU(), nn.Linear(24, 1))
+    """Return the network, untrained: from ``(N, 32)`` to the log of the odds of a digit, ``(N, 1)``."""
+    return nn.Sequential(nn.Linear(INPUTS, 64), nn.SiLU(), nn.Linear(64, 32), nn.SiLU(), nn.Linear(32, 1))
 
 
-def describe(components: Sequence[Component]) -> Floats:
-    """Return what ``relate`` needs to know of components, float64 ``(N, 10)``."""
-    rows = [
-        (*each.box, each.likeness, each.turned, each.levels, min(1, each.at_border), each.strength, each.mask.mean())
-        for each in components
-    ]
-    return np.array(rows).reshape(-1, 10)
+def describe(components: Sequence[Component]) -> Candidates:
+    """Return what ``relate`` needs to know of candidates."""
+    values = np.array(
+        [
+            (*each.box, each.likeness, each.turned, each.levels, each.at_border, each.strength, each.fill, each.pieces)
+            for each in components
+        ]
+    )
+    left, top, right, bottom = values[:, :4].T
+    meets = (left < right[:, None]) & (top < bottom[:, None])
+    overlaps = np.zeros(meets.shape, bool)
+    for one, other in np.argwhere(np.triu(meets & meets.T, 1)):
+        overlaps[one, other] = overlaps[other, one] = components[one].overlaps(components[other])
+    return Candidates(values, overlaps)
 
 
-def relate(described: Floats, longer_side: float, likely: Floats | None = None) -> Tensor:
-    """Return each component and its relations to the others, float32 ``(N, 22)``.
+def relate(candidates: Candidates, longer_side: float, odds: Floats | None = None) -> Tensor:
+    """Return what the network is given of each candidate, float32 ``(N, 32)``.
 
     Args:
-        described: By ``describe``, ``(N, 10)``.
+        candidates: By ``describe``.
         longer_side: Of the picture, in pixels.
-        likely: Probabilities that they are digits, ``(N,)``; by default from their likeness.
+        odds: The log of the odds that they are digits, ``(N,)``, if the network has looked before.
     """
-    left, top, right, bottom, likeness, turned, levels, at_border, strength, filled = described.T
-    if likely is None:
-        likely = (1 + likeness) / 2 * np.minimum(1, levels / STABLE)
+    values, overlaps = candidates
+    left, top, right, bottom, likeness, turned, levels, at_border, strength, fill, pieces = values.T
     height, width = bottom - top, right - left
     size = np.maximum(height, 0.6 * width)
-    # Pairs (N, N): row by row one component, column by column the others.
-    is_other = ~np.eye(len(size), dtype=bool)
-    larger, darker = (np.log(values) - np.log(values)[:, None] for values in (size, strength))
+    is_taken = np.zeros(len(size), bool)
+    if odds is not None:
+        is_taken[take(odds, overlaps)] = True
+    known = _log_odds(likeness) if odds is None else odds.clip(-20, 20)
+    likely = 1 / (1 + np.exp(-known))
+
+    # Pairs (N, N): row by row one candidate, column by column the others.
+    is_self = np.eye(len(size), dtype=bool)
+    is_larger = overlaps & (size >= size[:, None])
+    is_part = overlaps & (size < size[:, None])
+    whole, which = _best(is_larger, known)
+    sibling, _ = _best(is_larger.any(axis=1)[:, None] & overlaps[which] & ~overlaps & ~is_self, known)
+    part, which = _best(is_part, known)
+    other_part, _ = _best(is_part & ~overlaps[which] & ~is_self[which], known)
+
+    is_other = is_taken & ~overlaps & ~is_self
+    larger, darker = (np.log(each) - np.log(each)[:, None] for each in (size, strength))
     weights = is_other * likely * size**1.5
     weights = weights / np.maximum(weights.sum(axis=1), 0.01 * size**1.5)[:, None]
     common = np.minimum(bottom, bottom[:, None]) - np.maximum(top, top[:, None])
-    gaps = np.maximum(left - right[:, None], left[:, None] - right) / size[:, None]
+    across, down = (
+        np.maximum(start - end[:, None], start[:, None] - end) / size[:, None]
+        for start, end in ((left, right), (top, bottom))
+    )
     is_in_line = is_other & (common > 0.4 * np.minimum(height, height[:, None])) & (abs(larger) < _IN_LINE)
-    is_near, is_close = is_in_line & (gaps < _NEAR), is_in_line & (gaps < _CLOSE)
+    is_near, is_close = is_in_line & (across < _NEAR), is_in_line & (across < _CLOSE)
+    is_touching = is_other & (np.maximum(across, down) < _TOUCHING)
     is_inside = is_other & (left >= left[:, None]) & (right <= right[:, None])
     is_inside &= (top >= top[:, None]) & (bottom <= bottom[:, None])
     is_alike = is_other & (abs(larger) < _ALIKE)
     is_of_shade = is_alike & (abs(darker) < _SHADE)
 
-    def count(pairs: Floats, chance: Floats) -> Floats:
-        return np.asarray(np.minimum(_MAX_COUNT, (pairs * chance).sum(axis=1)))
+    def count(pairs: Mask, values: Floats) -> Floats:
+        return np.asarray(np.minimum(_MAX_COUNT, pairs @ values))
 
     columns = [
-        _log_odds(likeness),
-        _log_odds(turned),
+        _log_odds(likeness) / 4,  # inputs are about as large as 1
+        _log_odds(turned) / 4,
         np.log(levels),
         at_border,
         strength,
         np.log(size / longer_side),
         np.log(height / width),
-        filled,
+        fill,
+        pieces == 0,
+        pieces > 1,
+        whole,
+        part,
+        sibling,
+        other_part,
+        np.minimum(1, is_part.sum(axis=1) / 4),
         (weights * larger).sum(axis=1).clip(-1.5, 1.5),  # than it, in the mean of the others that are likely digits
         (weights * darker).sum(axis=1).clip(-1.5, 1.5),
         weights.sum(axis=1),  # 0 if there is none
@@ -101,20 +156,29 @@ def relate(described: Floats, longer_side: float, likely: Floats | None = None) 
         count(is_near, 1 - likely),
         count(is_close, likely),
         count(is_close, 1 - likely),
+        count(is_touching, likely),
+        np.minimum(_MAX_COUNT, (is_touching * np.exp(larger.clip(-2, 0))) @ (1 - likely)),
         count(is_inside, likely),
         count(is_inside.T, likely),
-        (is_alike * (1 - likely)).sum(axis=1) / np.maximum(_MAX_COUNT, is_alike.sum(axis=1)),
+        is_alike @ (1 - likely) / np.maximum(_MAX_COUNT, is_alike.sum(axis=1)),
         np.log1p(is_alike.sum(axis=1)),
-        (is_of_shade * likely).sum(axis=1) / np.maximum(1, is_of_shade.sum(axis=1)),
+        is_of_shade @ likely / np.maximum(1, is_of_shade.sum(axis=1)),
         np.log(strength / strength.max()),
         np.where(is_other & (likely > 0.5), larger, -1).max(axis=1).clip(-1, 1.5),  # the largest likely digit
+        np.full(len(size), odds is not None),
     ]
     return torch.from_numpy(np.stack(columns, axis=1).astype(np.float32))
 
 
+def _best(pairs: Mask, odds: Floats) -> tuple[Floats, Floats]:
+    # The best odds among each one's others, limited and in parts of 4, and which it is; -1.5 if there is none.
+    values = np.where(pairs, odds.clip(-5, 5) / 4, -1.5)
+    return values.max(axis=1), values.argmax(axis=1)
+
+
 def _log_odds(likeness: Floats) -> Floats:
-    # That it is a digit (``energy``), limited and in parts of 4, as the other inputs are of about 1.
-    return np.asarray(np.log((1 + likeness).clip(1e-3) / (1 - likeness).clip(1e-3)) / 4)
+    # That it is a digit (``energy``), limited.
+    return np.asarray(np.log((1 + likeness).clip(1e-3) / (1 - likeness).clip(1e-3)))
 
 
 @cache

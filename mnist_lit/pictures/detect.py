@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from mnist_lit.pictures.candidates import rate
 from mnist_lit.pictures.choice import choose_digits
 from mnist_lit.pictures.components import Component, join
 from mnist_lit.pictures.ink import Floats
 from mnist_lit.pictures.picture import NoDigitError, full_size, to_rgb
-from mnist_lit.pictures.value import rate
 
 MIN_SIZE = 8, 0.008  # of the smallest digit: pixels of the picture, and parts of its longer side
 _SIDES = 240, 1600  # pixels: limits of the picture's longer side when components are found
@@ -44,10 +44,10 @@ class Detection:
 def detect_digits(picture: Image.Image) -> list[Detection]:
     """Return the digits in a picture in reading order: lines from the top, in each line from the left.
 
-    Connected ink is found at nine thresholds, each component at its own (``components``). Of a component and the parts
-    into which it falls, what is more like digits is taken; broken digits are joined, touching digits are cut
-    (``refinement``). A small network says which of all these are digits, by their likeness and by what is around them
-    (``context``). Of more than 300 components the largest are taken; more than 80 are neither joined nor cut.
+    Connected ink is found at nine thresholds (``components``). All of it, and what comes of it where digits touch or
+    the pen has broken them (``candidates``), is scored by a small network, by its likeness to a digit, by what it
+    overlaps and what is around it (``context``); the best score is taken first, and nothing that overlaps it. Of more
+    than 300 components the largest are scored.
 
     Args:
         picture: Of any size and mode.

@@ -1,0 +1,134 @@
+"""Candidates: everything in an ink that might be a digit, of which some overlap, each with its likeness to a digit."""
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations, islice
+
+import cv2
+import numpy as np
+import torch
+
+from mnist_lit.pictures.components import Component, find_components, join, walk
+from mnist_lit.pictures.ink import Floats
+from mnist_lit.pictures.preparation import prepare
+from mnist_lit.pictures.rejection import energy
+
+_MAX_COMPONENTS = 300  # the largest
+_MAX_JOINED = 60  # the nearest
+_SURROUNDS = 3  # longer sides on the border: a frame, or the desk
+_SURE = 0.9  # likeness of two components that are two digits
+_MAX_CUT = 12  # components, the largest
+
+# Lengths are in parts of a component's height.
+_THINNEST = 0.04  # width of a 1
+_PEN_GAP = 0.3  # where a pen has broken a digit
+_SHADE = 0.5  # of the stronger one's strength: fainter is not the same digit
+_STEP, _WIDTHS = 0.16, (0.2, 1.2)  # from cut to cut; of a part
+
+
+def find_whole(ink: Floats, min_size: float) -> list[Component]:
+    """Return the connected components of an ink that may be digits, the largest 300, some inside others.
+
+    Args:
+        ink: ``(H, W)`` in [0, 1].
+        min_size: Longer side of the smallest component, in pixels.
+    """
+    components = sorted(walk(find_components(ink, min_size)), key=_size, reverse=True)
+    return rate(components[:_MAX_COMPONENTS], ink)
+
+
+def find_cut_and_joined(components: Sequence[Component], ink: Floats) -> list[Component]:
+    """Return parts of components that are as wide as several digits, and two or three near components as one."""
+    wide = [each for each in components if _is_wide(each) and not any(map(_is_wide, walk(each.parts)))]
+    parts = [part for each in wide[:_MAX_CUT] for part in (*_above_line(each, ink), *_cut(each, ink))]
+    pairs = rate([join(pair) for pair in islice(_near(components, components), _MAX_JOINED)], ink)
+    threes = {(each.box, each.area): each for each in map(join, islice(_near(pairs, components), _MAX_JOINED))}
+    return [each for each in parts if each.image is not None] + pairs + rate([*threes.values()], ink)
+
+
+def rate(components: Sequence[Component], ink: Floats) -> list[Component]:
+    """Give each component its image and its likeness to a digit, and return those that have an image."""
+    drawn = []
+    for component in components:
+        if component.width >= _THINNEST * component.height and component.at_border < _SURROUNDS:
+            component.image = prepare(component, ink)
+            if component.image is not None:
+                drawn.append(component)
+    if drawn:
+        images = torch.from_numpy(np.stack([each.image for each in drawn if each.image is not None])).unsqueeze(1)
+        upright, *turned = (2 * energy(images.rot90(turns, (2, 3))).sigmoid() - 1 for turns in (0, 1, 3))
+        for component, one, other in zip(drawn, upright.tolist(), torch.maximum(*turned).tolist(), strict=True):
+            component.likeness, component.turned = one, other
+    return drawn
+
+
+def _size(component: Component) -> float:
+    return component.height * component.strength
+
+
+def _near(ones: Sequence[Component], others: Sequence[Component]) -> Iterator[tuple[Component, Component]]:
+    # Pairs of one and another that a pen may have broken apart, the nearest first.
+    one, other = (
+        np.array([(*each.box, each.strength * (each.levels > 1), each.likeness) for each in components])
+        .reshape(-1, 6)
+        .T
+        for components in (ones, others)
+    )
+    heights = np.maximum((one[3] - one[1])[:, None], other[3] - other[1])
+    gaps = np.maximum(one[:2, :, None] - other[2:4, None], other[:2, None] - one[2:4, :, None]).max(axis=0) / heights
+    lower, upper = (choose(one[4][:, None], other[4]) for choose in (np.minimum, np.maximum))
+    is_near = (gaps < _PEN_GAP) & (lower > _SHADE * upper) & (np.minimum(one[5][:, None], other[5]) < _SURE)
+    rows, columns = np.nonzero(np.triu(is_near, 1) if ones is others else is_near)
+    for index in gaps[rows, columns].argsort(kind="stable"):
+        pair = ones[rows[index]], others[columns[index]]
+        if not pair[0].overlaps(pair[1]):
+            yield pair
+
+
+def _is_wide(component: Component) -> bool:
+    # Wider than one digit, and not only because it holds digits.
+    return 0.75 < component.width / component.height < 6 and 2 * _width_of_digits(component) < component.width
+
+
+def _width_of_digits(component: Component) -> int:
+    is_digit = max(component.likeness, component.turned) > 0
+    return component.width if is_digit else sum(map(_width_of_digits, component.parts))
+
+
+def _cut(component: Component, ink: Floats) -> list[Component]:
+    # The chain of parts, between columns with least ink, that are most like digits.
+    height, width = component.mask.shape
+    columns, step = component.mask.sum(axis=0), max(2, round(_STEP * height))
+    steps = range(step // 2, width - step // 2, step)
+    cuts = [0, *(start + int(columns[start : start + step].argmin()) for start in steps), width]
+    parts = {}
+    for start, end in combinations(range(len(cuts)), 2):
+        if _WIDTHS[0] * height < cuts[end] - cuts[start] < _WIDTHS[1] * height:
+            mask = np.zeros_like(component.mask)
+            mask[:, cuts[start] : cuts[end]] = component.mask[:, cuts[start] : cuts[end]]
+            part = component.crop(mask)
+            if part.height > 0.5 * height:
+                parts[start, end] = part
+    rate(list(parts.values()), ink)
+    chains: list[tuple[float, list[Component]]] = [(0, []), *((-np.inf, list[Component]()) for _ in cuts[1:])]
+    for (start, end), part in parts.items():
+        value = chains[start][0] + part.likeness * part.width
+        if value > chains[end][0]:
+            chains[end] = value, [*chains[start][1], part]
+    return chains[-1][1]
+
+
+def _above_line(component: Component, ink: Floats) -> list[Component]:
+    # What stands on a line. The line is what is lowest in nearly all columns.
+    if component.width < 1.3 * component.height or component.height < 8:
+        return []
+    from_below, columns = component.mask[::-1], np.arange(component.width)
+    rows = np.arange(component.height)[:, None]
+    lowest = from_below.argmax(axis=0)
+    line = np.polyval(np.polyfit(columns, lowest, 1), columns)
+    width = float(np.median((~from_below & (rows > lowest)).argmax(axis=0) - lowest))
+    if (abs(lowest - line) > 2 + 0.02 * component.height).mean() > 0.1 or width > 0.3 * component.height:
+        return []
+    above = (from_below & (rows > line + 1.2 * width))[::-1]
+    count, labels, statistics, _ = cv2.connectedComponentsWithStats(above.astype(np.uint8))
+    tall = [label for label in range(1, count) if statistics[label, 3] > 0.3 * component.height]
+    return rate([component.crop(labels == label) for label in tall], ink)
