@@ -1,5 +1,6 @@
-"""Pages: sheets of paper, and what stands on them beside numbers."""
+"""Pages: paper, and what is drawn on it beside numbers."""
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -26,12 +27,30 @@ class Page:
         place = self.pixels[max(0, y) : max(0, y) + ink.shape[0], max(0, x) : max(0, x) + ink.shape[1]]
         place += (colour - place) * ink[: place.shape[0], : place.shape[1], None]
 
-    def line(self, points: Array, pen: float, colour: Array, is_closed: bool = False) -> None:
-        """Draw a line through points ``(x, y)``, ``pen`` pixels wide."""
+    def draw(self, lines: Sequence[Array], pen: float, colour: Array) -> None:
+        """Draw lines through points ``(x, y)``, ``pen`` pixels wide."""
         mask = np.zeros(self.pixels.shape[:2], np.uint8)
-        corners = (16 * points).round().astype(np.int32)  # with 4 binary places
-        cv2.polylines(mask, [corners], is_closed, 255, max(1, round(pen)), cv2.LINE_AA, shift=4)
+        corners = [(16 * points).round().astype(np.int32) for points in lines]  # with 4 binary places
+        cv2.polylines(mask, corners, False, 255, max(1, round(pen)), cv2.LINE_AA, shift=4)
         self.put(mask / 255, 0, 0, colour)
+
+    def rule(self, places: Array, slope: float, pen: float, colour: Array, axis: int = 0) -> None:
+        """Draw parallel lines from the left edge to the right one, or, along axis 1, from top to bottom."""
+        length = self.pixels.shape[1 - axis]
+        lines = [np.array([(0, place), (length, place + slope * length)]) for place in places]
+        self.draw([line[:, ::-1] for line in lines] if axis else lines, pen, colour)
+
+
+def rectangle(left: float, top: float, right: float, bottom: float) -> Array:
+    """Return the closed line ``(5, 2)`` around a box."""
+    return np.array([(left, top), (right, top), (right, bottom), (left, bottom), (left, top)])
+
+
+def ring(x: float, y: float, radius: float, rays: int = 0) -> Array:
+    """Return a closed line ``(97, 2)`` around a point: a circle, or a star."""
+    angles = np.linspace(0, 2 * np.pi, 97)
+    radii = radius * (1 + 0.2 * np.sign(np.sin(rays * angles)))
+    return np.stack([x + radii * np.cos(angles), y + radii * np.sin(angles)], axis=1)
 
 
 @cache
@@ -44,6 +63,11 @@ def fonts() -> list[Path]:
     )
 
 
+def choose_font(random: Generator) -> Path:
+    """Return one of these files."""
+    return fonts()[int(random.integers(len(fonts())))]
+
+
 def print_text(text: str, font: Path, height: float) -> Array:
     """Return printed text, its digits ``height`` pixels high, float ``(h, w)`` in [0, 1]."""
     face = ImageFont.truetype(font, max(6, round(1.37 * height)))
@@ -51,6 +75,17 @@ def print_text(text: str, font: Path, height: float) -> Array:
     image = Image.new("L", (int(right) + 4, int(bottom) + 4))
     ImageDraw.Draw(image).text((2, 2), text, 255, face)
     return crop(np.asarray(image) / 255, 0.2)
+
+
+def draw_over(ink: Array, lines: Sequence[Array], pens: Sequence[float]) -> Array:
+    """Return ink with lines over it, of which the points ``(x, y)`` are pixels of the ink; both grow where needed."""
+    height, width = ink.shape
+    margin = max(height, width)
+    page = Page(height + 2 * margin, width + 2 * margin, np.zeros(3))
+    page.put(ink, margin, margin, np.ones(3))
+    for line, pen in zip(lines, pens, strict=True):
+        page.draw([line + margin], pen, np.ones(3))
+    return crop(page.pixels[..., 0], 0.2)
 
 
 def cross_out(ink: Array, random: Generator) -> Array:
@@ -65,23 +100,12 @@ def cross_out(ink: Array, random: Generator) -> Array:
     else:
         corners = 3 + 3 * count
         lines = [np.stack([np.arange(corners) % 2, np.linspace(0, 1, corners)], axis=1)[:, :: random.choice([-1, 1])]]
-    margin = round(0.2 * height)
-    canvas = np.pad(ink, margin).astype(np.float32)
-    for line in lines:
-        points = (line + random.normal(0, 0.06, line.shape)) * (width, height) + margin
-        pen = max(1, round(height * random.uniform(0.04, 0.13)))
-        cv2.polylines(canvas, [(16 * points).round().astype(np.int32)], False, 1, pen, cv2.LINE_AA, 4)
-    return crop(canvas, 0.2)
+    lines = [(line + random.normal(0, 0.06, line.shape)) * (width, height) for line in lines]
+    return draw_over(ink, lines, height * random.uniform(0.04, 0.13, len(lines)))
 
 
 def doodle(height: float, random: Generator) -> Array:
     """Return the ink of a small drawing: a face or a sun, a house, a star, an arrow, a wave, or anything."""
-
-    def ring(x: float, y: float, radius: float, rays: int = 0) -> Array:
-        angles = np.linspace(0, 2 * np.pi, 97)
-        radii = radius * (1 + 0.2 * np.sign(np.sin(rays * angles)))
-        return np.stack([x + radii * np.cos(angles), y + radii * np.sin(angles)], axis=1)
-
     kind = random.integers(6)
     if kind == 0:
         lines = [ring(0, 0, 1), ring(-0.35, -0.3, 0.1), ring(0.35, -0.3, 0.1), ring(0, 0.1, 0.5)[8:40]]

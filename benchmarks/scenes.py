@@ -5,133 +5,295 @@
 Prints two tables: numbers, of 2 to 9 digits on plain, lined and squared paper, of 1 to 5 digits in other scenes; and
 non-digits. Half of the pictures have uneven light, noise and JPEG. A digit that is crossed out is right as ``?``. The
 network is that of the package.
+
+A scene is made in steps. Digits, and signs among them, are placed; this decides how large the page is. Then one step
+after the other draws on the page, among them ``write``, which draws the digits.
 """
 
 import string
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from numpy.random import Generator
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor
 
 from console import make_parser, print_head, print_row
-from drawing import Array, Range, crop, gradient, grain, overlay, paint, photograph, polyline, to_jpeg, to_picture
+from drawing import Array, Range, crop, gradient, grain, paint, photograph, polyline, to_jpeg, to_picture
 from mnist_lit.pictures.rejection import REJECT, refuse
-from pages import Page, contrast, cross_out, doodle, fonts, print_text
+from pages import Page, choose_font, contrast, cross_out, doodle, draw_over, fonts, print_text, rectangle, ring
 from photos import load_test_digits, print_right, read
 
-Digits = Sequence[Tensor]  # each uint8 (28, 28)
+
+class Placed(NamedTuple):
+    """Ink ``(h, w)`` in [0, 1], and how many pixels are above it and left of it."""
+
+    ink: Array
+    top: float
+    left: float
+
+
+class Sheet(Page):
+    """A page for a number; lengths are in pixels."""
+
+    def __init__(self, placed: Sequence[Placed], height: float, margins: Array, paper: Array, pen: Array) -> None:
+        self.placed, self.height = placed, height  # the second is that of the digits
+        self.paper, self.pen = paper, pen  # colours
+        edges = np.array([(left, top, left + ink.shape[1], top + len(ink)) for ink, top, left in placed])
+        low, high = edges.min(axis=0)[:2], edges.max(axis=0)[2:]
+        self.corner = margins[:2] - low  # left and top: where the digits are placed from
+        self.box = np.concatenate([margins[:2], margins[:2] + high - low])  # left, top, right and bottom of the number
+        super().__init__(self.box[3] + margins[3], self.box[2] + margins[2], paper)
+
+    def pad(self, left: int, top: int, right: int, bottom: int) -> None:
+        """Make it larger: its edges are continued."""
+        self.pixels = np.pad(self.pixels, ((top, bottom), (left, right), (0, 0)), "edge")
+        self.corner, self.box = np.add(self.corner, (left, top)), np.add(self.box, (left, top, left, top))
+
+    def widen(self, part: float) -> tuple[int, Array, Array]:
+        """Pad it by this part of its longer side; return the pixels of that, and each pixel's y and x."""
+        margin = round(part * max(self.pixels.shape))
+        self.pad(margin, margin, margin, margin)
+        indices: Array = np.indices(self.pixels.shape[:2])
+        return margin, indices[0], indices[1]
+
+
+Digits = Sequence[Tensor]  # each uint8 (h, w), 20 pixels high
 Drawing = Callable[[Digits, Generator], Array]  # (H, W, 3) in [0, 1]
+Arrangement = Callable[[Digits, float, Generator], list[Placed]]  # the digits' height is in pixels
+Step = Callable[[Sheet, Generator], None]
+Part = tuple[float, Array]  # of a row: pixels between it and what is left of it, and ink
+Signs = Callable[[list[Part], float, Generator], None]  # the digits' height is in pixels
 GAPS = 0.15, 0.5  # least and most between two digits, in digits' heights
 
 
-class Sheet(NamedTuple):
-    """A number on paper; lengths in pixels."""
-
-    mask: Array  # where the ink is, (H, W) in [0, 1]
-    height: float  # of the digits
-    box: tuple[int, int, int, int]  # left, top, right and bottom edge of the number
-    paper: Array  # colour
-    ink: Array  # colour
+def digit_ink(digit: Tensor, height: float, random: Generator) -> Array:
+    """Return the ink of a digit, float ``(h, w)`` in [0, 1], about so many pixels high."""
+    box = Image.fromarray(crop(digit.numpy()))
+    scale = height / 20 * random.uniform(0.92, 1.08)
+    size = max(2, round(box.width * scale)), max(2, round(box.height * scale))
+    return crop(np.asarray(box.resize(size, Image.Resampling.BICUBIC)) / 255, 0.2)
 
 
-def _write(digits: Digits, height: float, random: Generator, gaps: Range = GAPS) -> Array:
-    # Ink (H, W) in [0, 1], side by side.
-    canvas: Array = np.zeros((round(1.3 * height), 0))
-    gap = 0
-    for digit in digits:
-        box = Image.fromarray(crop(digit.numpy()))
-        scale = height / 20 * random.uniform(0.92, 1.08)
-        size = max(2, round(box.width * scale)), max(2, round(box.height * scale))
-        ink = np.asarray(box.resize(size, Image.Resampling.BICUBIC)) / 255
-        top = int(random.integers(0, round(0.08 * height) + 1))
-        canvas = overlay(canvas, ink, top, max(0, canvas.shape[1] + gap))
-        gap = round(height * random.uniform(*gaps))
-    return canvas[: np.flatnonzero(canvas.any(axis=1))[-1] + 1]
+def bar(height: float, width: float) -> Array:
+    """Return ink all over ``(h, w)``."""
+    return np.ones((max(1, round(height)), max(1, round(width))))
 
 
-def _lay(ink: Array, height: float, margins: Iterable[int], random: Generator, shades: Range = (0.35, 0.75)) -> Sheet:
-    # The shades are the lightest of ink and the darkest of paper.
-    left, right, top, bottom = margins
-    box = left, top, left + ink.shape[1], top + ink.shape[0]
-    colours = random.uniform(shades[1], 1, 3), random.uniform(0, shades[0], 3)
-    return Sheet(np.pad(ink, ((top, bottom), (left, right))), height, box, *colours)
+# How digits are placed
 
 
-def _note(digits: Digits, random: Generator, margin: Range = (0.3, 2), gaps: Range = GAPS) -> Sheet:
-    # 60 to 240 pixels high, with margins in digits' heights.
-    height = random.uniform(60, 240)
-    ink = _write(digits, height, random, gaps)
-    return _lay(ink, height, [round(height * random.uniform(*margin)) for _ in range(4)], random)
+def row(
+    digits: Digits, height: float, random: Generator, gaps: Range = GAPS, signs: Signs | None = None
+) -> list[Placed]:
+    """Place digits, and signs among them, side by side."""
+    spaces = height * random.uniform(*gaps, len(digits))
+    spaces[:1] = 0
+    parts = [(space, digit_ink(digit, height, random)) for space, digit in zip(spaces, digits, strict=True)]
+    if signs:
+        signs(parts, height, random)
+    placed, right = [], 0.0
+    for space, ink in parts:
+        placed.append(Placed(ink, random.uniform(0, 0.08) * height - len(ink) / 2, right + space))
+        right += space + ink.shape[1]
+    return placed
 
 
-def _cutting(digits: Digits, random: Generator) -> Sheet:
-    # Cropped to the ink, or nearly so.
-    height = random.uniform(40, 300)
-    ink = crop(_write(digits, height, random), least=0.2)
-    return _lay(ink, height, [round(random.choice([0, 1, 0.03 * height]))] * 4, random)
+def two_lines(digits: Digits, height: float, random: Generator, sizes: Range = (1, 1)) -> list[Placed]:
+    """Place two numbers, one below the other; the second is so many times as high."""
+    half, size = (len(digits) + 1) // 2, random.uniform(*sizes)
+    second = row(digits[half:], size * height, random)
+    down = (1.1 + size / 2) * height
+    return row(digits[:half], height, random) + [each._replace(top=each.top + down) for each in second]
 
 
-def _page(digits: Digits, random: Generator) -> Sheet:
-    # A4 with 150 to 300 dots an inch, on which the digits are 40 to 90 pixels high.
-    dots = random.choice([150, 200, 300])
-    height, width = round(11.69 * dots), round(8.27 * dots)
-    size = random.uniform(40, 90)
-    ink = _write(digits, size, random)[:, : width - dots]
-    right, bottom = width - ink.shape[1], height - ink.shape[0]
-    top, left = int(random.integers(dots // 2, height - dots)), int(random.integers(dots // 2, right - dots // 2))
-    return _lay(ink, size, (left, right - left, top, bottom - top), random, (0.3, 0.93))
+def cells(digits: Digits, height: float, random: Generator, rows: int = 1, pens: Range = (0.02, 0.06)) -> list[Placed]:
+    """Place a digit in each cell of a comb, or in some of a grid; the height is that of a cell."""
+    columns = len(digits) if rows == 1 else rows
+    chosen = np.sort(random.choice(rows * columns, len(digits), replace=False))
+    pen = max(1, random.uniform(*pens) * height)
+    placed = []
+    for cell, digit in zip(chosen.tolist(), digits, strict=True):
+        ink = digit_ink(digit, 0.6 * height, random)
+        free = np.subtract(height - pen, ink.shape)
+        placed.append(
+            Placed(ink, *np.multiply(divmod(cell, columns), height) + pen + random.uniform(0.3, 0.7, 2) * free)
+        )
+    for edge in range(columns + 1):
+        top = 0 if rows > 1 or random.random() < 0.5 else 0.6 * height
+        placed.append(Placed(bar(rows * height - top, pen), top, edge * height))
+    for edge in range(rows + 1) if rows > 1 else [1]:
+        placed.append(Placed(bar(pen, columns * height + pen), edge * height, 0))
+    return placed
 
 
-def _rule(sheet: Sheet, random: Generator, is_squared: bool = False) -> tuple[Array, Array]:
-    # Squares are about half as high as a digit; lines are lighter than the ink.
-    period = sheet.height * (random.uniform(0.35, 0.7) if is_squared else random.uniform(0.9, 1.6))
-    width = random.uniform(1, max(1.5, 0.02 * sheet.height))
-    slope = np.tan(np.radians(random.uniform(-1.5, 1.5)))
-    y, x = np.indices(sheet.mask.shape)
-    rulings = np.zeros(sheet.mask.shape)
-    for along in (y + slope * x, x - slope * y)[: 1 + is_squared]:
-        distance = np.abs((along + random.uniform(0, period)) % period - period / 2)
-        rulings = np.maximum(rulings, (width / 2 - distance + 0.5).clip(0, 1))
-    shade = random.uniform(0.5, 0.85) * np.array([random.uniform(0.8, 1), random.uniform(0.9, 1), 1])
-    return rulings, sheet.paper * shade
+# Signs among the digits of a row
 
 
-def _box(sheet: Sheet, random: Generator) -> tuple[Array, Array]:
-    gaps = [round(sheet.height * random.uniform(0.08, 0.28)) for _ in range(4)]
-    width = max(1, round(sheet.height * random.uniform(0.01, 0.04)))
-    left, top, right, bottom = np.array(sheet.box) + np.multiply(gaps, (-1, -1, 1, 1)) + (0, 0, 1, 1)
-    mask = np.zeros(sheet.mask.shape)
-    mask[top:bottom, left:right] = 1
-    mask[top + width : bottom - width, left + width : right - width] = 0
-    return mask, random.uniform(0, 0.6, 3)
+def insert(parts: list[Part], index: int, ink: Array, space: float) -> None:
+    """Put a sign before a part, with the same space on both sides."""
+    parts[index : index + 1] = [(space, ink), (space, parts[index][1])]
 
 
-def _underline(sheet: Sheet, random: Generator) -> tuple[Array, Array]:
-    left, _, right, bottom = sheet.box
-    y = bottom + round(sheet.height * random.uniform(0.08, 0.25))
-    slope = round((right - left) * random.uniform(-0.05, 0.05))
-    line = Image.new("L", sheet.mask.shape[::-1])
-    ImageDraw.Draw(line).line([left, y, right, y + slope], 255, round(sheet.height * random.uniform(0.03, 0.1)))
-    return np.asarray(line) / 255, sheet.ink
+def word(parts: list[Part], height: float, random: Generator) -> None:
+    """Put a printed word before the number, both with their feet on one line."""
+    text = str(random.choice(["Total:", "No.", "Amount", "Room", "Quantity:", "Page"]))
+    ink = print_text(text, choose_font(random), random.uniform(0.35, 0.75) * height)
+    above = max(0, round(height) - len(ink))
+    insert(parts, 0, np.pad(ink, ((above, 0), (0, 0))), random.uniform(0.55, 1.9) * height)
 
 
-def _frame(picture: Array, random: Generator) -> Array:
-    height, width, _ = picture.shape
-    thickness = max(2, round(random.uniform(0.008, 0.04) * min(height, width)))
-    inside = np.zeros((height - 2 * thickness, width - 2 * thickness))
-    return paint(picture, np.pad(inside, thickness, constant_values=1), random.uniform(0, 0.5, 3))
+def point_and_minus(parts: list[Part], height: float, random: Generator) -> None:
+    """Put a decimal point behind the first digit, or a minus before it, or both."""
+    pen = 0.09 * height
+    has_point = random.random() < 0.6 and len(parts) > 1
+    if has_point:
+        insert(parts, 1, np.pad(bar(pen, pen), ((round(0.85 * height), 0), (0, 0))), 0.2 * height)
+    if random.random() < 0.6 or not has_point:
+        insert(parts, 0, bar(pen, 0.45 * height), 0.3 * height)
 
 
-def _desk(picture: Array, random: Generator) -> Array:
-    # Dark, with grain; the sheet is turned by up to 8 degrees.
-    paper = to_picture(picture).convert("RGBA")
+def dashes(parts: list[Part], height: float, random: Generator) -> None:
+    """Put a dash after each two digits, as in a date."""
+    for index in reversed(range(2, len(parts), 2)):
+        insert(parts, index, bar(0.09 * height, 0.35 * height), 0.15 * height)
+
+
+def divide(parts: list[Part], height: float, random: Generator) -> None:
+    """Put an upright line between two scores."""
+    if len(parts) > 1:
+        insert(parts, (len(parts) + 1) // 2, bar(1.7 * height, 0.05 * height), 0.5 * height)
+
+
+def cross_out_last(parts: list[Part], height: float, random: Generator) -> None:
+    """Cross out the last digit."""
+    parts[-1] = parts[-1][0], cross_out(parts[-1][1], random)
+
+
+def encircle(parts: list[Part], height: float, random: Generator) -> None:
+    """Draw a circle around each digit."""
+    for index, (space, ink) in enumerate(parts):
+        circle = ring(ink.shape[1] / 2, len(ink) / 2, random.uniform(0.72, 0.85) * height)
+        parts[index] = space, draw_over(ink, [circle], [random.uniform(1, 0.05 * height)])
+
+
+# Steps in which a page is drawn
+
+
+def write(page: Sheet, random: Generator) -> None:
+    """Draw the number."""
+    for ink, top, left in page.placed:
+        page.put(ink, page.corner[1] + top, page.corner[0] + left, page.pen)
+
+
+def write_in_colours(page: Sheet, random: Generator) -> None:
+    """Draw each digit in a colour of its own."""
+    for each in page.placed:
+        page.pen, page.placed = contrast(page.paper, random, 0.4), [each]
+        write(page, random)
+
+
+def rule(page: Sheet, random: Generator, periods: Range = (0.9, 1.6), is_squared: bool = False) -> None:
+    """Rule lines, or squares, that are lighter than the ink; the periods are in digits' heights."""
+    period, slope = random.uniform(*periods) * page.height, np.tan(np.radians(random.uniform(-1.5, 1.5)))
+    pen = random.uniform(1, max(1.5, 0.02 * page.height))
+    colour = page.paper * random.uniform(0.5, 0.85) * (random.uniform(0.8, 1), random.uniform(0.9, 1), 1)
+    for axis in range(1 + is_squared):
+        places = np.arange(random.uniform(-4, -3) * period, 1.2 * max(page.pixels.shape), period)
+        page.rule(places, -slope if axis else slope, pen, colour, axis)
+
+
+def rule_columns(page: Sheet, random: Generator) -> None:
+    """Rule the lines that two numbers stand on, and columns."""
+    step, (left, top, _, _) = 1.6 * page.height, page.box
+    height, width, _ = page.pixels.shape
+    lines = np.arange(top - 0.25 * step, height, step)
+    columns = np.arange(random.uniform(0.1, 0.9) * left, width, random.uniform(0.6, 2) * step)
+    colour = random.uniform(0.4, 0.75, 3)
+    for axis, places in enumerate((lines, columns)):
+        page.rule(places, 0, random.uniform(1, 3), colour, axis)
+
+
+def box(page: Sheet, random: Generator, captions: Sequence[str] = ()) -> None:
+    """Draw a box around the number, with a printed caption."""
+    left, top, right, bottom = page.box + random.uniform(0.08, 0.28, 4) * page.height * (-1, -1, 1, 1)
+    colour = random.uniform(0, 0.6, 3)
+    page.draw([rectangle(left, top, right, bottom)], random.uniform(0.01, 0.04) * page.height, colour)
+    if captions:
+        caption = print_text(str(random.choice(captions)), choose_font(random), 0.3 * page.height)
+        page.put(caption, top - 0.5 * page.height, left, colour)
+
+
+def underline(page: Sheet, random: Generator) -> None:
+    """Draw a line below the number."""
+    left, _, right, bottom = page.box
+    y = bottom + random.uniform(0.08, 0.25) * page.height
+    slope = random.uniform(-0.05, 0.05) * (right - left)
+    page.draw([np.array([(left, y), (right, y + slope)])], random.uniform(0.03, 0.1) * page.height, page.pen)
+
+
+def drums(page: Sheet, random: Generator) -> None:
+    """Fill the box of the number with a dark colour."""
+    left, top, right, bottom = page.box
+    page.put(bar(bottom - top, right - left), top, left, random.uniform(0, 0.15, 3))
+
+
+def frame(page: Sheet, random: Generator) -> None:
+    """Draw a line along the edges of the page."""
+    height, width, _ = page.pixels.shape
+    pen = max(2, random.uniform(0.008, 0.04) * min(height, width))
+    page.draw([rectangle(0, 0, width - 1, height - 1)], 2 * pen, random.uniform(0, 0.5, 3))
+
+
+def doodle_beside(page: Sheet, random: Generator) -> None:
+    """Draw something small in the margin."""
+    ink = doodle(random.uniform(1, 2) * page.height, random)
+    left = 0.3 * page.box[0]
+    page.pad(ink.shape[1], 0, 0, max(0, len(ink) + 20 - len(page.pixels)))
+    page.put(ink, 10, left, page.pen)
+
+
+def show_through(page: Sheet, random: Generator) -> None:
+    """Let the same number shine through from the other side."""
+    back = Sheet(page.placed, page.height, np.zeros(4), np.zeros(3), np.ones(3))
+    write(back, random)
+    size, strength = random.uniform(0.8, 1.2), random.uniform(0.08, 0.2)
+    ink = strength * cv2.resize(back.pixels[:, ::-1, 0], None, fx=size, fy=size)
+    left, top, _, _ = page.box
+    page.put(ink, top + random.uniform(-0.6, 0.6) * len(ink), random.uniform(0.2, 2) * left, page.pen)
+
+
+def small_print(page: Sheet, random: Generator) -> None:
+    """Print lines of text above and below the number."""
+    font, size = choose_font(random), random.uniform(0.15, 0.35) * page.height
+    left, top, _, bottom = page.box
+    above, below = (0.5 * size, top - 2 * size), (bottom + size, len(page.pixels) - size)
+    for y in np.append(np.arange(*above, 1.8 * size), np.arange(*below, 1.8 * size)):
+        words = random.choice(["sum", "of", "the", "goods", "that", "were", "sent", "by", "Room", "and"], 8)
+        page.put(print_text(" ".join(words), font, size), y, left / 3, random.uniform(0, 0.4, 3))
+
+
+def scan(page: Sheet, random: Generator) -> None:
+    """Make it A4, with 150 to 300 dots an inch."""
+    size = (random.choice([150, 200, 300]) * np.array([8.27, 11.69])).astype(int)
+    more = np.maximum(size - page.pixels.shape[1::-1], 0)
+    left, top = random.integers(more + 1)
+    page.pad(left, top, *(more - (left, top)))
+
+
+def crop_nearly(page: Sheet, random: Generator) -> None:
+    """Leave no margins around the ink, or hardly any."""
+    page.pad(*[round(random.choice([0, 1, 0.03 * page.height]))] * 4)
+
+
+def lay_on_desk(page: Sheet, random: Generator) -> None:
+    """Lay it, turned by up to 8 degrees, on a dark desk with grain."""
+    paper = to_picture(page.pixels).convert("RGBA")
     turned = paper.rotate(random.uniform(-8, 8), Image.Resampling.BICUBIC, expand=True)
     left, right, top, bottom = (round(max(paper.size) * random.uniform(0.1, 0.6)) for _ in range(4))
     width, height = turned.width + left + right, turned.height + top + bottom
@@ -139,13 +301,13 @@ def _desk(picture: Array, random: Generator) -> Array:
     colour = random.uniform(0.15, 0.5) * np.array([1, random.uniform(0.6, 1), random.uniform(0.4, 1)])
     desk = to_picture(colour * (1 + 0.06 * wood))
     desk.paste(turned, (left, top), turned)
-    return np.asarray(desk) / 255
+    page.pixels = np.asarray(desk) / 255
 
 
-def _edge(picture: Array, random: Generator) -> Array:
-    # The desk, at one side of the sheet or two.
-    picture, margin, (y, x) = _widen(picture, 0.35)
-    height, width, _ = picture.shape
+def show_edge(page: Sheet, random: Generator) -> None:
+    """Show the desk at one side of the page or two."""
+    margin, y, x = page.widen(0.35)
+    height, width = y.shape
     down, right = y - height / 2, x - width / 2  # from the middle
     sides = (x, down), (width - x, down), (y, right), (height - y, right)
     colour = random.uniform(0.1, 0.45, 3)
@@ -153,365 +315,126 @@ def _edge(picture: Array, random: Generator) -> Array:
         slope = np.tan(np.radians(random.uniform(-6, 6)))
         edge = margin * random.uniform(0.3, 0.85)
         distance, along = sides[random.integers(4)]
-        picture = paint(picture, (edge - (distance + slope * along)).clip(0, 1), colour)
-    return picture
+        page.put((edge - (distance + slope * along)).clip(0, 1), 0, 0, colour)
 
 
-def _thumb(picture: Array, random: Generator) -> Array:
-    # In one corner.
-    picture, margin, (y, x) = _widen(picture, 0.3)
-    y, x = (axis - random.choice([0, side]) for axis, side in zip((y, x), picture.shape, strict=False))
+def show_thumb(page: Sheet, random: Generator) -> None:
+    """Show a thumb in one corner."""
+    margin, y, x = page.widen(0.3)
+    y, x = (axis - random.choice([0, side]) for axis, side in zip((y, x), y.shape, strict=True))
     angle, radius = random.uniform(0, np.pi), margin * random.uniform(0.7, 1.1)
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
     thumb = (radius * (1 - np.hypot(along / (1.25 * radius), across / (0.8 * radius)))).clip(0, 1)
-    return paint(picture, thumb, np.array([0.85, 0.62, 0.5]) * random.uniform(0.5, 1))
+    page.put(thumb, 0, 0, np.array([0.85, 0.62, 0.5]) * random.uniform(0.5, 1))
 
 
-def _widen(picture: Array, part: float) -> tuple[Array, int, Any]:
-    margin = round(part * max(picture.shape))
-    wider = np.pad(picture, ((margin, margin), (margin, margin), (0, 0)), "edge")
-    return wider, margin, np.indices(wider.shape[:2])
-
-
-def _smear(picture: Array, random: Generator) -> Array:
-    # What was wiped off a blackboard: clouds of chalk.
-    height, width, _ = picture.shape
-    clouds = 0.5 + 0.5 * grain(6, 8, width, height, random)[..., None].clip(-1, 1)
-    return picture + (0.95 - picture) * random.uniform(0.1, 0.3) * clouds
-
-
-def _fold(picture: Array, random: Generator) -> Array:
-    # A crease, with more light on one of its sides.
-    distance = gradient(picture, random) + random.uniform(-0.3, 0.3)
-    shade = np.where(distance > 0, random.uniform(0.8, 0.95), 1)
-    crease = np.exp(-((distance * max(picture.shape) / random.uniform(1, 3)) ** 2))
-    folded: Array = picture * (shade - random.uniform(0.05, 0.2) * crease)[..., None]
-    return folded
-
-
-def _note_on_colour(picture: Array, random: Generator) -> Array:
-    # A sticky note, with its shadow, on something of another colour.
-    picture, margin, (y, x) = _widen(picture, random.uniform(0.2, 0.4))
-    height, width, _ = picture.shape
+def stick(page: Sheet, random: Generator) -> None:
+    """Stick it, with its shadow, on something of another colour."""
+    margin, y, x = page.widen(random.uniform(0.2, 0.4))
+    height, width = y.shape
     outside = np.maximum(np.maximum(margin - y, y - height + margin), np.maximum(margin - x, x - width + margin))
     shadow = np.exp(-np.maximum(outside, 0) / (0.1 * margin))[..., None]
-    around = random.uniform(0.3, 1, 3) * (1 - 0.3 * shadow)
-    return np.where(outside[..., None] > 0, around, picture)
+    page.pixels = np.where(outside[..., None] > 0, random.uniform(0.3, 1, 3) * (1 - 0.3 * shadow), page.pixels)
 
 
-def _screen(digits: Digits, random: Generator, shades: Range = (0.02, 0.2), pen: Range = (0.75, 1)) -> Sheet:
-    # Light on dark.
-    sheet = _note(digits, random)
-    return sheet._replace(paper=random.uniform(*shades, 3), ink=random.uniform(*pen, 3))
+def smear(page: Sheet, random: Generator) -> None:
+    """Draw what was wiped off a blackboard: clouds of chalk."""
+    height, width, _ = page.pixels.shape
+    clouds = 0.5 + 0.5 * grain(6, 8, width, height, random).clip(-1, 1)
+    page.put(random.uniform(0.1, 0.3) * clouds, 0, 0, np.full(3, 0.95))
 
 
-def _labelled(digits: Digits, random: Generator) -> Sheet:
-    # After a printed word.
-    sheet = _note(digits, random)
-    size = round(sheet.height * random.uniform(0.5, 1))
-    font = ImageFont.truetype(fonts()[int(random.integers(len(fonts())))], size)
-    word = str(random.choice(["Total:", "No.", "Amount", "Room", "Quantity:", "Page"]))
-    _, _, right, bottom = font.getbbox(word)
-    width = round(right + sheet.height * random.uniform(0.4, 0.9))
-    mask = np.pad(sheet.mask, ((0, 0), (width, 0)))
-    place = Image.new("L", mask.shape[::-1])
-    ImageDraw.Draw(place).text((sheet.box[0] // 2, sheet.box[3] - bottom), word, 255, font)
-    return sheet._replace(mask=np.maximum(mask, np.asarray(place) / 255))
+def fold(page: Sheet, random: Generator) -> None:
+    """Fold it: a crease, with more light on one of its sides."""
+    distance = gradient(page.pixels, random) + random.uniform(-0.3, 0.3)
+    shade = np.where(distance > 0, random.uniform(0.8, 0.95), 1)
+    crease = np.exp(-((distance * max(page.pixels.shape) / random.uniform(1, 3)) ** 2))
+    page.pixels = page.pixels * (shade - random.uniform(0.05, 0.2) * crease)[..., None]
 
 
-def _amount(digits: Digits, random: Generator) -> Sheet:
-    # With a minus before it, or a decimal point, or both.
-    height = random.uniform(60, 240)
-    pen = round(0.09 * height)
-    ink = _write(digits, height, random, (0.25, 0.5))
-    point = random.random() < 0.6 and len(digits) > 1
-    if point:
-        first = _write(digits[:1], height, random)
-        rest = _write(digits[1:], height, random, (0.25, 0.5))
-        rows = max(len(first), len(rest))
-        first, rest = (np.pad(each, ((0, rows - len(each)), (0, 0))) for each in (first, rest))
-        dot = np.zeros((rows, round(0.5 * height)))
-        dot[-pen - round(0.05 * height) :][:pen, dot.shape[1] // 2 :][:, :pen] = 1
-        ink = np.concatenate([first, dot, rest], axis=1)
-    if random.random() < 0.6 or not point:
-        minus = np.zeros((len(ink), round(0.75 * height)))
-        minus[len(ink) // 2 :][:pen, : round(0.45 * height)] = 1
-        ink = np.concatenate([minus, ink], axis=1)
-    return _lay(ink, height, [round(height * random.uniform(0.3, 2)) for _ in range(4)], random)
+# Kinds of scenes
 
 
-def _cells(digits: Digits, random: Generator, rows: int = 1, frame: Range = (0.02, 0.06)) -> Sheet:
-    # One digit in each cell of a comb or of a grid; other cells of the grid are empty.
-    side = random.uniform(70, 200)
-    columns = len(digits) if rows == 1 else rows
-    cells = range(columns) if rows == 1 else sorted(random.choice(rows * rows, len(digits), replace=False).tolist())
-    line = max(1, round(side * random.uniform(*frame)))
-    mask = np.zeros((round(rows * side) + line, round(columns * side) + line))
-    for edge in range(columns + 1):
-        start = 0 if rows > 1 or random.random() < 0.5 else round(0.6 * side)
-        mask[start:, round(edge * side) : round(edge * side) + line] = 1
-    for edge in range(rows + 1) if rows > 1 else [rows]:
-        mask[round(edge * side) : round(edge * side) + line] = 1
-    for cell, digit in zip(cells, digits, strict=True):
-        ink = crop(_write([digit], 0.6 * side, random), least=0.2)
-        row, column = divmod(cell, columns)
-        top, left = (
-            round(each * side + line + (side - line - length) * random.uniform(0.3, 0.7))
-            for each, length in zip((row, column), ink.shape, strict=True)
-        )
-        mask[top : top + len(ink), left : left + ink.shape[1]] = ink[: len(mask) - top, : mask.shape[1] - left]
-    return _lay(mask, side, [round(side * random.uniform(0.2, 1)) for _ in range(4)], random)
+def scene(
+    arrange: Arrangement,
+    *steps: Step,
+    heights: Range = (60, 240),  # of the digits, in pixels
+    margins: Range = (0.3, 2),  # in digits' heights
+    paper: Range = (0.75, 1),  # colours
+    pen: Range = (0, 0.35),
+) -> Drawing:
+    """Return what draws a kind of scenes."""
+
+    def draw(digits: Digits, random: Generator) -> Array:
+        height = random.uniform(*heights)
+        placed = arrange(digits, height, random)
+        edges = random.uniform(*margins, 4) * height
+        page = Sheet(placed, height, edges, random.uniform(*paper, 3), random.uniform(*pen, 3))
+        for step in steps:
+            step(page, random)
+        return page.pixels
+
+    return draw
 
 
-def _meter(digits: Digits, random: Generator) -> Sheet:
-    # Light digits; the drums are drawn by _drums.
-    return _cells(digits, random, frame=(0.01, 0.02))._replace(ink=random.uniform(0.75, 1, 3))
-
-
-def _drums(sheet: Sheet, random: Generator) -> tuple[Array, Array]:
-    left, top, right, bottom = sheet.box
-    mask = np.zeros(sheet.mask.shape)
-    mask[top:bottom, left:right] = 1
-    return mask, random.uniform(0, 0.15, 3)
-
-
-def printed(number: str, random: Generator) -> list[Tensor]:
-    """Return printed digits of one font, uint8 ``(40, 40)``, 20 pixels high."""
-    font = ImageFont.truetype(fonts()[int(random.integers(len(fonts())))], 27)
-    digits = []
-    for digit in number:
-        image = Image.new("L", (40, 40))
-        ImageDraw.Draw(image).text((20, 20), digit, 255, font, anchor="mm")
-        digits.append(torch.from_numpy(np.array(image)))
-    return digits
-
-
-def _sheet(
-    numbers: Sequence[Digits], random: Generator, sizes: Sequence[float] = (1, 1)
-) -> tuple[Page, list[tuple[int, int, int, int]], Array]:
-    """Return a sheet with numbers one below the other, the boxes of these (left, top, right, bottom), and the ink."""
-    height = random.uniform(50, 120)
-    inks = [_write(number, height * size, random) for number, size in zip(numbers, sizes, strict=False)]
-    left, top = (round(height * random.uniform(1, 2.5)) for _ in range(2))
-    rows = [round(1.6 * len(ink)) for ink in inks]
-    paper = random.uniform(0.75, 1, 3)
-    page = Page(sum(rows) + 2 * top, max(ink.shape[1] for ink in inks) + 2 * left, paper)
-    colour, boxes = random.uniform(0, 0.35, 3), []
-    for ink, row in zip(inks, rows, strict=True):
-        page.put(ink, top, left, colour)
-        boxes.append((left, top, left + ink.shape[1], top + len(ink)))
-        top += row
-    return page, boxes, colour
-
-
-def _halves(digits: Digits) -> list[Digits]:
-    return [part for part in (digits[: (len(digits) + 1) // 2], digits[(len(digits) + 1) // 2 :]) if len(part)]
-
-
-def two_sizes(digits: Digits, random: Generator) -> Array:
-    """Two numbers, the second about half as high."""
-    return _sheet(_halves(digits), random, (1, random.uniform(0.4, 0.6)))[0].pixels
-
-
-def felt_pens(digits: Digits, random: Generator) -> Array:
-    """Each digit in its own colour."""
-    height = random.uniform(50, 120)
-    page = Page(3 * height, (1.2 * len(digits) + 2) * height, np.full(3, random.uniform(0.85, 1)))
-    for index, digit in enumerate(digits):
-        ink = _write([digit], height, random)
-        page.put(ink, height, (1 + 1.2 * index) * height, contrast(page.pixels[0, 0], random, 0.4))
-    return page.pixels
-
-
-def beside_a_doodle(digits: Digits, random: Generator) -> Array:
-    """With a small drawing in the margin."""
-    page, (box,), colour = _sheet([digits], random)
-    drawn = doodle(random.uniform(1, 2) * (box[3] - box[1]), random)
-    wide = Page(max(len(page.pixels), len(drawn) + 20), page.pixels.shape[1] + drawn.shape[1], page.pixels[0, 0])
-    wide.pixels[: len(page.pixels), drawn.shape[1] :] = page.pixels
-    wide.put(drawn, 10, 0.3 * box[0], colour)
-    return wide.pixels
-
-
-def scoreboard(digits: Digits, random: Generator) -> Array:
-    """Chalk, and a line between two scores."""
-    height = random.uniform(60, 150)
-    page = Page(2.5 * height, (0.9 * len(digits) + 4) * height, random.uniform(0.1, 0.3, 3))
-    left, chalk = height, random.uniform(0.7, 1, 3)
-    for part in _halves(digits):
-        if left > height:
-            x = left + 0.5 * height
-            page.line(np.array([(x, 0.5 * height), (x, 2.2 * height)]), 0.05 * height, chalk)
-            left += height
-        ink = _write(part, height, random)
-        page.put(ink, 0.7 * height, left, chalk)
-        left += ink.shape[1]
-    return _smear(page.pixels, random)
-
-
-def ledger(digits: Digits, random: Generator) -> Array:
-    """Two numbers on lines and in columns."""
-    page, boxes, _ = _sheet(_halves(digits), random)
-    step = 1.6 * (boxes[0][3] - boxes[0][1])
-    colour, (height, width) = random.uniform(0.4, 0.75, 3), page.pixels.shape[:2]
-    for y in np.arange(boxes[0][1] - 0.25 * step, height, step):
-        page.line(np.array([(0, y), (width, y)]), random.uniform(1, 3), colour)
-    for x in np.arange(random.uniform(0.1, 0.9) * boxes[0][0], width, step * random.uniform(0.6, 2)):
-        page.line(np.array([(x, 0), (x, height)]), random.uniform(1, 3), colour)
-    return page.pixels
-
-
-def captioned_box(digits: Digits, random: Generator) -> Array:
-    """In a box of a form, with its printed caption."""
-    page, (box,), _ = _sheet([digits], random)
-    height = box[3] - box[1]
-    left, top, right, bottom = np.array(box) + height * random.uniform(0.15, 0.35, 4) * (-1, -1, 1, 1)
-    frame, corners = random.uniform(0, 0.4, 3), np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
-    page.line(corners, random.uniform(1, 4), frame, is_closed=True)
-    caption = str(random.choice(["Postal code", "Amount due", "Customer no.", "Date of birth"]))
-    font = fonts()[int(random.integers(len(fonts())))]
-    page.put(print_text(caption, font, 0.3 * height), top - 0.5 * height, left, frame)
-    return page.pixels
-
-
-def crossed_out(digits: Digits, random: Generator) -> Array:
-    """The last digit is crossed out."""
-    height = random.uniform(50, 120)
-    page = Page(3 * height, (1.1 * len(digits) + 2) * height, random.uniform(0.75, 1, 3))
-    left, colour = height, random.uniform(0, 0.35, 3)
-    for index, digit in enumerate(digits):
-        ink = crop(_write([digit], height, random), 0.2)
-        ink = cross_out(ink, random) if index == len(digits) - 1 else ink
-        page.put(ink, 1.5 * height - len(ink) / 2, left, colour)
-        left += ink.shape[1] + 0.25 * height
-    return page.pixels
-
-
-def show_through(digits: Digits, random: Generator) -> Array:
-    """The ink of the other side shines through."""
-    page, (box,), colour = _sheet([digits], random)
-    back = _write(digits, random.uniform(0.8, 1.2) * (box[3] - box[1]), random)[:, ::-1]
-    page.put(
-        back * random.uniform(0.08, 0.2),
-        box[1] + random.uniform(-0.6, 0.6) * len(back),
-        box[0] * random.uniform(0.2, 2),
-        colour,
-    )
-    return page.pixels
-
-
-def in_circles(digits: Digits, random: Generator) -> Array:
-    """Each digit in a circle."""
-    height = random.uniform(50, 120)
-    page = Page(3.4 * height, (1.9 * len(digits) + 1.5) * height, random.uniform(0.75, 1, 3))
-    angles, colour = np.linspace(0, 2 * np.pi, 80), random.uniform(0, 0.35, 3)
-    for index, digit in enumerate(digits):
-        ink = crop(_write([digit], height, random), 0.2)
-        middle = np.array([(1.6 + 1.9 * index) * height, 1.7 * height])
-        page.put(ink, middle[1] - len(ink) / 2, middle[0] - ink.shape[1] / 2, colour)
-        ring = middle + random.uniform(0.72, 0.85) * height * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-        page.line(ring, random.uniform(1, 0.05 * height), colour)
-    return page.pixels
-
-
-def among_small_print(digits: Digits, random: Generator) -> Array:
-    """Lines of printed text above and below."""
-    page, (box,), _ = _sheet([digits], random)
-    height, font = box[3] - box[1], fonts()[int(random.integers(len(fonts())))]
-    size = height * random.uniform(0.15, 0.35)
-    for y in (
-        *np.arange(0.5 * size, box[1] - 2 * size, 1.8 * size),
-        *np.arange(box[3] + size, len(page.pixels) - size, 1.8 * size),
-    ):
-        words = " ".join(random.choice(["sum", "of", "the", "goods", "that", "were", "sent", "by", "Room", "and"], 8))
-        page.put(print_text(words, font, size), y, box[0] / 3, random.uniform(0, 0.4, 3))
-    return page.pixels
-
-
-def with_dashes(digits: Digits, random: Generator) -> Array:
-    """A date: a dash after each two digits."""
-    height = random.uniform(50, 120)
-    page = Page(2.6 * height, (1.3 * len(digits) + 2) * height, random.uniform(0.75, 1, 3))
-    left, colour = height, random.uniform(0, 0.35, 3)
-    for start in range(0, len(digits), 2):
-        if start:
-            page.line(np.array([(left, 1.3 * height), (left + 0.35 * height, 1.3 * height)]), 0.09 * height, colour)
-            left += 0.5 * height
-        ink = _write(digits[start : start + 2], height, random)
-        page.put(ink, 0.8 * height, left, colour)
-        left += ink.shape[1] + 0.15 * height
-    return page.pixels
-
-
-@dataclass(frozen=True)
-class Scene:
-    """How a picture of a number is composed."""
-
-    write: Callable[[Digits, Generator], Sheet] = _note
-    mark: Callable[[Sheet, Generator], tuple[Array, Array]] | None = None  # mask and colour, below the ink
-    surround: Callable[[Array, Generator], Array] = lambda picture, _: picture
-
-    def __call__(self, digits: Digits, random: Generator) -> Array:
-        """Return the picture ``(H, W, 3)`` in [0, 1] of digits."""
-        sheet = self.write(digits, random)
-        picture = paint(sheet.paper, *self.mark(sheet, random)) if self.mark else sheet.paper
-        return self.surround(paint(picture, sheet.mask, sheet.ink), random)
-
-
-plain, on_desk = Scene(), Scene(surround=_desk)
-touching = Scene(partial(_note, gaps=(-0.1, 0)))  # most digits begin before the last one ends
-NUMBERS: dict[str, Drawing] = {
+small = partial(scene, heights=(50, 120), margins=(1, 2.5))
+in_row = partial(scene, heights=(50, 120), margins=(0.8, 1.5))
+in_cells = partial(scene, heights=(70, 200), margins=(0.2, 1))
+CAPTIONS = "Postal code", "Amount due", "Customer no.", "Date of birth"
+CHALK = 0.7, 1
+plain, on_desk = scene(row, write), scene(row, write, lay_on_desk)
+touching = scene(partial(row, gaps=(-0.1, 0)), write)  # most digits begin before the last one ends
+KINDS: dict[str, Drawing] = {
     "plain": plain,
-    "lined": Scene(mark=_rule),
-    "squared": Scene(mark=partial(_rule, is_squared=True)),
-}
-SCENES: dict[str, Drawing] = {
-    "boxed": Scene(partial(_note, margin=(0.4, 1.2)), _box),
-    "underlined": Scene(mark=_underline),
-    "framed": Scene(surround=_frame),
+    "lined": scene(row, rule, write),
+    "squared": scene(row, partial(rule, periods=(0.35, 0.7), is_squared=True), write),
+    "boxed": scene(row, box, write, margins=(0.4, 1.2)),
+    "underlined": scene(row, underline, write),
+    "framed": scene(row, write, frame),
     "on desk": on_desk,
-    "at the edge": Scene(surround=_edge),
-    "with thumb": Scene(surround=_thumb),
-    "scanned": Scene(_page),
-    "cropped": Scene(_cutting),
-    "blackboard": Scene(partial(_screen, shades=(0.15, 0.4)), surround=_smear),
-    "dark screen": Scene(_screen),
-    "grid": Scene(partial(_cells, rows=4)),
-    "comb boxes": Scene(_cells),
-    "meter": Scene(_meter, _drums),
-    "after a word": Scene(_labelled),
-    "decimals and signs": Scene(_amount),
-    "sticky note": Scene(surround=_note_on_colour),
-    "envelope": Scene(partial(_note, margin=(1, 4)), _rule),
-    "folded": Scene(surround=_fold),
+    "at the edge": scene(row, write, show_edge),
+    "with thumb": scene(row, write, show_thumb),
+    "scanned": scene(row, scan, write, heights=(40, 90), margins=(1, 2), paper=(0.93, 1), pen=(0, 0.3)),
+    "cropped": scene(row, crop_nearly, write, heights=(40, 300), margins=(0, 0)),
+    "blackboard": scene(row, write, smear, paper=(0.15, 0.4), pen=(0.75, 1)),
+    "dark screen": scene(row, write, paper=(0.02, 0.2), pen=(0.75, 1)),
+    "grid": in_cells(partial(cells, rows=4), write),
+    "comb boxes": in_cells(cells, write),
+    "meter": in_cells(partial(cells, pens=(0.01, 0.02)), drums, write, pen=(0.75, 1)),
+    "after a word": scene(partial(row, signs=word), write),
+    "decimals and signs": scene(partial(row, gaps=(0.25, 0.5), signs=point_and_minus), write),
+    "sticky note": scene(row, write, stick),
+    "envelope": scene(row, rule, write, margins=(1, 4)),
+    "folded": scene(row, write, fold),
     "printed": plain,
     "touching": touching,
+    "two sizes": small(partial(two_lines, sizes=(0.4, 0.6)), write),
+    "felt pens": in_row(partial(row, gaps=(0.3, 0.7)), write_in_colours, paper=(0.85, 1)),
+    "doodle": small(row, doodle_beside, write),
+    "scoreboard": in_row(partial(row, signs=divide), write, smear, paper=(0.1, 0.3), pen=CHALK),
+    "ledger": small(two_lines, write, rule_columns),
+    "captioned box": small(row, partial(box, captions=CAPTIONS), write),
+    "crossed out": in_row(partial(row, gaps=(0.25, 0.25), signs=cross_out_last), write),
+    "show-through": small(row, write, show_through),
+    "circles": in_row(partial(row, gaps=(0.2, 0.45), signs=encircle), write),
+    "small print": small(row, write, small_print),
+    "dashes": in_row(partial(row, signs=dashes), write),
+    "note on wood": scene(row, write, lay_on_desk, margins=(0.6, 1.2)),
+    "sudoku": in_cells(partial(cells, rows=9), write),
 }
-KINDS: dict[str, Drawing] = (
-    NUMBERS
-    | SCENES
-    | {
-        "two sizes": two_sizes,
-        "felt pens": felt_pens,
-        "doodle": beside_a_doodle,
-        "scoreboard": scoreboard,
-        "ledger": ledger,
-        "captioned box": captioned_box,
-        "crossed out": crossed_out,
-        "show-through": show_through,
-        "circles": in_circles,
-        "small print": among_small_print,
-        "dashes": with_dashes,
-        "note on wood": Scene(partial(_note, margin=(0.6, 1.2)), surround=_desk),
-        "sudoku": Scene(partial(_cells, rows=9)),
-    }
-)
+LONG = "plain", "lined", "squared"  # kinds read with numbers of up to nine digits
 PRINTED = "meter", "printed"  # kinds with printed digits
 
 
-def make_picture(scene: Drawing, digits: Digits, random: Generator) -> Image.Image:
+def printed(number: str, random: Generator) -> list[Tensor]:
+    """Return printed digits of one font, uint8 ``(h, w)``, 20 pixels high."""
+    font = choose_font(random)
+    return [torch.from_numpy((255 * print_text(digit, font, 20)).astype(np.uint8)) for digit in number]
+
+
+def make_picture(kind: Drawing, digits: Digits, random: Generator) -> Image.Image:
     """Draw a scene; half of them in uneven light, with noise and JPEG."""
-    pixels = scene(digits, random)
+    pixels = kind(digits, random)
     if random.random() < 0.5:
         return to_picture(pixels)
     return to_jpeg(photograph(pixels, random, (0.05, 0.35), (0.01, 0.05)), random)
@@ -519,9 +442,8 @@ def make_picture(scene: Drawing, digits: Digits, random: Generator) -> Image.Ima
 
 def letter(character: str, font: Path) -> Image.Image:
     """Print a character."""
-    picture = Image.new("RGB", (220, 260), "white")
-    ImageDraw.Draw(picture).text((110, 130), character, fill="black", font=ImageFont.truetype(font, 140), anchor="mm")
-    return picture
+    ink = np.pad(print_text(character, font, 102), 60)
+    return to_picture(paint(np.ones(3), ink, np.zeros(3)))
 
 
 def scribble(random: Generator) -> Image.Image:
@@ -529,11 +451,10 @@ def scribble(random: Generator) -> Image.Image:
     corners = np.cumsum(random.normal(size=(random.integers(4, 14), 2)), axis=0)
     line = polyline(50 + 200 * (corners - corners.min(axis=0)) / np.ptp(corners, axis=0).max(), 200)
     if random.random() < 0.5:
-        window = np.hanning(21) / np.hanning(21).sum()
-        line = np.stack([np.convolve(np.pad(axis, 10, "edge"), window, "valid") for axis in line.T], axis=1)
-    picture = Image.new("RGB", (300, 300), "white")
-    ImageDraw.Draw(picture).line(line.ravel().tolist(), "black", width=int(random.integers(8, 18)), joint="curve")
-    return picture
+        line = cv2.GaussianBlur(line, (1, 21), 4, borderType=cv2.BORDER_REPLICATE)
+    page = Page(300, 300, np.ones(3))
+    page.draw([line], int(random.integers(8, 18)), np.zeros(3))
+    return to_picture(page.pixels)
 
 
 def refused(pictures: Iterable[Image.Image]) -> float:
@@ -546,8 +467,8 @@ if __name__ == "__main__":
     options = parser.parse_args()
     images, labels = load_test_digits()
     print_head("pictures", "digits right, %", "numbers right, %")
-    for name, scene in KINDS.items():
-        lengths = options.digits or (range(2, 10) if name in NUMBERS else (1, 2, 3, 5))
+    for name, kind in KINDS.items():
+        lengths = options.digits or (range(2, 10) if name in LONG else (1, 2, 3, 5))
         random = np.random.default_rng(0)
         pictures = []
         for length in lengths:
@@ -555,7 +476,7 @@ if __name__ == "__main__":
                 number = "".join(map(str, labels[chosen].tolist()))
                 digits = printed(number, random) if name in PRINTED else list(images[chosen])
                 right = f"{number[:-1]}?" if name == "crossed out" else number
-                pictures.append((make_picture(scene, digits, random), right))
+                pictures.append((make_picture(kind, digits, random), right))
         # A word before a number is another number, of which the letters are refused.
         print_right(name, pictures, which=-1 if name == "after a word" else None)
     print()
