@@ -121,11 +121,11 @@ def examples(kind: str, count: int, images: Tensor, labels: Tensor, random: Gene
         for which, seen in enumerate((pixels, 255 - pixels)):
             ink = find_ink(seen)
             whole = find_whole(ink, max(MIN_SIZE[0], MIN_SIZE[1] * max(ink.shape)))
-            for is_refined, components in ((False, whole), (True, [*whole, *find_cut_and_joined(whole, ink)])):
+            for is_cut_and_joined, components in ((False, whole), (True, [*whole, *find_cut_and_joined(whole, ink)])):
                 if components:
                     candidates = describe(components)
                     alike = np.stack([_blurred(each.image) for each in components]) @ truth.T
-                    found.append((candidates, *match(alike, candidates.overlaps, least), (which, is_refined)))
+                    found.append((candidates, *match(alike, candidates.overlaps, least), (which, is_cut_and_joined)))
         right = max(found, key=lambda each: each[3])[4][0] if found else 0
         for candidates, is_digit, weight, _, stage in found:
             if stage[0] != right:  # a hole may look like a 0

@@ -6,6 +6,7 @@ import signal
 import sys
 from argparse import ArgumentError
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -52,6 +53,9 @@ def main(
     command, commands, prog, what = "", COMMANDS, "python -m mnist_lit", "a small network on MNIST"
     if model_class or datamodule_class:
         commands, prog, what = _WITH_TRAINER, f"python {os.path.relpath(sys.argv[0])}", "a network"
+    for stream in sys.stdout, sys.stderr:  # a name may have characters that the terminal has not
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         about = f"Train, test and use {what}."
         parser = ArgumentParser(prog=prog, description=about, version=__version__, exit_on_error=False)
@@ -116,7 +120,7 @@ def _run(command: str, prog: str, options: dict[str, Any], model_class: Any, dat
         if stop.saved:
             print(f"Continue: {continue_command(stop.saved, prog)}", file=sys.stderr)
         raise
-    except (ImportError, MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
+    except (ImportError, MisconfigurationException, RuntimeError, ValueError) as error:
         cause: BaseException | None = error
         while cause and not _is_for_user(cause):
             cause = cause.__cause__ or cause.__context__  # jsonargparse wraps what a constructor raises

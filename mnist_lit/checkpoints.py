@@ -109,7 +109,7 @@ class Checkpoint:
         """
         try:
             built = cast(Built, kind.load_from_checkpoint(self.path, map_location="cpu", weights_only=True, **options))
-        except (RuntimeError, TypeError, ValueError) as error:
+        except (LookupError, RuntimeError, TypeError, ValueError) as error:
             raise UserError(f"{self.path} does not fit {kind.__qualname__}: {error}") from error
         if isinstance(built, nn.Module):
             built.eval()

@@ -56,12 +56,13 @@ class FitCLI(LightningCLI):
         recorded: dict[str, dict[str, Any]] = {"model": {}, "data": {}}
         for group, key in ("model", "hyper_parameters"), ("data", "datamodule_hyper_parameters"):
             for name, value in checkpoint.content.get(key, {}).items():
-                if name in config[group] and name != "data_dir":  # which differs between machines
+                if name in config.get(group, {}) and name != "data_dir":  # which differs between machines
                     recorded[group][name] = value
         self.config = parser.parse_object(recorded, config)
         for name, value in parser.parse_args(sys.argv[2:], defaults=False).items():
             used = self.config[name]
-            if name.startswith(("model.", "data.")) and value not in (None, used):  # None: data.seed in a config.yaml
+            is_left_out = name == "data.seed" and value is None  # in a config.yaml
+            if name.startswith(("model.", "data.")) and value != used and not is_left_out:
                 raise UserError(
                     f"--{name} is {value}, but {path} was trained with {used}: leave out the option, or the --config "
                     "that has it, or name another checkpoint with --ckpt_path"
@@ -71,15 +72,18 @@ class FitCLI(LightningCLI):
         """Make the trainer.
 
         Raises:
-            UserError: If a class does not record its options.
+            UserError: If the options cannot be used, or a class does not record its own.
         """
         config = self.config_init.trainer
         if self.checkpoint:  # what they found when the run began is in the checkpoint
             finders = LearningRateFinder, BatchSizeFinder
             config.callbacks = [callback for callback in as_list(config.callbacks) if not isinstance(callback, finders)]
-        trainer = super().instantiate_trainer(**kwargs)
+        try:
+            trainer = super().instantiate_trainer(**kwargs)
+        except TypeError as error:  # Lightning raises it for an impossible number of devices
+            raise UserError(str(error)) from error
         for group, built in ("model", self.model), ("data", self.datamodule):
-            if self.config[group] and not built.hparams:
+            if self.config.get(group) and not built.hparams:
                 raise UserError(
                     f"{type(built).__qualname__} does not record its options --{group}.…, and could not be built "
                     "again: call self.save_hyperparameters() at the end of its __init__"

@@ -68,7 +68,10 @@ def run_function(
     if "datamodule" in names:
         values["datamodule"] = checkpoint.build(data, **(vars(built.data) if "data" in built else {}))
     if "trainer" in names:
-        values["trainer"] = trainer = make_trainer(**vars(built.trainer))
+        try:
+            values["trainer"] = trainer = make_trainer(**vars(built.trainer))
+        except TypeError as error:  # Lightning raises it for an impossible number of devices
+            raise UserError(str(error)) from error
         trainer.run_dir = run_dir_of(path)
         # Losses and accuracies are logged at the checkpoint's step.
         trainer.fit_loop.load_state_dict(checkpoint.content.get("loops", {}).get("fit_loop", {}))
@@ -94,11 +97,14 @@ def evaluate(
         output: JSON file for the results (loss, accuracy, number of images, checkpoint, hyperparameters).
 
     Raises:
-        UserError: If the run held out no validation images.
+        UserError: If the run held out no validation images, or there are none to measure.
     """
     if command == "validate" and getattr(datamodule, "val_size", None) == 0:
         raise UserError("this checkpoint's run held out no validation images (val_size 0): test it instead")
-    getattr(trainer, command)(model, datamodule=datamodule, verbose=False)
+    if not getattr(trainer, command)(model, datamodule=datamodule, verbose=False)[0]:
+        raise UserError(
+            f"nothing was measured: see --trainer.limit_{'val' if command == 'validate' else 'test'}_batches"
+        )
     if not trainer.is_global_zero:
         return
     kind, prefix, loader, batches = "test", "test", trainer.test_dataloaders, trainer.num_test_batches

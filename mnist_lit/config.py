@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,10 @@ class SaveConfig(SaveConfigCallback):
             if name in used[group] and name in self.config[group]:
                 self.config[group][name] = used[group][name]
         try:
-            self.parser.save(self.config, trainer.run_dir / self.config_filename, overwrite=True)
-        except (ValueError, YAMLError) as error:  # such as a Timer's interval
+            with warnings.catch_warnings():
+                warnings.filterwarnings("error", ".*Unable to serialize")  # jsonargparse would write a text instead
+                self.parser.save(self.config, trainer.run_dir / self.config_filename, overwrite=True)
+        except (UserWarning, ValueError, YAMLError) as error:  # such as a Timer's interval
             raise UserError(
                 "an argument of a callback or another class cannot be written to config.yaml, which repeats the run: "
                 "use the class in Python, or --trainer.max_time instead of a Timer"

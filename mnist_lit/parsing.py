@@ -56,9 +56,9 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
         seen: set[str] = set()
         for key, _ in node.value:
-            if key.value in seen:
+            if str(key.value) in seen:
                 raise yaml.YAMLError(f"line {key.start_mark.line + 1}: the key {key.value} is there twice")
-            seen.add(key.value)
+            seen.add(str(key.value))
         return super().construct_mapping(node, deep)
 
 
@@ -103,7 +103,7 @@ def parse(parser: ArgumentParser) -> Namespace:
 def _explain(message: str, parser: ArgumentParser) -> str:
     """Return a message of jsonargparse in plain words: the option, what was given and what is right."""
     if unknown := message.partition("unrecognized arguments: ")[2]:
-        meant = _nearest(unknown.split()[0].partition("=")[0], list(parser.get_defaults().keys()))
+        meant = _nearest(unknown.partition(" ")[0].partition("=")[0], list(parser.get_defaults().keys()))
         hint = f"did you mean --{meant}? " if meant else ""
         return f"{message}; {hint}{parser.prog} --help_all lists the options"
     if "Unexpected config" in message:
@@ -126,7 +126,7 @@ def _explain(message: str, parser: ArgumentParser) -> str:
 def _nearest(name: str, options: list[str]) -> str | None:
     """Return the option whose last part begins like that of ``name`` or is like it, if possible a listed one."""
     word = name.lstrip("-").replace("-", "_").rpartition(".")[2]
-    for candidates in filter(_is_listed, options), options:
+    for candidates in (filter(_is_listed, options), options) if word else ():
         named = {option.rpartition(".")[2]: option for option in candidates}
         matches = [each for each in named if each.startswith(word)] or get_close_matches(word, named, 1, cutoff=0.7)
         if matches:

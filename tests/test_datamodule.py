@@ -86,7 +86,9 @@ def test_preparing_the_data_needs_no_internet(tmp_path: Path, monkeypatch: pytes
     assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == ["MNIST"]
 
 
-@pytest.mark.parametrize(("name", "damage"), zip(FILES, ["truncated", "altered", "missing", "truncated"], strict=True))
+@pytest.mark.parametrize(
+    ("name", "damage"), [*zip(FILES, ["truncated", "altered", "missing", "truncated"], strict=True)]
+)
 def test_a_damaged_file_is_replaced(tmp_path: Path, data_dir: Path, name: str, damage: str) -> None:
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)

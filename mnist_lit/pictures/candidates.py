@@ -126,7 +126,7 @@ def _above_line(component: Component, ink: Floats) -> list[Component]:
     lowest = from_below.argmax(axis=0)
     line = np.polyval(np.polyfit(columns, lowest, 1), columns)
     width = float(np.median((~from_below & (rows > lowest)).argmax(axis=0) - lowest))
-    if (abs(lowest - line) > 2 + 0.02 * component.height).mean() > 0.1 or width > 0.3 * component.height:
+    if (abs(lowest - line) > 2 + 0.02 * component.height).mean() > 0.1 or not 0 < width < 0.3 * component.height:
         return []
     above = (from_below & (rows > line + 1.2 * width))[::-1]
     count, labels, statistics, _ = cv2.connectedComponentsWithStats(above.astype(np.uint8))

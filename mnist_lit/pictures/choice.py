@@ -12,7 +12,7 @@ _COUNT = 0.6  # exponent of the height in the value of digits: three digits are 
 
 
 def choose_digits(pixels: Pixels, min_size: float) -> tuple[list[Component], Floats]:
-    """Return the digits of a picture, in dark or in light ink, and the ink; if there are none, what is largest.
+    """Return the digits of a picture, in dark or in light ink, and the ink; if there are none, the largest component.
 
     Args:
         pixels: RGB, uint8 ``(H, W, 3)``.

@@ -87,8 +87,8 @@ def preprocess(image: Image.Image) -> Tensor:
         torch.Size([1, 28, 28])
     """
     components, ink, _ = _find(to_rgb(image))
-    (digit,) = components if len(components) == 1 else rate([join(components)], ink)
-    return _to_tensor(digit if digit.image is not None else components[0])
+    digit, *_ = components if len(components) == 1 else rate([join(components)], ink) or components
+    return _to_tensor(digit)
 
 
 def _find(picture: Image.Image) -> tuple[list[Component], Floats, int]:

@@ -175,10 +175,15 @@ def make_trainer(**options: Any) -> RunTrainer:
         options: The Trainer's. By default ``devices`` is 1, ``max_epochs`` 10 if there is no other limit, and
             ``enable_model_summary`` false: most of its rows would be metrics. TensorBoard's logger and the callbacks
             are added unless the options have their own; with ``barebones`` none. ``max_time`` ends with an epoch.
+
+    Raises:
+        UserError: If ``default_root_dir`` is a URL: as a path, it would create a local folder with a strange name.
     """
     is_limited = any(options.get(name) for name in ("max_steps", "max_time"))
     defaults = {"max_epochs": None if is_limited else 10, "devices": 1, "enable_model_summary": False}
     options = defaults | {name: value for name, value in options.items() if value is not None}
+    if "://" in str(root := options.get("default_root_dir")):
+        raise UserError(f"default_root_dir {root}: runs are not written to a URL; name a local folder")
     with quiet():
         if options.get("barebones"):
             return RunTrainer(**options)

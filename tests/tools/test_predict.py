@@ -15,6 +15,6 @@ def test_the_predictions_of_the_test_images_go_to_a_file(cli: CLI) -> None:
     Path("folder").mkdir()
     failed = cli(*PRETRAINED, "--output=folder")
     assert (failed.status, failed.out) == (1, "")
-    assert failed.err.splitlines()[-1].startswith("error: folder: Is a directory")
+    assert failed.err.splitlines()[-1].startswith("error: --output folder: a folder has that name")
     limited = cli(*PRETRAINED, "--trainer.limit_predict_batches=1")
     assert (limited.status, len(limited.out.splitlines())) == (0, 1 + 100)
