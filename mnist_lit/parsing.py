@@ -3,18 +3,18 @@
 import json
 import re
 import sys
-from argparse import SUPPRESS, Action, ArgumentError
-from difflib import get_close_matches
+from argparse import SUPPRESS, ArgumentError, HelpFormatter
+from difflib import SequenceMatcher
+from functools import partial
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, get_loader, set_loader
+from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader
 
 _LISTED_TRAINER_OPTIONS = {"trainer.max_epochs", "trainer.default_root_dir"}
 _UNLISTED = {"trainer", "model", "data", "data.augment", "data.seed"}  # groups, and a seed that follows another
-_IN_WORDS = {"NoneType": "null", "bool": "true or false", "int": "a whole number", "float": "a number"} | dict.fromkeys(
-    ("Sequence", "list"), "a list, for example '[256, 128]'"
-)
+_IN_WORDS = {"NoneType": "null", "bool": "true or false", "int": "a whole number", "float": "a number"}
+_IN_WORDS["Sequence"] = "a list, for example '[256, 128]'"
 
 
 def _is_listed(option: str) -> bool:
@@ -22,43 +22,12 @@ def _is_listed(option: str) -> bool:
     return not (is_lightnings or option in _UNLISTED or option.count(".") > 1)  # two: an option of an option's class
 
 
-class ShortHelp(DefaultHelpFormatter):
-    """Lists the options that are set most, each with its default and the first clause of its description.
-
-    ``--help_all`` lists all, Lightning's too, with every type and description.
-    """
-
-    def __init__(self, prog: str, **options: Any) -> None:
-        super().__init__(prog, max_help_position=36, **options)  # type: ignore[no-untyped-call]  # jsonargparse gives it no types
-
-    def add_argument(self, action: Action) -> None:
-        """Add an option, if it is listed."""
-        if _is_listed(action.dest):
-            super().add_argument(action)
-
-    def _format_action_invocation(self, action: Action) -> str:
-        option = next((each for each in action.option_strings if each.startswith("--")), action.dest)
-        if not action.option_strings or action.default == SUPPRESS:
-            return option
-        if action.default is None:
-            return f"{option} {re.split('[._]', action.dest)[-1].upper()}"
-        value = action.default
-        return f"{option} {json.dumps(value) if isinstance(value, bool | list | tuple) else value}"
-
-    def _get_help_string(self, action: Action) -> str:
-        clause = re.split(r" \(|[.,;](?=\s|$|[A-Z])", action.help or "")[0].replace("``", "")
-        if isinstance(action.metavar, str) and action.metavar.startswith("{") and not isinstance(action.default, bool):
-            clause += f": {action.metavar[1:-1].replace(',', ', ')}"
-        return f"{clause} (required)" if action.required and action.option_strings else clause
-
-
 class _UniqueKeyLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if str(key.value) in seen:
+        names = [str(key.value) for key, _ in node.value]
+        for place, (key, _) in enumerate(node.value):
+            if names[place] in names[:place]:
                 raise yaml.YAMLError(f"line {key.start_mark.line + 1}: the key {key.value} is there twice")
-            seen.add(str(key.value))
         return super().construct_mapping(node, deep)
 
 
@@ -76,7 +45,6 @@ def parser_options(prog: str, command: str, description: str) -> dict[str, Any]:
         "prog": f"{prog} {command}",
         "usage": f"{prog} {command} [options]",
         "description": f"{description} The values are the defaults.",
-        "formatter_class": DefaultHelpFormatter if "--help_all" in sys.argv else ShortHelp,
         "parser_mode": "yaml with unique keys",
         "allow_abbrev": False,
         "exit_on_error": False,
@@ -88,10 +56,15 @@ def parser_options(prog: str, command: str, description: str) -> dict[str, Any]:
 def parse(parser: ArgumentParser) -> Namespace:
     """Parse the arguments of the command in ``sys.argv``.
 
+    ``--help`` lists the options that are set most, each with its default and the first clause of its description, and
+    ``--help_all`` all, Lightning's too, with every type and description.
+
     Raises:
         ArgumentError: If an option does not exist or has a wrong value; the message names it and the remedy.
     """
     parser.add_argument("--help_all", action="help", help="Show all options in full (with types, Lightning's too)")
+    if {"-h", "--help"} & {*sys.argv}:
+        _shorten_help(parser)
     try:
         return parser.parse_args(sys.argv[2:])
     except UnicodeDecodeError as error:
@@ -100,35 +73,47 @@ def parse(parser: ArgumentParser) -> Namespace:
         raise ArgumentError(None, _explain(str(error), parser)) from error
 
 
+def _shorten_help(parser: ArgumentParser) -> None:
+    parser.formatter_class = partial(HelpFormatter, max_help_position=36)  # type: ignore[assignment]  # as argparse
+    for action in parser._actions:
+        clause = re.split(r" \(|[.,;](?=\s|$|[A-Z])", action.help or "")[0].replace("``", "")
+        choices, value = re.findall(r"^{(.*)}$", str(action.metavar)), action.default
+        if choices and not isinstance(value, bool):
+            clause += f": {choices[0].replace(',', ', ')}"
+        action.help = clause + " (required)" * action.required if _is_listed(action.dest) else SUPPRESS
+        action.option_strings = [each for each in action.option_strings if each.startswith("--")][:1]
+        if value is None:
+            action.metavar = re.split("[._]", action.dest)[-1].upper()
+        elif value != SUPPRESS:
+            action.metavar = json.dumps(value) if isinstance(value, bool | list | tuple) else str(value)
+
+
 def _explain(message: str, parser: ArgumentParser) -> str:
     """Return a message of jsonargparse in plain words: the option, what was given and what is right."""
     if unknown := message.partition("unrecognized arguments: ")[2]:
-        meant = _nearest(unknown.partition(" ")[0].partition("=")[0], list(parser.get_defaults().keys()))
-        hint = f"did you mean --{meant}? " if meant else ""
-        return f"{message}; {hint}{parser.prog} --help_all lists the options"
+        return f"{message}; {_nearest(unknown, parser)}{parser.prog} --help_all lists the options"
     if "Unexpected config" in message:
         return "a --config file must have options, for example 'model: {lr: 0.1}', and this one has none"
-    parts = re.search(r'Parser key "(\S+)":\s*(.*)', message, re.DOTALL)
-    if not parts:
+    if not (parts := re.match(r'Parser key "(\S+)":\s*(.*)', message, re.DOTALL)):
         return message
     option, problem = parts.groups()
-    of_class = r"(Problem with given class_path|Expected a dot import path).*?(?=\n\s*- |\nGiven |\Z)"
-    if found := re.search(of_class, problem, re.DOTALL):
-        return f"--{option}: {found[0]}"
     given = re.search(r"(?:Got|Given) value: (.*)", problem)
     types = re.findall(r"Expected a (?:<class '(?:\w+\.)*(\w+)'>|typing\.Literal\[(.*?)\])", problem)
-    if not given or not types:
-        return f"--{option}: {problem}"
-    right = " or ".join(_IN_WORDS.get(kind, kind) or f"one of {choices}" for kind, choices in dict.fromkeys(types))
-    return f"--{option}: expected {right}, got {given[1]}"
+    if of_class := re.search(r"(Problem with given class_path|Expected a dot import path).*(\n {4}(?!- ).*)*", problem):
+        problem = of_class[0]
+    elif given and types:
+        right = " or ".join(_IN_WORDS.get(kind, kind) or f"one of {choices}" for kind, choices in dict.fromkeys(types))
+        problem = f"expected {right}, got {given[1]}"
+    return f"--{option}: {problem}"
 
 
-def _nearest(name: str, options: list[str]) -> str | None:
-    """Return the option whose last part begins like that of ``name`` or is like it, if possible a listed one."""
-    word = name.lstrip("-").replace("-", "_").rpartition(".")[2]
-    for candidates in (filter(_is_listed, options), options) if word else ():
-        named = {option.rpartition(".")[2]: option for option in candidates}
-        matches = [each for each in named if each.startswith(word)] or get_close_matches(word, named, 1, cutoff=0.7)
-        if matches:
-            return named[matches[0]]
-    return None
+def _nearest(unknown: str, parser: ArgumentParser) -> str:
+    """Name the option whose last part begins like that of an unknown one or is like it, if possible a listed one."""
+    word = re.split("[ =]", unknown)[0].lstrip("-").replace("-", "_").rpartition(".")[2]
+
+    def likeness(option: str) -> tuple[float, bool]:
+        end = option.rpartition(".")[2]
+        return 1 if end.startswith(word) else SequenceMatcher(None, word, end).ratio(), _is_listed(option)
+
+    nearest = max(parser.get_defaults().keys(), key=likeness)
+    return f"did you mean --{nearest}? " if word and likeness(nearest)[0] >= 0.7 else ""
