@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
-from lightning.pytorch import Trainer
 
 from mnist_lit.errors import UserError
 from mnist_lit.files import replacing
@@ -30,22 +29,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             OSError: If it cannot be written, for example to a full disk; the previous file stays.
             UserError: If it holds more than tensors and plain values, for example in a hyperparameter.
         """
-        torch.save(checkpoint, content := io.BytesIO())
         try:
+            torch.save(checkpoint, content := io.BytesIO())
             if not self._checked:
                 torch.load(io.BytesIO(content.getbuffer()), map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
+        except (AttributeError, TypeError, pickle.PickleError) as error:  # the first two: of a local class, of a lock
             kind = re.search(r"GLOBAL (\S+)", str(error))
             raise UserError(
-                f"{path} was not saved: it holds a {kind[1] if kind else 'program'}, and only tensors and plain values "
-                "can be loaded again"
+                f"{path} was not saved: it holds more than tensors and plain values, which alone can be loaded again: "
+                f"{kind[1] if kind else error}"
             ) from error
         self._checked = True
         with replacing(Path(path)) as unfinished:
             unfinished.write_bytes(content.getbuffer())
-
-
-def use_whole_files(trainer: Trainer) -> None:
-    """Let ``trainer`` save with ``AtomicCheckpointIO``, unless the user chose another plugin."""
-    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
-        trainer.strategy.checkpoint_io = AtomicCheckpointIO()

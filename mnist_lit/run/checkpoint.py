@@ -4,13 +4,14 @@ from os.path import relpath
 from pathlib import Path
 from typing import Any, Literal
 
+from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from typing_extensions import override
 
-from mnist_lit.checkpoint_io import use_whole_files
+from mnist_lit.checkpoint_io import AtomicCheckpointIO
 from mnist_lit.errors import UserError
 from mnist_lit.files import UNFINISHED
 from mnist_lit.run import random_states
@@ -69,7 +70,8 @@ class RunCheckpoint(Checkpoint):
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit":
-            use_whole_files(trainer)
+            if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # not if the user chose another
+                trainer.strategy.checkpoint_io = AtomicCheckpointIO()
             # It becomes the first callback: on_train_epoch_start is then between two epochs for all others.
             callbacks: list[Any] = getattr(trainer, "callbacks", [])
             callbacks[:] = [self, *(each for each in callbacks if each is not self)]
@@ -171,7 +173,8 @@ class RunCheckpoint(Checkpoint):
             score = None  # of an earlier validation
         if score is None and step >= 0 and trainer.is_last_batch:
             problem = f"{self.monitor} is not logged after the last step of an epoch (logged: {', '.join(metrics)})"
-            rank_zero_warn(f"best.ckpt is not kept: {problem}: choose RunCheckpoint(monitor=...)")
+            remedy = "choose RunCheckpoint(monitor=...), or a val_check_interval that ends with an epoch"
+            rank_zero_warn(f"best.ckpt is not kept: {problem}: {remedy}")
         is_better = score is not None and (best is None or bool(score < best if self.is_min else score > best))
         is_best = trainer.strategy.broadcast(is_better and bool(score is not None and score.isfinite()))
         if is_best and score is not None:

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 
 import kill_and_continue
 import pytest
@@ -188,6 +189,7 @@ def test_the_plugin_writes_whole_files_that_can_be_loaded_again(tmp_path: Path) 
         plugin.save_checkpoint({"weights": torch.zeros(3_000)}, path)
     assert list(path.parent.iterdir()) == [path]
     assert torch.equal(plugin.load_checkpoint(path)["weights"], torch.ones(3))
-    with pytest.raises(ValueError, match=r"model\.ckpt was not saved.*pathlib"):
-        AtomicCheckpointIO().save_checkpoint({"state of a callback": Path("/")}, path)
+    for state, name in [(Path("/"), "pathlib"), (lambda: 0, "lambda"), (Lock(), "lock")]:
+        with pytest.raises(ValueError, match=rf"model\.ckpt was not saved.*{name}"):
+            AtomicCheckpointIO().save_checkpoint({"state of a callback": state}, path)
     assert list(path.parent.iterdir()) == [path]

@@ -262,6 +262,7 @@ def test_an_epoch_whose_end_has_no_score_is_not_the_best_and_one_warning_says_so
         make_trainer(**{"max_epochs": 3} | SHORT | options).fit(make(), *data)
     (message,) = [str(each.message) for each in warned if "is not logged" in str(each.message)]
     assert re.search(rf"val_acc is not logged after the last step of an epoch \(logged: .*{names}", message)
+    assert "val_check_interval" in message
     assert [path.name for path in run_dir().rglob("*.ckpt")] == ["last.ckpt"]
 
 
