@@ -2,12 +2,14 @@
 
 import gc
 import os
+import shlex
 import signal
 import sys
 from argparse import ArgumentError
 from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from jsonargparse import ArgumentParser
@@ -19,18 +21,16 @@ from mnist_lit.parsing import parse, parser_options
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule
 
-_WITH_TRAINER = {
+COMMANDS = {
     "fit": "Train the network; resume a run with --ckpt_path.",
     "validate": "Measure a trained network on the validation images.",
     "test": "Measure a trained network on the test images.",
     "predict": "Predict the class of each test image.",
-}
-_TOOLS = {  # each a function of its own name in tools/
+    "read": "Read the digits and numbers in your own pictures.",
     "report": "Write a report on a trained network: one HTML file with its figures, curves and pictures.",
     "demo": "Open a page to draw digits on, and see what a trained network makes of them.",
     "export": "Write a trained network as ONNX, for use without this package.",
 }
-COMMANDS = _WITH_TRAINER | {"read": "Read the digits and numbers in your own pictures."} | _TOOLS
 """What each command does, in one sentence."""
 
 
@@ -50,12 +50,12 @@ def main(
         SystemExit: With status 1 and one sentence on an error that the user can correct, 2 on one in the arguments, and
             128 plus its number after a signal, as in the shell.
     """
-    command, commands, prog, what = "", COMMANDS, "python -m mnist_lit", "a small network on MNIST"
+    commands, prog, what = COMMANDS, "python -m mnist_lit", "a small network on MNIST"
     if model_class or datamodule_class:
-        commands, prog, what = _WITH_TRAINER, f"python {os.path.relpath(sys.argv[0])}", "a network"
-    for stream in sys.stdout, sys.stderr:  # a name may have characters that the terminal has not
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+        commands = {name: COMMANDS[name] for name in ("fit", "validate", "test", "predict")}
+        prog, what = f"python {os.path.relpath(sys.argv[0])}", "a network"
+    if isinstance(sys.stdout, TextIOWrapper):  # a name may have characters that the terminal has not
+        sys.stdout.reconfigure(errors="backslashreplace")  # as Python does for the errors
     try:
         about = f"Train, test and use {what}."
         parser = ArgumentParser(prog=prog, description=about, version=__version__, exit_on_error=False)
@@ -68,10 +68,8 @@ def main(
             _read(options)
         else:
             _run(command, prog, options, model_class, datamodule_class)
-    except ArgumentError as error:
-        _fail(str(error), 2)
-    except UserError as error:
-        _fail(str(error))
+    except (ArgumentError, UserError) as error:
+        _fail(str(error), 2 if isinstance(error, ArgumentError) else 1)
     except KeyboardInterrupt as stop:
         sys.exit(128 + getattr(stop, "signum", signal.SIGINT))
     except BrokenPipeError:  # the reader of the output, `head` for example, has seen enough
@@ -94,10 +92,9 @@ def _read(options: dict[str, Any]) -> None:
 
 def _run(command: str, prog: str, options: dict[str, Any], model_class: Any, datamodule_class: Any) -> None:
     import torch
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-    from mnist_lit import cli, commands
-    from mnist_lit.config import continue_command
+    from mnist_lit.cli import fit
+    from mnist_lit.commands import evaluate, run_function
     from mnist_lit.datamodule import MNISTDataModule
     from mnist_lit.module import MNISTClassifier
     from mnist_lit.quiet import quiet
@@ -107,20 +104,23 @@ def _run(command: str, prog: str, options: dict[str, Any], model_class: Any, dat
     try:
         with quiet():
             if command == "fit":
-                cli.fit(*classes, options, prog)
-            else:
-                name = "evaluate" if command in ("validate", "test") else command
-                # A tool's imports take time, and most of their packages come with an extra.
-                module = import_module(f"mnist_lit.tools.{command}") if command in _TOOLS else commands
-                commands.run_function(command, getattr(module, name), *classes, options)
+                fit(*classes, options, prog)
+            elif command in ("validate", "test"):
+                run_function(command, evaluate, *classes, options)
+            else:  # a function of its own name; its imports take time, and most of their packages come with an extra
+                function = getattr(import_module(f"mnist_lit.tools.{command}"), command)
+                run_function(command, function, *classes, options)
     except RunInterruptedError as stop:
         if not is_first_process():
             sys.exit(0)  # the first process, when it started this one, would be killed for another status
         print(stop, file=sys.stderr)
         if stop.saved:
-            print(f"Continue: {continue_command(stop.saved, prog)}", file=sys.stderr)
+            config = Path(stop.saved).parent.parent / "config.yaml"
+            again = ["--config", os.path.relpath(config)] if config.is_file() else sys.argv[2:]
+            again = [*prog.split(), "fit", *again, "--ckpt_path", os.path.relpath(stop.saved)]
+            print(f"Continue: {shlex.join(again)}", file=sys.stderr)
         raise
-    except (ImportError, MisconfigurationException, RuntimeError, ValueError) as error:
+    except Exception as error:
         cause: BaseException | None = error
         while cause and not _is_for_user(cause):
             cause = cause.__cause__ or cause.__context__  # jsonargparse wraps what a constructor raises
@@ -142,11 +142,8 @@ def _fail(message: str, status: int = 1) -> NoReturn:
 
 def _is_for_user(error: BaseException) -> bool:
     # What Lightning raises of its own accord is about an option; what it calls may have a defect.
-    traceback = error.__traceback__
-    while traceback and traceback.tb_next:
-        traceback = traceback.tb_next
-    is_lightnings = traceback is not None and traceback.tb_frame.f_globals["__name__"].startswith("lightning.")
-    return is_lightnings or isinstance(error, UserError)
+    *_, module = "", *(frame.f_globals["__name__"] for frame, _ in walk_tb(error.__traceback__))
+    return isinstance(error, UserError) or module.startswith("lightning.")
 
 
 if __name__ == "__main__":

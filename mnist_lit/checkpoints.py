@@ -1,9 +1,8 @@
 """Finds, reads and checks checkpoints, and builds from them what was trained."""
 
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from torch import nn
@@ -18,7 +17,7 @@ PRETRAINED = Path(__file__).with_name("pretrained.ckpt")
 """Checkpoint of the network that comes with this package: weights and hyperparameters, without optimizer state."""
 
 Built = TypeVar("Built", bound="LightningModule | LightningDataModule")
-_CLASSES = {"model": "MNISTClassifier", "datamodule": "MNISTDataModule"}  # of this package
+_MODEL, _DATAMODULE = "MNISTClassifier", "MNISTDataModule"  # the classes of this package
 
 
 def load_whole(path: Path) -> dict[str, Any]:
@@ -29,9 +28,8 @@ def load_whole(path: Path) -> dict[str, Any]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            if archive.testzip():  # torch.load does not compare the checksums
-                raise _damaged(path)
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+            is_whole = archive.testzip() is None  # torch.load does not compare the checksums
+        content: Any = torch.load(path, map_location="cpu", weights_only=True) if is_whole else None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except Exception as error:  # torch raises anything for a file that is not a checkpoint
@@ -45,13 +43,13 @@ def _damaged(path: Path) -> UserError:
     return UserError(f"{path} is not a checkpoint of mnist_lit, or it is damaged")
 
 
-def find_checkpoint(name: str, root: Path, of_folder: Literal["best", "last"] = "best") -> Path:
+def find_checkpoint(name: str, root: str | None = None, of_folder: str = "best") -> Path:
     """Return the checkpoint that ``--ckpt_path`` names.
 
     Args:
         name: A file; a run's folder; ``best`` or ``last``, of the newest run that has checkpoints; or ``pretrained``,
             the one in this package.
-        root: The folder that has ``lightning_logs``.
+        root: The folder that has ``lightning_logs``; by default the current one.
         of_folder: The checkpoint to take from a run's folder; the other one if it does not exist.
 
     Raises:
@@ -59,38 +57,56 @@ def find_checkpoint(name: str, root: Path, of_folder: Literal["best", "last"] = 
     """
     if name == "pretrained":
         return PRETRAINED
-    if name in ("best", "last"):
-        runs = {run.name.removeprefix("version_"): run for run in (root / "lightning_logs").glob("version_*")}
-        newest_first = sorted((version for version in runs if version.isdecimal()), key=int, reverse=True)
-        folders, of_folder = [runs[version] for version in newest_first], cast(Literal["best", "last"], name)
-        problem = f"there is no checkpoint in {root / 'lightning_logs'}: train first with the command 'fit', or"
-    elif Path(name).is_file():
+    if Path(name).is_file():
         return Path(name)
-    else:
-        folders = [Path(name)]
-        problem = f"--ckpt_path {name}: there is no such file, and no run's folder with checkpoints:"
+    folders, where = [Path(name)], name
+    if name in ("best", "last"):
+        logs = Path(root or ".").expanduser() / "lightning_logs"
+        runs = {run.name.removeprefix("version_"): run for run in logs.glob("version_*")}
+        newest_first = sorted((version for version in runs if version.isdecimal()), key=int, reverse=True)
+        folders, where, of_folder = [runs[each] for each in newest_first], str(logs), name
     for folder in folders:
         for kind in of_folder, "last", "best":  # a run may have only one of them
             path = folder / "checkpoints" / f"{kind}.ckpt"
             if path.is_file():
                 return path
     raise UserError(
-        f"{problem} name another with --ckpt_path ('best' and 'last' are the newest run's, 'pretrained' comes with the "
-        "package)"
+        f"--ckpt_path {name}: there is no such file, and no checkpoint in {where}: train first with the command 'fit', "
+        "or name another ('best' and 'last' are the newest run's, 'pretrained' comes with the package)"
     )
 
 
-@dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A checkpoint of a run.
+    """A checkpoint of a model that was trained with a datamodule, read and checked.
+
+    Args:
+        path: Its path.
+        model: Name of the model's class.
+        datamodule: Name of the datamodule's class; None admits any data.
 
     Attributes:
         path: Its path.
         content: Its whole content.
+
+    Raises:
+        UserError: If it cannot be read, is not whole, holds more than tensors and plain values, is of other classes, or
+            has weights that do not fit its hyperparameters.
     """
 
-    path: Path
-    content: dict[str, Any]
+    def __init__(self, path: Path, model: str = _MODEL, datamodule: str | None = _DATAMODULE) -> None:
+        self.path, self.content = path, load_whole(path)
+        try:
+            classes = self.content.get("classes", {"model": _MODEL, "datamodule": _DATAMODULE})
+            trained = classes["model"], classes["datamodule"] or "loaders"
+            if model == trained[0] == _MODEL:
+                self.network()
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:  # not this package's
+            raise _damaged(path) from error
+        if model != trained[0] or datamodule not in (None, trained[1]):
+            raise UserError(
+                f"{path} is of {trained[0]!a} and {trained[1]!a}, not of {model} and {datamodule or 'any data'}: run "
+                "the program that trained it, or name another checkpoint with --ckpt_path"
+            )
 
     def network(self) -> MLP:
         """Return an MNISTClassifier's network, on the CPU, in single precision and evaluation mode."""
@@ -107,43 +123,10 @@ class Checkpoint:
         Raises:
             UserError: If the class has other parameters or layers than when the checkpoint was saved.
         """
+        from lightning.pytorch.core.saving import _load_state  # what load_from_checkpoint does after reading a file
+
         try:
-            built = cast(Built, kind.load_from_checkpoint(self.path, map_location="cpu", weights_only=True, **options))
+            built = _load_state(cast(Any, kind), self.content, **options)
         except (LookupError, RuntimeError, TypeError, ValueError) as error:
             raise UserError(f"{self.path} does not fit {kind.__qualname__}: {error}") from error
-        if isinstance(built, nn.Module):
-            built.eval()
-        return built
-
-
-def read_checkpoint(
-    path: Path, model: str = _CLASSES["model"], datamodule: str | None = _CLASSES["datamodule"]
-) -> Checkpoint:
-    """Read a checkpoint of a model that was trained with a datamodule.
-
-    Args:
-        path: Its path.
-        model: Name of the model's class.
-        datamodule: Name of the datamodule's class; None admits any data.
-
-    Raises:
-        UserError: If it cannot be read, is not whole, holds more than tensors and plain values, is of other classes, or
-            has weights that do not fit its hyperparameters.
-    """
-    content = load_whole(path)
-    try:
-        classes = content.get("classes", _CLASSES)
-        if classes["model"] != model or datamodule not in (None, classes["datamodule"]):
-            names = [f"{name or 'loaders'!a}" for name in (classes["model"], classes["datamodule"])]
-            raise UserError(
-                f"{path} is of {' and '.join(names)}, not of {model} and {datamodule or 'any data'}: run the program "
-                "that trained it, or name another checkpoint with --ckpt_path"
-            )
-        checkpoint = Checkpoint(path, content)
-        if model == _CLASSES["model"]:
-            checkpoint.network()
-    except UserError:
-        raise
-    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:  # not this package's
-        raise _damaged(path) from error
-    return checkpoint
+        return cast(Built, built.eval() if isinstance(built, nn.Module) else built)

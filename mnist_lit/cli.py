@@ -4,36 +4,55 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.core.saving import save_hparams_to_yaml
+from lightning.pytorch.loggers import TensorBoardLogger
+from yaml import YAMLError
 
-from mnist_lit.checkpoints import Checkpoint, find_checkpoint, read_checkpoint
-from mnist_lit.config import SaveConfig
+from mnist_lit.checkpoints import Checkpoint, find_checkpoint
 from mnist_lit.errors import UserError
 from mnist_lit.parsing import parse
 from mnist_lit.run.checkpoint import RunCheckpoint
 from mnist_lit.run.trainer import as_list, make_trainer
 
 
+class SaveConfig(SaveConfigCallback):
+    """Saves ``config.yaml``, and ``hparams.yaml`` again, when training begins: a refused run changes nothing.
+
+    Lightning's finders may have changed hyperparameters by then.
+    """
+
+    setup = Callback.setup  # not yet
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: LightningModule) -> None:
+        """Save both files, the first time; raise UserError if an option cannot be written."""
+        if self.already_saved or not trainer.is_global_zero or trainer.run_dir is None:
+            return
+        self.already_saved = True
+        for group, built, found in ("model", pl_module, "lr"), ("data", trainer.datamodule, "batch_size"):
+            options = self.config.get(group, {})
+            if found in options and found in built.hparams:
+                options[found] = built.hparams[found]
+        try:
+            self.parser.save(self.config, trainer.run_dir / self.config_filename, overwrite=True)
+        except YAMLError as error:  # such as a Timer's interval
+            raise UserError(
+                "an argument of a callback or another class cannot be written to config.yaml, which repeats the run: "
+                "use the class in Python, or --trainer.max_time instead of a Timer"
+            ) from error
+        if isinstance(trainer.logger, TensorBoardLogger):
+            hparams = {**pl_module.hparams, **trainer.datamodule.hparams}
+            save_hparams_to_yaml(Path(trainer.logger.log_dir, "hparams.yaml"), hparams)
+
+
 class FitCLI(LightningCLI):
     """LightningCLI for ``fit``, which finds a run's checkpoints and takes the hyperparameters from them."""
 
-    def __init__(self, model: type[LightningModule], data: type[LightningDataModule], options: dict[str, Any]) -> None:
-        self.classes = model, data
-        self.checkpoint: Checkpoint | None = None  # of --ckpt_path
-        super().__init__(
-            *self.classes,
-            SaveConfig,
-            seed_everything_default=0,
-            trainer_defaults={"max_epochs": 10, "devices": 1},  # several have nothing to gain here
-            parser_kwargs=options,
-            run=False,
-            auto_configure_optimizers=False,  # the module does
-            load_from_checkpoint_support=False,  # the hyperparameters are plain values, which need no instantiator
-        )
+    checkpoint: Checkpoint | None = None  # of --ckpt_path
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add options."""
@@ -50,45 +69,39 @@ class FitCLI(LightningCLI):
         self.trainer_class = make_trainer  # has Trainer's options, which LightningCLI has read from Trainer
         if config.ckpt_path is None:
             return
-        path = find_checkpoint(config.ckpt_path, Path(config.trainer.default_root_dir or ".").expanduser(), "last")
-        self.checkpoint = checkpoint = read_checkpoint(path, *(each.__qualname__ for each in self.classes))
-        checkpoint.build(self.classes[0])
-        recorded: dict[str, dict[str, Any]] = {"model": {}, "data": {}}
-        for group, key in ("model", "hyper_parameters"), ("data", "datamodule_hyper_parameters"):
-            for name, value in checkpoint.content.get(key, {}).items():
-                if name in config.get(group, {}) and name != "data_dir":  # which differs between machines
-                    recorded[group][name] = value
+        path = find_checkpoint(config.ckpt_path, config.trainer.default_root_dir, "last")
+        model, data = cast(list[type], [self._model_class, self._datamodule_class])
+        self.checkpoint = Checkpoint(path, model.__qualname__, data.__qualname__)
+        self.checkpoint.build(model)
+        recorded = {
+            f"{group}.{name}": value
+            for group, key in (("model", "hyper_parameters"), ("data", "datamodule_hyper_parameters"))
+            for name, value in self.checkpoint.content.get(key, {}).items()
+            if f"{group}.{name}" in config and name != "data_dir"  # which differs between machines
+        }
         self.config = parser.parse_object(recorded, config)
         for name, value in parser.parse_args(sys.argv[2:], defaults=False).items():
             used = self.config[name]
-            is_left_out = name == "data.seed" and value is None  # in a config.yaml
-            if name.startswith(("model.", "data.")) and value != used and not is_left_out:
+            # None: a config.yaml without a seed, which follows another
+            if name.startswith(("model.", "data.")) and value not in (None, used):
                 raise UserError(
                     f"--{name} is {value}, but {path} was trained with {used}: leave out the option, or the --config "
                     "that has it, or name another checkpoint with --ckpt_path"
                 )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Make the trainer.
-
-        Raises:
-            UserError: If the options cannot be used, or a class does not record its own.
-        """
+        """Make the trainer; raise UserError if a class does not record its options."""
         config = self.config_init.trainer
         if self.checkpoint:  # what they found when the run began is in the checkpoint
             finders = LearningRateFinder, BatchSizeFinder
             config.callbacks = [callback for callback in as_list(config.callbacks) if not isinstance(callback, finders)]
-        try:
-            trainer = super().instantiate_trainer(**kwargs)
-        except TypeError as error:  # Lightning raises it for an impossible number of devices
-            raise UserError(str(error)) from error
         for group, built in ("model", self.model), ("data", self.datamodule):
             if self.config.get(group) and not built.hparams:
                 raise UserError(
                     f"{type(built).__qualname__} does not record its options --{group}.…, and could not be built "
                     "again: call self.save_hyperparameters() at the end of its __init__"
                 )
-        return trainer
+        return super().instantiate_trainer(**kwargs)
 
 
 def fit(model: type[LightningModule], data: type[LightningDataModule], options: dict[str, Any], prog: str) -> None:
@@ -97,16 +110,25 @@ def fit(model: type[LightningModule], data: type[LightningDataModule], options: 
     Raises:
         UserError: If there was nothing to train.
     """
-    cli = FitCLI(model, data, options)
+    cli = FitCLI(
+        model,
+        data,
+        SaveConfig,
+        seed_everything_default=0,
+        trainer_defaults={"max_epochs": 10, "devices": 1},  # several have nothing to gain here
+        parser_kwargs=options,
+        run=False,
+        auto_configure_optimizers=False,  # the module does
+        load_from_checkpoint_support=False,  # the hyperparameters are plain values, which need no instantiator
+    )
     trainer, checkpoint = cli.trainer, cli.checkpoint
-    callbacks = getattr(trainer, "checkpoint_callbacks", [])
-    run = next((callback for callback in callbacks if isinstance(callback, RunCheckpoint)), None)
     trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint.path if checkpoint else None)
     if trainer.global_step <= (checkpoint.content.get("global_step", 0) if checkpoint else 0):
         raise UserError(
             f"nothing to train: {trainer.current_epoch} epochs and {trainer.global_step} steps are done: see "
             "--trainer.max_epochs, --trainer.max_steps, --trainer.max_time and --trainer.limit_train_batches"
         )
+    run = next((each for each in trainer.checkpoint_callbacks if isinstance(each, RunCheckpoint)), None)
     if not trainer.is_global_zero or run is None:
         return
     if getattr(trainer, "fast_dev_run", False):

@@ -36,8 +36,7 @@ def quiet() -> Iterator[None]:
         is_requested = Path(record.pathname).parent.name in ("callbacks", "profilers", "tuner")
         return is_requested or record.levelno >= logging.WARNING
 
-    names = "lightning.pytorch", "lightning.fabric"
-    handlers = [handler for name in names for handler in logging.getLogger(name).handlers]
+    handlers = logging.getLogger("lightning.pytorch").handlers + logging.getLogger("lightning.fabric").handlers
     with warnings.catch_warnings():
         # Every run of Lightning 2.6.6 uses a function that torch 2.14 has deprecated; no setting avoids it.
         warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)

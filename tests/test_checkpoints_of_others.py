@@ -69,7 +69,7 @@ def test_checkpoints_of_other_classes_are_refused_with_their_names(
     for command in commands:
         assert_one_sentence(cli(*command), other, "last.ckpt", "program that trained it")
     assert not Path("x.onnx").exists()
-    model.load_from_checkpoint(find_checkpoint("last", Path()), weights_only=True)
+    model.load_from_checkpoint(find_checkpoint("last"), weights_only=True)
 
 
 def test_environment_variables_set_options(cli: CLI, monkeypatch: pytest.MonkeyPatch) -> None:

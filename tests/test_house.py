@@ -28,7 +28,7 @@ def part(module: str) -> str:
     first = module.split(".")[0]
     if first in CORE:
         return "core"
-    if first in ("cli", "config", "__main__"):
+    if first in ("cli", "__main__"):
         return "commands"
     return first if first in MAY_IMPORT else "names"
 

@@ -147,6 +147,9 @@ class Forgetful(Classifier):
     def __init__(self, width: int = 16) -> None:
         super().__init__(MLP([width]))
 
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
 
 def test_options_of_any_kind_are_those_of_the_checkpoint(my: Callable[..., Result]) -> None:
     short = ("fit", "--trainer.limit_train_batches=5", "--trainer.max_epochs")

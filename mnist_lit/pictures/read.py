@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TextIO
 
-from mnist_lit.checkpoints import find_checkpoint, read_checkpoint
+from mnist_lit.checkpoints import Checkpoint, find_checkpoint
 from mnist_lit.errors import UserError
 from mnist_lit.files import replacing
 from mnist_lit.pictures import Answer, draw_answers, read_digits, read_picture
@@ -45,8 +45,8 @@ def read(
         raise UserError(f"--reject must be at least 0 and below 1, got {reject}")
     is_printed = str(output) == "-"
     paths = find_pictures(pictures, None if is_printed else output, show)
-    checkpoint = find_checkpoint(ckpt_path, Path())
-    network = read_checkpoint(checkpoint).network()
+    checkpoint = find_checkpoint(ckpt_path)
+    network = Checkpoint(checkpoint).network()
     print(f"Checkpoint: {checkpoint}", file=sys.stderr)
     answered = 0
     with _open(output) as file:

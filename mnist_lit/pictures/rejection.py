@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mnist_lit.checkpoints import read_checkpoint
+from mnist_lit.checkpoints import Checkpoint
 from mnist_lit.network import MLP
 
 REJECT = 0.01  # share of MNIST's digits that is refused by default
@@ -70,5 +70,5 @@ def _energy(images: Tensor, network: MLP) -> Tensor:
 @cache
 def _load() -> tuple[MLP, Tensor]:
     # The network, and its scores of digits that it was not trained on.
-    checkpoint = read_checkpoint(REJECTOR)
+    checkpoint = Checkpoint(REJECTOR)
     return checkpoint.network(), checkpoint.content["scores"]

@@ -27,14 +27,6 @@ from mnist_lit.tools.tensorboard import TensorBoardSummary
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
-def _check_options(trainer: Trainer) -> None:
-    if any(type(each) is StochasticWeightAveraging for each in getattr(trainer, "callbacks", [])):
-        averaging = "WeightAveraging or EMAWeightAveraging"
-        raise UserError(f"StochasticWeightAveraging does not save its average in checkpoints: use {averaging}")
-    if getattr(trainer, "val_check_interval", None) == 0:  # Lightning does not set it for an interval of time
-        raise UserError("val_check_interval must be above 0, got 0")
-
-
 def _adapted(method: _Method) -> _Method:
     """Return Trainer's ``fit``, ``validate``, ``test`` or ``predict`` with what RunTrainer adds to it."""
 
@@ -73,7 +65,11 @@ class RunTrainer(Trainer):
     def _fitting(self, model: LightningModule, arguments: dict[str, Any]) -> Iterator[None]:
         unfinished = self._saved() if self._is_unfinished and self._trained is model else None
         arguments["ckpt_path"] = path = self._find(arguments.get("ckpt_path") or unfinished, "last")
-        _check_options(self)
+        if any(type(each) is StochasticWeightAveraging for each in getattr(self, "callbacks", [])):
+            averaging = "WeightAveraging or EMAWeightAveraging"
+            raise UserError(f"StochasticWeightAveraging does not save its average in checkpoints: use {averaging}")
+        if getattr(self, "val_check_interval", None) == 0:  # Lightning does not set it for an interval of time
+            raise UserError("val_check_interval must be above 0, got 0")
         start, counts = self._check_start(path), self.fit_loop.state_dict()
         self._is_unfinished = True
         try:
@@ -105,7 +101,7 @@ class RunTrainer(Trainer):
         own = getattr(self.checkpoint_callback, f"{name}_model_path", "") if name in ("best", "last") else str(name)
         if not own and self.global_step:
             raise UserError(f"ckpt_path {name!r}: this Trainer has saved no checkpoint")
-        return str(find_checkpoint(own or str(name), Path(os.path.relpath(self.default_root_dir)), of_folder))
+        return str(find_checkpoint(own or str(name), os.path.relpath(self.default_root_dir), of_folder))
 
     def _check_start(self, path: str | None) -> tuple[int | None, int]:
         """Return where a checkpoint continues: the step, in a logger's count, and the batch. UserError if it cannot."""

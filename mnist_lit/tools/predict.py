@@ -2,19 +2,38 @@
 
 import sys
 from pathlib import Path
+from typing import cast
 
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from torch import Tensor
 
+from mnist_lit.errors import UserError
 from mnist_lit.files import replacing
 from mnist_lit.pictures.table import format_probabilities
 
 
-def write_predictions(probabilities: Tensor, output: Path | None) -> None:
-    """Write the digit of each test image and its probabilities ``(N, classes)`` to a file, or print them if it is None.
+def predict(
+    trainer: Trainer, model: LightningModule, datamodule: LightningDataModule, output: Path | None = None
+) -> None:
+    """Print which class each test image has, or write it to a file, with the probabilities of all classes, as CSV.
+
+    Args:
+        trainer: Runs the model.
+        model: Predicts probabilities ``(N, classes)``.
+        datamodule: Provides the test images.
+        output: CSV file for the predictions and all ten probabilities.
 
     Raises:
+        UserError: If there are no images.
         OSError: If the file cannot be written.
     """
+    batches = cast(list[Tensor], trainer.predict(model, datamodule=datamodule))
+    if not batches:
+        raise UserError("there is nothing to predict with --trainer.limit_predict_batches 0")
+    if not trainer.is_global_zero:
+        return
+    probabilities = torch.cat(batches)
     header = ["image", "digit", "probability", *(f"p{each}" for each in range(probabilities.shape[1]))]
     rows = [[str(index), str(int(row.argmax())), *format_probabilities(row)] for index, row in enumerate(probabilities)]
     text = "".join(f"{','.join(row)}\n" for row in [header, *rows])
