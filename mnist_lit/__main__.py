@@ -92,6 +92,7 @@ def _read(options: dict[str, Any]) -> None:
 
 def _run(command: str, prog: str, options: dict[str, Any], model_class: Any, datamodule_class: Any) -> None:
     import torch
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     from mnist_lit.cli import fit
     from mnist_lit.commands import evaluate, run_function
@@ -120,7 +121,7 @@ def _run(command: str, prog: str, options: dict[str, Any], model_class: Any, dat
             again = [*prog.split(), "fit", *again, "--ckpt_path", os.path.relpath(stop.saved)]
             print(f"Continue: {shlex.join(again)}", file=sys.stderr)
         raise
-    except Exception as error:
+    except (ImportError, MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
         cause: BaseException | None = error
         while cause and not _is_for_user(cause):
             cause = cause.__cause__ or cause.__context__  # jsonargparse wraps what a constructor raises

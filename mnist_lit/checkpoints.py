@@ -123,10 +123,10 @@ class Checkpoint:
         Raises:
             UserError: If the class has other parameters or layers than when the checkpoint was saved.
         """
-        from lightning.pytorch.core.saving import _load_state  # what load_from_checkpoint does after reading a file
-
         try:
-            built = _load_state(cast(Any, kind), self.content, **options)
+            built = cast(Built, kind.load_from_checkpoint(self.path, map_location="cpu", weights_only=True, **options))
         except (LookupError, RuntimeError, TypeError, ValueError) as error:
             raise UserError(f"{self.path} does not fit {kind.__qualname__}: {error}") from error
-        return cast(Built, built.eval() if isinstance(built, nn.Module) else built)
+        if isinstance(built, nn.Module):
+            built.eval()
+        return built
