@@ -4,11 +4,12 @@ import gc
 import logging
 import os
 import re
+import resource
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
 from io import StringIO
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from lightning.pytorch import LightningDataModule, LightningModule
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer import event_file_writer
 from torch import Tensor
@@ -89,13 +91,26 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def assert_same_run(run: Path, other: Path) -> None:
+def assert_same_run(run: Path, other: Path, but: Set[str] = frozenset(["loops"])) -> None:
     """Assert that both runs have the same curves and, except for Lightning's counters, the same checkpoints."""
-    assert curves(run) == curves(other)
-    for name in sorted(path.name for path in (run / "checkpoints").iterdir()):
+    assert curves(run) == curves(other), "curves"
+    names = [sorted(path.name for path in (each / "checkpoints").iterdir()) for each in (run, other)]
+    assert names[0] == names[1]
+    for name in names[0]:
         one, two = (torch.load(path / "checkpoints" / name) for path in (run, other))
-        for key in one.keys() - {"loops"}:
+        for key in one.keys() - but:
             assert same(one[key], two[key]), (name, key)
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Limit files to ``size`` bytes, as on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @pytest.fixture
@@ -169,18 +184,23 @@ def _forget_seed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def cli(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CLI:
-    """Run ``python -m mnist_lit ...`` in an empty current directory, without a new process."""
+    """Run ``python -m mnist_lit ...`` in an empty current directory, without a new process.
 
-    def run(*args: str | Path) -> Result:
+    With classes of one's own it is ``python my.py ...``, which ends with ``main(model, data)``.
+    """
+
+    def run(
+        *args: str | Path, model: type[LightningModule] | None = None, data: type[LightningDataModule] | None = None
+    ) -> Result:
         command = [str(arg) for arg in args]
         has_data = any(arg.startswith("--data.data_dir") for arg in command)
         if command and command[0] not in ("read", "demo", "--version") and not has_data:
             command.append(f"--data.data_dir={data_dir}")
-        monkeypatch.setattr(sys, "argv", ["mnist_lit", *command])
+        monkeypatch.setattr(sys, "argv", ["my.py" if model else "mnist_lit", *command])
         capsys.readouterr()
         status = 0
         try:
-            main()
+            main(model, data)
         except SystemExit as stop:
             status = stop.code if isinstance(stop.code, int) else 1
         return Result(status, *capsys.readouterr())

@@ -5,7 +5,7 @@
 Each run is of one of several kinds: of the command line, with averaged weights or rare validation for example, or of
 Python, with a CNN, dropout and torch's DataLoader. SIGKILL, which a process cannot handle, kills it, and it is resumed
 from the newer of its best and last checkpoints until it ends. One kind is tested before each resumption. At the end
-its weights, both checkpoints and all curves are compared with those of a run of its kind that never stopped.
+its checkpoints and curves are compared with those of a run of its kind that never stopped.
 """
 
 import argparse
@@ -24,13 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from conftest import curves
+from conftest import assert_same_run
 from lightning.pytorch import seed_everything
 from own import OwnCNN, Schedule, own_loaders
-from torch import Tensor
-from torch.nn import functional as F
 
-from mnist_lit import MNISTClassifier, MNISTDataModule, RunCheckpoint, make_trainer
+from mnist_lit import RunCheckpoint, make_trainer
 from mnist_lit.__main__ import main as mnist_lit
 from mnist_lit.checkpoints import load_whole
 
@@ -54,15 +52,8 @@ KINDS = [
 """Options of the kinds of run on the command line."""
 TESTED = ("--data.augment.rotation=10", "--trainer.log_every_n_steps=15")
 """The kind that is tested each time before it is resumed."""
-OWN = [("CNN",), ("CNN", "2 workers"), ("CNN", "one cycle"), ("CNN", "plateau"), ("dropout",), ("CNN", "2 processes")]
+OWN = [("CNN",), ("CNN", "2 workers"), ("CNN", "one cycle"), ("CNN", "plateau"), ("CNN", "2 processes")]
 """The kinds of run in Python."""
-
-
-class Dropout(MNISTClassifier):
-    """Our own network, with dropout."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        return super().forward(F.dropout(images, 0.2, self.training))
 
 
 def fit_own(root: Path, data_dir: Path, kind: Sequence[str], checkpoint: Path | None) -> None:
@@ -73,10 +64,6 @@ def fit_own(root: Path, data_dir: Path, kind: Sequence[str], checkpoint: Path | 
     options: dict[str, Any] = {"max_epochs": 3, "default_root_dir": root, "log_every_n_steps": 5}
     if "2 processes" in kind:
         options |= {"accelerator": "cpu", "strategy": "ddp_fork", "devices": 2}
-    if kind[0] == "dropout":
-        data = MNISTDataModule(data_dir, batch_size=500)
-        make_trainer(**options).fit(Dropout(schedule="constant"), data, ckpt_path=checkpoint)
-        return
     schedule: Schedule = "one cycle" if "one cycle" in kind else "plateau" if "plateau" in kind else "none"
     loaders = own_loaders(data_dir, workers=2 * ("2 workers" in kind))
     trainer = make_trainer(callbacks=[RunCheckpoint("val/acc")], **options)
@@ -97,18 +84,6 @@ def fit(root: Path, data_dir: Path, options: Sequence[str], checkpoint: Path | N
         from_checkpoint = [f"--ckpt_path={checkpoint}"] if checkpoint else []
         sys.argv = ["mnist_lit", *command, f"--data.data_dir={data_dir}", *from_checkpoint]
         mnist_lit()
-
-
-def differences(run: Path, other: Path) -> list[str]:
-    """Return the differences between two runs: checkpoints with other weights, and curves."""
-    names = []
-    for path in other.glob("checkpoints/*.ckpt"):
-        one, two = load_whole(run / "checkpoints" / path.name), load_whole(path)
-        for weights in {"state_dict", "current_model_state"} & two.keys():
-            if not all(torch.equal(tensor, two[weights][key]) for key, tensor in one[weights].items()):
-                names.append(f"{path.name}'s {weights}")
-    ours, others = curves(run), curves(other)
-    return names + sorted(tag for tag in ours.keys() | others.keys() if ours.get(tag) != others.get(tag))
 
 
 def run(root: Path, data_dir: Path, options: Sequence[str], moments: list[float]) -> Counter[str]:
@@ -146,29 +121,30 @@ def main() -> None:
     """Run, kill, resume, compare and print a row for each run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100, help="fewest kills in all")
-    parser.add_argument("--kills_per_run", type=int, default=8, help="most kills of one run")
-    parser.add_argument("--data_dir", type=Path, default=Path("data"))
-    arguments = parser.parse_args()
+    least = parser.parse_args().kills
 
+    data_dir = Path("data").absolute()
     kinds, seconds, total = [*KINDS, TESTED, *OWN], dict[int, float](), Counter[str]()
     names = "kills", "resumptions", "damaged checkpoints", "runs that ended otherwise"
     print(f"| run | {' | '.join(names)} |\n{'|---' * 5}|")
     with tempfile.TemporaryDirectory() as folder:
         number = 0
-        while total["kills"] < arguments.kills:
+        while total["kills"] < least:
             kind, draw = number % len(kinds), random.Random(number)
             root, reference = Path(folder, f"run_{number}"), Path(folder, f"reference_{kind}")
             if kind not in seconds:
                 start = time.perf_counter()
-                run(reference, arguments.data_dir.absolute(), kinds[kind], [])
+                run(reference, data_dir, kinds[kind], [])
                 seconds[kind] = time.perf_counter() - start
-            moments = [draw.uniform(0, seconds[kind]) for _ in range(arguments.kills_per_run)]
-            counts = run(root, arguments.data_dir.absolute(), kinds[kind], moments)
+            counts = run(root, data_dir, kinds[kind], [draw.uniform(0, seconds[kind]) for _ in range(8)])
             last = root.glob("lightning_logs/version_*/checkpoints/last.ckpt")  # of the last start from the beginning
             newest = max(last, key=lambda path: path.stat().st_mtime).parent.parent
-            found = differences(newest, reference / "lightning_logs" / "version_0")
-            counts["runs that ended otherwise"] = int(bool(found))
-            print(f"| {number} | {' | '.join(str(counts[name]) for name in names)} |", *found, flush=True)
+            difference = ""
+            try:
+                assert_same_run(reference / "lightning_logs" / "version_0", newest)
+            except AssertionError as error:
+                difference, counts["runs that ended otherwise"] = f" differs: {error}", 1
+            print(f"| {number} | {' | '.join(str(counts[name]) for name in names)} |{difference}", flush=True)
             total += counts
             number += 1
     print(f"| all | {' | '.join(str(total[name]) for name in names)} |")

@@ -41,10 +41,8 @@ class OwnCNN(LightningModule):
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
         if self.hparams["schedule"] == "plateau":
             plateau = ReduceLROnPlateau(optimizer, mode="max", factor=0.5, patience=0)
-            return {
-                "optimizer": optimizer,
-                "lr_scheduler": {"scheduler": plateau, "monitor": "val/acc", "strict": False},
-            }
+            schedule = {"scheduler": plateau, "monitor": "val/acc", "strict": False}
+            return {"optimizer": optimizer, "lr_scheduler": schedule}
         return optimizer
 
 

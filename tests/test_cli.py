@@ -1,5 +1,3 @@
-import csv
-import io
 import json
 import os
 import pickle
@@ -14,9 +12,8 @@ from conftest import CLI, RUN, assert_one_sentence, assert_same_run, curves
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from mnist_lit import MNISTClassifier, MNISTDataModule
+from mnist_lit import MNISTClassifier
 from mnist_lit.__main__ import COMMANDS
-from mnist_lit.mnist import read
 
 ROOT = Path(__file__).parent.parent
 QUICK = ("fit", "--trainer.max_epochs=2", "--trainer.limit_train_batches=20")
@@ -78,89 +75,58 @@ def test_the_same_command_gives_the_same_run_and_another_seed_another(cli: CLI, 
     assert not torch.equal(one["state_dict"]["network.layers.1.bias"], two["state_dict"]["network.layers.1.bias"])
 
 
-def test_best_and_last_name_checkpoints_of_the_newest_run(cli: CLI, run: Path) -> None:
-    cli(*QUICK, "--model.hidden_sizes=[16]")
+def test_best_and_last_name_checkpoints_of_the_newest_run_which_say_what_its_model_is(cli: CLI, run: Path) -> None:
+    cli(*QUICK, "--trainer.max_epochs=3", "--trainer.check_val_every_n_epoch=2", "--model.hidden_sizes=[20]",
+        "--model.activation=identity")  # fmt: skip
+    steps = {"best": 40, "last": 60}  # the last epoch, even if validation is rare
     for options, path in [
         ((), "lightning_logs/version_1/checkpoints/best.ckpt"),
-        (("--ckpt_path=best",), "lightning_logs/version_1/checkpoints/best.ckpt"),
-        (("--ckpt_path=last",), "lightning_logs/version_1/checkpoints/last.ckpt"),
+        *(((f"--ckpt_path={name}",), f"lightning_logs/version_1/checkpoints/{name}.ckpt") for name in steps),
         (("--ckpt_path", run / "checkpoints/best.ckpt"), str(run / "checkpoints/best.ckpt")),
         (("--ckpt_path=lightning_logs/version_0",), "lightning_logs/version_0/checkpoints/best.ckpt"),
     ]:
         result = cli("test", "--trainer.limit_test_batches=1", "--trainer.logger=false", *options)
         assert (result.status, result.err) == (0, f"Checkpoint: {path}\n")
-
-
-def test_best_is_the_epoch_of_the_highest_validation_accuracy(cli: CLI, tmp_path: Path) -> None:
-    # A learning rate at which the accuracy falls again.
-    cli("fit", "--trainer.max_epochs=4", "--trainer.limit_train_batches=30", "--model.lr=1.5",
-        "--model.schedule=constant", "--seed_everything=3")  # fmt: skip
-    run = tmp_path / "lightning_logs" / "version_0"
-    accuracies = [value for _, value in curves(run)["val_acc"]]
-    best = torch.load(run / "checkpoints" / "best.ckpt")
-    assert accuracies.index(max(accuracies)) < 3, "the test needs a run that gets worse"
-    assert best["epoch"] == accuracies.index(max(accuracies))
-    validated = cli("validate", "--output=results.json").out
-    assert f"Accuracy of the network on the 5000 validation images: {100 * max(accuracies):.2f} %, loss: " in validated
-    results = json.loads(Path("results.json").read_text())
-    assert results["accuracy"] == pytest.approx(max(accuracies), abs=1e-6)
-    assert (results["images"], results["hyperparameters"]["lr"]) == (5000, 1.5)
-    assert results["checkpoint"] == "lightning_logs/version_0/checkpoints/best.ckpt"
-    assert torch.load(run / "checkpoints" / "last.ckpt")["epoch"] == 3
-
-
-def test_the_model_is_rebuilt_from_the_checkpoint(cli: CLI, tmp_path: Path) -> None:
-    cli(*QUICK, "--model.hidden_sizes=[20]", "--model.activation=identity")
-    model = MNISTClassifier.load_from_checkpoint(tmp_path / "lightning_logs/version_0/checkpoints/best.ckpt")
-    assert model.hparams["hidden_sizes"] == [20]
-    assert model.hparams["activation"] == "identity"
-    tested = cli("test", "--trainer.limit_test_batches=2")
-    assert tested.status == 0
+        assert "Pictures" not in result.out
+    for name, step in steps.items():
+        path = f"lightning_logs/version_1/checkpoints/{name}.ckpt"
+        assert torch.load(path)["global_step"] == step
+        hparams = MNISTClassifier.load_from_checkpoint(path).hparams
+        assert (hparams["hidden_sizes"], hparams["activation"]) == ([20], "identity")
     for option, was in [("--model.activation=relu", "identity"), ("--model.hidden_sizes=[128, 64]", "[20]"),
                         ("--data.batch_size=50", "100"), ("--data.augment.rotation=10", "0.0")]:  # fmt: skip
         result = cli("fit", "--ckpt_path=last", option)
         assert_one_sentence(result, option.replace("=", " is "), f"was trained with {was}", "last.ckpt")
 
 
-def test_last_is_the_last_epoch_even_if_validation_is_rare(cli: CLI, tmp_path: Path) -> None:
-    cli("fit", "--trainer.limit_train_batches=20", "--trainer.max_epochs=3", "--trainer.check_val_every_n_epoch=2")
-    checkpoints = tmp_path / "lightning_logs" / "version_0" / "checkpoints"
-    assert torch.load(checkpoints / "last.ckpt")["global_step"] == 60
-    assert torch.load(checkpoints / "best.ckpt")["global_step"] == 40
+def test_validate_prints_and_writes_the_accuracy_of_the_best_epoch(cli: CLI, run: Path) -> None:
+    accuracies = [value for _, value in curves(run)["val_acc"]]
+    validated = cli("validate", "--output=results.json").out
+    assert f"Accuracy of the network on the 5000 validation images: {100 * max(accuracies):.2f} %, loss: " in validated
+    results = json.loads(Path("results.json").read_text())
+    assert results["accuracy"] == pytest.approx(max(accuracies), abs=1e-6)
+    assert (results["images"], results["hyperparameters"]["lr"]) == (5000, 0.1)
+    assert results["checkpoint"] == "lightning_logs/version_0/checkpoints/best.ckpt"
 
 
 def test_without_a_checkpoint_or_validation_images_nothing_is_measured(cli: CLI, tmp_path: Path) -> None:
-    for command in "validate", "test", "predict":
-        for options in (), ("--ckpt_path=best",), ("--ckpt_path=last",):
-            assert_one_sentence(cli(command, *options), "no checkpoint in lightning_logs", "the command 'fit'")
+    for command in ["validate"], ["test", "--ckpt_path=best"], ["predict", "--ckpt_path=last"]:
+        assert_one_sentence(cli(*command), "no checkpoint in lightning_logs", "the command 'fit'")
     assert_one_sentence(cli("test", "--ckpt_path=no.ckpt"), "no.ckpt", "no such file")
     assert list(tmp_path.iterdir()) == []
     cli(*QUICK, "--data.val_size=0")
     assert "held out no validation images" in cli("validate").err
 
 
-def test_the_pretrained_network_has_the_accuracy_in_the_readme(cli: CLI, data_dir: Path, tmp_path: Path) -> None:
+def test_the_pretrained_network_has_the_accuracy_in_the_readme(cli: CLI, tmp_path: Path) -> None:
     said = re.search(r"pretrained\D+ ([\d.]+) % of the test images", (ROOT / "README.md").read_text())
     assert said
     test = cli("test", "--ckpt_path=pretrained")
     assert accuracy_in(test.out) == pytest.approx(float(said[1]), abs=0.015)  # machines may differ by an image
-    datamodule = MNISTDataModule(data_dir)
-    datamodule.setup("test")
-    model = MNISTClassifier.from_pretrained()
-    right = [model(images).argmax(dim=1) == labels for images, labels in datamodule.test_dataloader()]
-    assert 100 * float(torch.cat(right).float().mean()) == pytest.approx(float(said[1]), abs=0.015)
+    assert "tensorboard --logdir lightning_logs/test/version_0\n" in test.out
+    assert "no checkpoint" in cli("test").err
     assert_one_sentence(cli("fit", "--ckpt_path=pretrained"), "pretrained.ckpt cannot be continued")
     assert [path.name for path in tmp_path.glob("lightning_logs/*")] == ["test"]
-
-
-def test_predict_prints_a_digit_for_each_test_image(cli: CLI, run: Path, data_dir: Path) -> None:
-    result = cli("predict")
-    rows = list(csv.DictReader(io.StringIO(result.out)))
-    assert [int(row["image"]) for row in rows] == list(range(10_000))
-    assert all(row["digit"] in "0123456789" and 0.1 <= float(row["probability"]) <= 1 for row in rows)
-    labels = read(data_dir / "MNIST" / "raw", "t10k")[1]
-    right = [int(row["digit"]) == label for row, label in zip(rows, labels.tolist(), strict=True)]
-    assert sum(right) > 8000
 
 
 def test_tensorboard_has_curves_charts_and_hyperparameters(cli: CLI, run: Path) -> None:
@@ -223,6 +189,13 @@ def test_the_help_of_each_command_fits_on_a_screen(cli: CLI, monkeypatch: pytest
     assert re.fullmatch(r"python -m mnist_lit [\d.]+\n", cli("--version").out)
 
 
+def test_environment_variables_set_options(cli: CLI, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PL_FIT__TRAINER__MAX_EPOCHS", "1")
+    monkeypatch.setenv("PL_FIT__TRAINER__LIMIT_TRAIN_BATCHES", "5")
+    assert cli("fit").out.splitlines()[0].startswith("Epoch 1/1, Loss: ")
+    assert torch.load("lightning_logs/version_0/checkpoints/last.ckpt")["global_step"] == 5
+
+
 def test_print_config_prints_a_config_that_fit_accepts(cli: CLI, tmp_path: Path) -> None:
     printed = cli("fit", "--model.lr=0.05", "--print_config")
     assert printed.status == 0
@@ -251,18 +224,11 @@ def test_print_config_prints_a_config_that_fit_accepts(cli: CLI, tmp_path: Path)
         (["fit", "--trainer.callbacks=EarlyStoping"], ["--trainer.callbacks", "EarlyStoping"]),
         (["fit", "--model.lr=high"], ["--model.lr: expected a number, got high"]),
         (["fit", "--model.lr=-1"], ["lr", "-1"]),
-        (
-            ["fit", "--model.activation=swoosh"],
-            ["--model.activation: expected one of 'identity', 'relu'", "got swoosh"],
-        ),
-        (["fit", "--model.hidden_sizes=[0]"], ["hidden_sizes", "0"]),
-        (["fit", "--model.temperature=0"], ["temperature", "0"]),
-        (["fit", "--data.batch_size=0"], ["batch_size", "0"]),
+        (["fit", "--model.activation=swoosh"], ["activation: expected one of 'identity', 'relu'", "got swoosh"]),
         (["fit", "--data.batch_size=1.5"], ["batch_size", "1.5"]),
-        (["fit", "--data.val_size=60000"], ["val_size", "60000"]),
         (["fit", "--model.hidden_sizes=256"], ["--model.hidden_sizes: expected a list", "'[256, 128]', got 256"]),
         (["fit", "--data.augment.rotation=270"], ["rotation", "180", "270"]),
-        (["fit", "--trainer.max_epochs=-1"], ["max_epochs"]),
+        (["fit", "--trainer.max_epochs=-1"], ["one_cycle needs a number of steps", "max_epochs"]),
         (["fit", "--trainer.val_check_interval=1000"], ["val_check_interval", "1000"]),
         (["fit", "--trainer.accelerator=abacus"], ["abacus"]),
         (["fit", "--config=no.yaml"], ["no.yaml"]),

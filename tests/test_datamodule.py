@@ -86,14 +86,18 @@ def test_preparing_the_data_needs_no_internet(tmp_path: Path, monkeypatch: pytes
     assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == ["MNIST"]
 
 
-@pytest.mark.parametrize(
-    ("name", "damage"), [*zip(FILES, ["truncated", "altered", "missing", "truncated"], strict=True)]
-)
-def test_a_damaged_file_is_replaced(tmp_path: Path, data_dir: Path, name: str, damage: str) -> None:
-    raw = tmp_path / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    for whole in FILES:
-        (raw / whole).hardlink_to(data_dir / "MNIST" / "raw" / whole)
+@pytest.fixture
+def raw(tmp_path: Path, data_dir: Path) -> Path:
+    """Return the folder of the files, with links to whole ones."""
+    path = tmp_path / "MNIST" / "raw"
+    path.mkdir(parents=True)
+    for name in FILES:
+        (path / name).hardlink_to(data_dir / "MNIST" / "raw" / name)
+    return path
+
+
+@pytest.mark.parametrize(("name", "damage"), zip(FILES, ["truncated", "altered", "missing", "truncated"], strict=True))
+def test_a_damaged_file_is_replaced(tmp_path: Path, raw: Path, name: str, damage: str) -> None:
     content = (raw / name).read_bytes()
     (raw / name).unlink()
     if damage == "truncated":
@@ -104,11 +108,7 @@ def test_a_damaged_file_is_replaced(tmp_path: Path, data_dir: Path, name: str, d
     assert (raw / name).read_bytes() == content
 
 
-def test_a_folder_with_whole_files_is_not_changed(tmp_path: Path, data_dir: Path) -> None:
-    raw = tmp_path / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    for name in FILES:
-        (raw / name).symlink_to(data_dir / "MNIST" / "raw" / name)
+def test_a_folder_with_whole_files_is_not_changed(tmp_path: Path, raw: Path) -> None:
     for folder in raw, raw.parent, tmp_path:
         folder.chmod(0o555)
     before = sorted((path, path.stat().st_mtime_ns) for path in [tmp_path, *tmp_path.rglob("*")])

@@ -5,6 +5,7 @@ python -m pytest tests/test_fuzz.py --fuzz_cases 1000
 
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -67,35 +68,32 @@ def ends_well(cli: CLI, *command: str, files: Path) -> None:
     shutil.rmtree(files / "lightning_logs", ignore_errors=True)
 
 
-def fuzz(cases: int) -> settings:
-    """Return hypothesis' settings: other cases in each run; a failure prints its case, as the shortest that fails."""
-    ours = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-    return settings(max_examples=cases, deadline=None, database=None, print_blob=True, suppress_health_check=ours)
+def fuzz(cases: int, test: Callable[..., None], *strategies: st.SearchStrategy[Any]) -> None:
+    """Test other cases in each run; a failure prints its case, as the shortest that fails."""
+    slow = [HealthCheck.too_slow]
+    ours = settings(max_examples=cases, deadline=None, database=None, print_blob=True, suppress_health_check=slow)
+    ours(given(*strategies)(test))()
 
 
 def test_hostile_options_end_in_success_or_one_error(cli: CLI, tmp_path: Path, cases: int) -> None:
-    @fuzz(cases)
-    @given(options)
     def try_options(given_options: dict[str, str]) -> None:
         command = ["fit", *(f"--{name}={value}" for name, value in given_options.items()), *ONE_STEP]
         ends_well(cli, *command, files=tmp_path)
 
-    try_options()
+    fuzz(cases, try_options, options)
 
 
 def test_hostile_configs_end_in_success_or_one_error(cli: CLI, tmp_path: Path, cases: int) -> None:
     recipes = [path.read_bytes() for path in sorted((ROOT / "configs").glob("*.yaml")) if path.stem != "ddp"]
     assert len(recipes) == 3
 
-    @fuzz(cases)
-    @given(st.sampled_from(recipes), st.integers(0, 1000), st.binary(max_size=10), st.integers(0, 10))
     def try_config(recipe: bytes, position: int, inserted: bytes, removed: int) -> None:
         position %= len(recipe)
         config = tmp_path / "hostile.yaml"
         config.write_bytes(recipe[:position] + inserted + recipe[position + removed :])
         ends_well(cli, "fit", "--config=hostile.yaml", *ONE_STEP, files=tmp_path)
 
-    try_config()
+    fuzz(cases, try_config, st.sampled_from(recipes), st.integers(0, 1000), st.binary(max_size=10), st.integers(0, 10))
 
 
 def damaged(content: bytes, damage: Any) -> bytes:
@@ -115,13 +113,11 @@ def test_damaged_checkpoints_end_in_success_or_one_error(cli: CLI, tmp_path: Pat
     whole = (tmp_path / "lightning_logs/version_0/checkpoints/last.ckpt").read_bytes()
     commands = st.sampled_from([("fit", "--trainer.max_steps=2"), ("validate",), ("test",), ("predict",)])
 
-    @fuzz(cases)
-    @given(commands, damages)
     def try_checkpoint(command: tuple[str, ...], damage: Any) -> None:
         (tmp_path / "damaged.ckpt").write_bytes(damaged(whole, damage))
         ends_well(cli, *command, "--ckpt_path=damaged.ckpt", files=tmp_path)
 
-    try_checkpoint()
+    fuzz(cases, try_checkpoint, commands, damages)
 
 
 def test_damaged_pictures_are_read_or_refused(test_images: Images, tmp_path: Path, cases: int) -> None:
@@ -133,12 +129,10 @@ def test_damaged_pictures_are_read_or_refused(test_images: Images, tmp_path: Pat
         files.append((tmp_path / "whole").read_bytes())
     near_the_start = st.tuples(st.integers(0, 7), st.integers(0, 600))  # where a file names its format and size
 
-    @fuzz(10 * cases)  # a hundredth of a second each
-    @given(st.sampled_from(files), damages | near_the_start)
     def try_picture(whole: bytes, damage: Any) -> None:
         path = tmp_path / "damaged"
         path.write_bytes(damaged(whole, damage))
         with suppress(UserError):  # no other error, whatever the damage
             assert preprocess(read_picture(path)).shape == (1, 28, 28)
 
-    try_picture()
+    fuzz(10 * cases, try_picture, st.sampled_from(files), damages | near_the_start)  # a hundredth of a second each

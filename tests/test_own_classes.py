@@ -1,28 +1,18 @@
 """A network, an optimiser and data of one's own: ``Classifier``, and ``main`` for its command line."""
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
-from conftest import Result, assert_one_sentence, curves
-from lightning.pytorch import seed_everything
+from conftest import CLI, assert_one_sentence, curves
 from torch import nn
 
-from mnist_lit import (
-    MLP,
-    Classifier,
-    MNISTClassifier,
-    MNISTDataModule,
-    main,
-    make_trainer,
-    read_digits,
-    read_picture,
-)
-from mnist_lit.checkpoints import load_whole
+from mnist_lit import MLP, Classifier, MNISTClassifier, MNISTDataModule, make_trainer, read_digits, read_picture
+from mnist_lit.checkpoints import find_checkpoint, load_whole
 from mnist_lit.pictures import numbers
 
 RUN = Path("lightning_logs/version_0")
@@ -42,26 +32,12 @@ class Conv(Classifier):
 
 
 @pytest.fixture
-def my(
-    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Result]:
-    """Run ``python my.py ...``, which ends with ``main(Conv, MNISTDataModule)``, without a new process."""
-
-    def run(*args: str, model: type[Classifier] = Conv) -> Result:
-        monkeypatch.setattr(sys, "argv", ["my.py", *args, f"--data.data_dir={data_dir}"])
-        capsys.readouterr()
-        status = 0
-        try:
-            main(model, MNISTDataModule)
-        except SystemExit as stop:
-            status = stop.code if isinstance(stop.code, int) else 1
-        return Result(status, *capsys.readouterr())
-
-    monkeypatch.chdir(tmp_path)
-    return run
+def my(cli: CLI) -> CLI:
+    """Run ``python my.py ...``."""
+    return partial(cli, model=Conv, data=MNISTDataModule)
 
 
-def test_a_command_line_of_ones_own_classes(my: Callable[..., Result]) -> None:
+def test_a_command_line_of_ones_own_classes(my: CLI) -> None:
     fit = my(*SHORT, "--model.channels=4", "--model.rate=0.01")
     assert fit.status == 0
     assert fit.out.endswith("Next: python my.py test --ckpt_path lightning_logs/version_0/checkpoints/best.ckpt\n")
@@ -79,30 +55,34 @@ def test_a_command_line_of_ones_own_classes(my: Callable[..., Result]) -> None:
     assert_one_sentence(my("read"), "'read'", "choose from 'fit', 'validate', 'test', 'predict'")
 
 
-def test_checkpoints_of_other_classes_are_refused(my: Callable[..., Result], data_dir: Path) -> None:
-    make_trainer(max_epochs=1, limit_train_batches=5, limit_val_batches=0).fit(
-        MNISTClassifier(), MNISTDataModule(data_dir)
-    )
-    assert_one_sentence(
-        my("test"), "of 'MNISTClassifier' and 'MNISTDataModule', not of Conv", "program that trained it"
-    )
-    assert_one_sentence(my("fit", "--ckpt_path=last"), "MNISTClassifier", "program that trained it")
-
-
 class Named(MNISTClassifier):
     """Adds nothing."""
 
 
-def test_hyperparameters_are_those_that_were_used(data_dir: Path, tmp_path: Path) -> None:
-    for model in Conv(rate=0.01), Named(lr=0.1):
-        trainer = make_trainer(max_epochs=1, limit_train_batches=5, limit_val_batches=1, default_root_dir=tmp_path)
-        trainer.fit(model, MNISTDataModule(data_dir))
-        assert trainer.run_dir
-        checkpoint = load_whole(trainer.run_dir / "checkpoints/last.ckpt")
+class FashionMNISTDataModule(MNISTDataModule):
+    """Has MNIST's images under another name."""
+
+
+def test_checkpoints_of_other_classes_are_refused_with_their_names(cli: CLI, my: CLI, data_dir: Path) -> None:
+    for model, data in (Conv(), MNISTDataModule(data_dir)), (Named(lr=0.1), FashionMNISTDataModule(data_dir)):
+        trainer = make_trainer(max_epochs=1, limit_train_batches=5, limit_val_batches=1)
+        trainer.fit(model, data)
+        path = find_checkpoint("last")
+        checkpoint = load_whole(path)
         assert checkpoint["hyper_parameters"] == dict(model.hparams)
-        assert checkpoint["classes"]["model"] == type(model).__qualname__
-        assert type(model).load_from_checkpoint(trainer.run_dir / "checkpoints/last.ckpt").hparams == model.hparams
+        assert checkpoint["classes"] == {"model": type(model).__qualname__, "datamodule": type(data).__qualname__}
+        assert type(model).load_from_checkpoint(path).hparams == model.hparams
+        assert trainer.run_dir
         assert set(curves(trainer.run_dir)) >= {"train_loss", "train_acc", "val_loss", "val_acc"}
+        for command in ["test"], ["read", "x.png", "--ckpt_path=last"], ["fit", "--ckpt_path=last"]:
+            name = type(model).__name__
+            assert_one_sentence(cli(*command), f"of '{name}'", ".ckpt is", "program that trained it")
+    make_trainer(max_epochs=1, limit_train_batches=5, limit_val_batches=0).fit(MNISTClassifier(), data)
+    for command in ["test"], ["validate"], ["predict"], ["report"], ["export", "--output=x.onnx"]:
+        assert_one_sentence(cli(*command), "FashionMNISTDataModule", "last.ckpt", "program that trained it")
+    assert not Path("x.onnx").exists()
+    for command in ["test"], ["fit", "--ckpt_path=last"]:
+        assert_one_sentence(my(*command), "of 'MNISTClassifier' and 'FashionMNISTDataModule', not of Conv")
 
 
 def test_other_images_and_classes(tmp_path: Path) -> None:
@@ -151,7 +131,7 @@ class Forgetful(Classifier):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def test_options_of_any_kind_are_those_of_the_checkpoint(my: Callable[..., Result]) -> None:
+def test_options_of_any_kind_are_those_of_the_checkpoint(my: CLI) -> None:
     short = ("fit", "--trainer.limit_train_batches=5", "--trainer.max_epochs")
     assert my(*short, "1", '--model.rates={"all": 0.5}', "--model.sizes=[4]", model=Options).status == 0
     assert my("validate", model=Options).status == 0
@@ -169,33 +149,3 @@ def test_double_precision_by_default_breaks_nothing() -> None:
         assert numbers(read_digits(picture, model)) == ["75811"]
     finally:
         torch.set_default_dtype(torch.float32)
-
-
-def test_training_equals_a_loop_that_shares_no_code_with_the_package(data_dir: Path, tmp_path: Path) -> None:
-    from torch.utils.data import DataLoader, TensorDataset
-    from torchvision.datasets import MNIST
-
-    mnist = MNIST(data_dir)
-    images, labels = mnist.data[:3000].unsqueeze(1) / 255, mnist.targets[:3000]
-
-    def loader() -> Any:
-        return DataLoader(TensorDataset(images, labels), 100, shuffle=True)
-
-    def layers() -> nn.Sequential:
-        seed_everything(0, verbose=False)
-        return nn.Sequential(nn.Flatten(), nn.Linear(784, 128), nn.Linear(128, 64), nn.Linear(64, 10))
-
-    class Article(Classifier):
-        def configure_optimizers(self) -> torch.optim.Optimizer:
-            return torch.optim.SGD(self.parameters(), lr=0.01)
-
-    plain = layers()
-    batches, optimizer = loader(), torch.optim.SGD(plain.parameters(), lr=0.01)
-    for _ in range(3):
-        for pixels, digits in batches:
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(plain(pixels), digits).backward()
-            optimizer.step()
-    model = Article(layers())
-    make_trainer(max_epochs=3, default_root_dir=tmp_path).fit(model, loader())
-    assert all(torch.equal(*pair) for pair in zip(plain.parameters(), model.parameters(), strict=True))

@@ -1,16 +1,13 @@
 import os
-import resource
 import shutil
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 
 import kill_and_continue
 import pytest
 import torch
-from conftest import CLI, RUN, Stop, assert_one_sentence, assert_same_run, curves, same, slow
+from conftest import CLI, RUN, Stop, assert_one_sentence, assert_same_run, curves, largest_file, same, slow
 
 from mnist_lit.checkpoint_io import AtomicCheckpointIO
 from mnist_lit.checkpoints import load_whole
@@ -93,9 +90,7 @@ def test_a_run_that_was_cut_within_an_epoch_can_be_tested_but_not_continued(cli:
 
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_and_prints_how_to_continue(
-    cli: CLI, tmp_path: Path, signum: signal.Signals, status: int
-) -> None:
+def test_a_signal_saves_and_says_how_to_go_on(cli: CLI, tmp_path: Path, signum: signal.Signals, status: int) -> None:
     (tmp_path / "here").mkdir()
     os.chdir(tmp_path / "here")
     handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
@@ -158,17 +153,6 @@ def test_a_job_of_slurm_receives_its_own_signal_and_is_stopped_without_being_req
     assert not list(tmp_path.glob("hpc_ckpt*"))
 
 
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Limit files to ``size`` bytes, as on a full disk."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
 def test_a_checkpoint_that_cannot_be_written_does_not_damage_the_previous_one(cli: CLI, tmp_path: Path) -> None:
     cli(*SHORT, "--trainer.max_epochs=1", "--model.schedule=constant")
     checkpoints = tmp_path / "lightning_logs" / "version_0" / "checkpoints"
@@ -185,9 +169,6 @@ def test_a_checkpoint_that_cannot_be_written_does_not_damage_the_previous_one(cl
 def test_the_plugin_writes_whole_files_that_can_be_loaded_again(tmp_path: Path) -> None:
     plugin, path = AtomicCheckpointIO(), tmp_path / "new folder" / "model.ckpt"
     plugin.save_checkpoint({"weights": torch.ones(3)}, path)
-    with largest_file(1_000), pytest.raises(OSError, match=r"File too large.*model\.ckpt"):
-        plugin.save_checkpoint({"weights": torch.zeros(3_000)}, path)
-    assert list(path.parent.iterdir()) == [path]
     assert torch.equal(plugin.load_checkpoint(path)["weights"], torch.ones(3))
     for state, name in [(Path("/"), "pathlib"), (lambda: 0, "lambda"), (Lock(), "lock")]:
         with pytest.raises(ValueError, match=rf"model\.ckpt was not saved.*{name}"):

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import CLI, curves, same, slow, without_seconds
+from conftest import CLI, Stop, assert_same_run, curves, same, slow, without_seconds
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import LambdaCallback, ModelCheckpoint
+from lightning.pytorch.callbacks import EMAWeightAveraging, LambdaCallback, ModelCheckpoint
 from test_checkpoint import folder
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -63,30 +63,14 @@ def test_rounds_of_many_steps_give_the_same_run(
         assert re.sub(r"version_\d", "version_0", without_seconds(again.out)) == without_seconds(single.out)
         assert len(rounds) < len(each_step) or "--trainer.log_every_n_steps=1" in options
         assert rounds[-1] == each_step[-1]
-        many = folder(tmp_path)
-        assert curves(many) == curves(one)
-        names = sorted(path.name for path in (one / "checkpoints").iterdir())
-        assert names == sorted(path.name for path in (many / "checkpoints").iterdir())
-        for name in names:
-            checkpoint, other = (torch.load(run / "checkpoints" / name) for run in (one, many))
-            assert same(checkpoint, other), name
+        assert_same_run(one, folder(tmp_path), but=set())
 
 
-def test_an_exception_within_a_round_leaves_the_right_counts(
-    cli: CLI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loss = Classifier.loss
+@pytest.mark.usefixtures("_stop")
+def test_an_exception_within_a_round_leaves_the_right_counts(cli: CLI, tmp_path: Path) -> None:
     saved: list[dict[str, Any]] = []
     for more in (), steps(1):
-        begun: list[int] = []
-
-        def fail(self: MNISTClassifier, *args: torch.Tensor, begun: list[int] = begun) -> torch.Tensor:
-            begun.append(self.training)
-            if sum(begun) == 20:  # the eighth of the second epoch
-                raise ZeroDivisionError
-            return loss(self, *args)
-
-        monkeypatch.setattr(Classifier, "loss", fail)
+        Stop.at, Stop.by, Stop.begun = 20, None, 0  # the eighth of the second epoch
         place = tmp_path / str(len(saved))
         with pytest.raises(ZeroDivisionError):
             cli(*SHORT, "--trainer.callbacks+=OnExceptionCheckpoint", f"--trainer.callbacks.dirpath={place}", *more)
@@ -94,13 +78,6 @@ def test_an_exception_within_a_round_leaves_the_right_counts(
     assert saved[0]["global_step"] == 19
     for key in saved[0].keys() - {"loops"}:
         assert same(saved[0][key], saved[1][key]), key
-
-
-class BatchHook(Callback):
-    """Is called after each step."""
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        pass
 
 
 @pytest.mark.parametrize("options", ["profiler=simple", "accumulate_grad_batches=2", "gradient_clip_val=1"])
@@ -117,16 +94,11 @@ def test_rounds_are_a_callback_in_python(data_dir: Path, tmp_path: Path, rounds:
         torch.manual_seed(0)
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, std=0.05)
-        trainer = Trainer(
-            default_root_dir=tmp_path / str(len(list(tmp_path.iterdir()))),
-            max_epochs=1,
-            limit_val_batches=2,
-            accelerator="cpu",
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            callbacks=[RunCheckpoint(), ModelCheckpoint(), *callbacks],
-        )
+        root = tmp_path / str(len(list(tmp_path.iterdir())))
+        limits: dict[str, Any] = {"max_epochs": 1, "limit_val_batches": 2, "logger": False, "accelerator": "cpu"}
+        silent: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False}
+        saves = RunCheckpoint(), ModelCheckpoint()
+        trainer = Trainer(default_root_dir=root, callbacks=[*saves, *callbacks], **limits, **silent)
         trainer.fit(model, data)
         return model.state_dict()
 
@@ -156,7 +128,7 @@ def test_rounds_are_a_callback_in_python(data_dir: Path, tmp_path: Path, rounds:
     assert same(plain, train(MNISTClassifier(), StepsPerExecution()))
     assert rounds == [1, 12]
     every = ModelCheckpoint(every_n_train_steps=5, save_top_k=-1)
-    for each_step in every, BatchHook(), LambdaCallback(on_train_batch_start=lambda *_: None):
+    for each_step in every, EMAWeightAveraging(), LambdaCallback(on_train_batch_start=lambda *_: None):
         train(MNISTClassifier(), StepsPerExecution(), each_step)
         assert len(rounds) == 12
     assert {path.name for path in tmp_path.rglob("epoch*")} >= {"epoch=0-step=5.ckpt", "epoch=0-step=10.ckpt"}

@@ -90,17 +90,15 @@ def test_a_trainer_trains_like_the_command_and_changes_nothing_for_the_rest_of_t
 
 
 def test_best_and_last_are_names_of_checkpoints(data: MNISTDataModule) -> None:
-    trainer = make_trainer(max_epochs=1, **SHORT)
+    # A callback of one's own does not decide what is best.
+    trainer = make_trainer(max_epochs=1, callbacks=[ModelCheckpoint("elsewhere", monitor="val_loss")], **SHORT)
     with pytest.raises(ValueError, match="there is no checkpoint in lightning_logs"):
         trainer.test(model(), data, ckpt_path="last")
     trainer.fit(model(), data)
-    checkpoints = run_dir() / "checkpoints"
-    files = {
-        "best": checkpoints / "best.ckpt",
-        "last": checkpoints / "last.ckpt",
-        str(run_dir()): checkpoints / "best.ckpt",
-    }
-    for name, file in {**files, "pretrained": PRETRAINED}.items():
+    best, last = (run_dir() / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
+    assert isinstance(trainer.checkpoint_callback, RunCheckpoint)
+    assert Path(trainer.checkpoint_callback.best_model_path) == best.resolve()
+    for name, file in {"best": best, "last": last, str(run_dir()): best, "pretrained": PRETRAINED}.items():
         for tester in trainer, make_trainer(logger=False):
             other = model(seed=1, activation="silu" if name == "pretrained" else "relu")
             tester.test(other, data, ckpt_path=name, verbose=False)
@@ -130,25 +128,16 @@ def test_a_training_in_another_thread_works_without_signals(data: MNISTDataModul
     assert (run_dir() / "checkpoints/last.ckpt").exists()
 
 
-class Refuses(Callback):
-    """Fails before the first step."""
-
-    is_on = False
-
-    def on_train_start(self, *_: Any) -> None:
-        if self.is_on:
-            raise ZeroDivisionError
-
-
 def test_runs_that_fail_at_their_start_neither_leave_nor_remove_folders(data: MNISTDataModule) -> None:
-    refuses = Refuses()
-    trainer, trained = make_trainer(max_epochs=1, callbacks=[refuses], **SHORT), model()
+    divisor = 1
+    fails = LambdaCallback(on_train_start=lambda *_: 1 // divisor)
+    trainer, trained = make_trainer(max_epochs=1, callbacks=[fails], **SHORT), model()
     trainer.fit(trained, data)
     kept = {path: path.read_bytes() for path in run_dir().rglob("*.ckpt")}
     trainer.fit_loop.max_epochs = 2
     with pytest.raises(ValueError, match=r"one_cycle.* 60 steps, 0 .*, 30 of them done.*constant schedule"):
         trainer.fit(trained, data)
-    refuses.is_on = True
+    divisor = 0
     for seed in 1, 2:
         with pytest.raises(ZeroDivisionError):
             trainer.fit(model(seed=seed, schedule="constant"), data)
@@ -266,16 +255,17 @@ def test_an_epoch_whose_end_has_no_score_is_not_the_best_and_one_warning_says_so
     assert [path.name for path in run_dir().rglob("*.ckpt")] == ["last.ckpt"]
 
 
-@pytest.mark.parametrize(("monitor", "mode"), [("val_loss", "min"), ("train_acc", "min")])
+@pytest.mark.parametrize(("monitor", "mode"), [("val_acc", "auto"), ("val_loss", "min"), ("train_acc", "min")])
 def test_the_metric_that_decides_which_epoch_is_best_is_an_argument(
     data: MNISTDataModule, monitor: str, mode: Any
 ) -> None:
     limits = {**SHORT, "limit_val_batches": 0} if monitor == "train_acc" else SHORT
-    trained = model(lr=1.5 if monitor == "val_loss" else 0.2, schedule="constant", upright=False)
+    # A learning rate at which validation gets worse again
+    trained = model(lr=0.2 if monitor == "train_acc" else 1.5, schedule="constant", upright=False)
     make_trainer(max_epochs=4, callbacks=[RunCheckpoint(monitor, mode)], **limits).fit(trained, data)
     values = [value for _, value in curves(run_dir())[monitor]]
-    best = load_whole(run_dir() / "checkpoints/best.ckpt")
-    assert best["epoch"] == values.index(min(values)) < 3
+    best, last = (load_whole(run_dir() / f"checkpoints/{name}.ckpt") for name in ("best", "last"))
+    assert best["epoch"] == values.index(max(values) if mode == "auto" else min(values)) < 3 == last["epoch"]
 
 
 def test_the_checkpoint_of_another_callback_continues_with_a_warning(data_dir: Path) -> None:
@@ -285,17 +275,6 @@ def test_the_checkpoint_of_another_callback_continues_with_a_warning(data_dir: P
         make_trainer(max_epochs=2, callbacks=[RunCheckpoint("val/acc")]).fit(
             OwnCNN(), *own_loaders(data_dir), ckpt_path=path
         )
-
-
-def test_a_users_checkpoint_callback_does_not_decide_what_best_is(data: MNISTDataModule) -> None:
-    own = ModelCheckpoint("elsewhere", monitor="val_loss")
-    trainer, trained = make_trainer(max_epochs=1, callbacks=[own], **SHORT), model()
-    trainer.fit(trained, data)
-    run = trainer.checkpoint_callback
-    assert isinstance(run, RunCheckpoint)
-    assert Path(run.best_model_path) == (run_dir() / "checkpoints/best.ckpt").resolve()
-    trainer.test(trained, data, ckpt_path="best", verbose=False)
-    assert trainer.ckpt_path == run.best_model_path
 
 
 class WithoutOptimizer(OwnCNN):

@@ -1,7 +1,6 @@
 import json
 import os
 import re
-import resource
 import shutil
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
-from conftest import CLI, Images, Result, assert_one_sentence, slow
+from conftest import CLI, Images, Result, assert_one_sentence, largest_file, slow
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -91,23 +90,12 @@ def test_a_program_without_this_package_gets_the_accuracy_and_the_logits_of_the_
         assert same(torch.cat([few, expected[batch_size:]]), expected)
 
 
-SIZES = [(), (32,), (16, 8, 4), (1,), (64, 64), (20, 30), (40,)]
-QUICK = "identity", "relu"
+NETWORKS = [*zip(get_args(Activation), [(), (32,), (16, 8, 4), (1,), (64, 64), (20, 30), (40,)], strict=True)]
 
 
-@pytest.mark.parametrize(
-    ("activation", "hidden_sizes"),
-    [
-        (activation, sizes) if activation in QUICK else slow(activation, sizes)
-        for activation, sizes in zip(get_args(Activation), SIZES, strict=True)
-    ],
-)
+@pytest.mark.parametrize(("activation", "hidden_sizes"), [*NETWORKS[:2], *(slow(*network) for network in NETWORKS[2:])])
 def test_an_export_of_any_network_gives_the_same_logits(
-    datamodule: MNISTDataModule,
-    test_images: Images,
-    tmp_path: Path,
-    activation: Activation,
-    hidden_sizes: tuple[int, ...],
+    datamodule: MNISTDataModule, test_images: Images, tmp_path: Path, activation: Activation, hidden_sizes: list[int]
 ) -> None:
     model, path = MNISTClassifier(hidden_sizes, activation), tmp_path / "digits.onnx"
     for weights in model.network.layers[-1].parameters():
@@ -165,17 +153,12 @@ def test_a_file_that_gives_other_logits_than_the_network_is_not_kept(
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {path.name: "an older one"}
 
 
-def test_the_command_replaces_an_older_file_whole_or_not_at_all(
-    cli: CLI, file: Path, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_the_command_replaces_an_older_file_whole_or_not_at_all(cli: CLI, file: Path, tmp_path: Path) -> None:
     path = tmp_path / "digits.onnx"
     path.write_text("an older one")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    request.addfinalizer(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # files cannot grow larger, as on a full disk
-    assert_one_sentence(run_cli(cli), "digits.onnx: File too large", "--output")
+    with largest_file(100_000):
+        assert_one_sentence(run_cli(cli), "digits.onnx: File too large", "--output")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {path.name: "an older one"}
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     said = r"Wrote digits.onnx: (\d+) KB, test accuracy 99.48 %, logits within (\S+) of the checkpoint's\n"
     ((size, difference),) = re.findall(said, run_cli(cli).out)
     assert int(size) == pytest.approx(file.stat().st_size / 1000, abs=0.5)

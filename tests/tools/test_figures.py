@@ -56,13 +56,6 @@ def test_tensorboard_shows_the_pictures_and_scores_of_a_run(cli: CLI, run: Path,
     assert images(RUN / "validate" / "version_0") == {"val_confusion_matrix": [120]}
 
 
-def test_a_test_of_a_checkpoint_outside_any_run_gets_its_own_folder(cli: CLI) -> None:
-    assert "tensorboard --logdir lightning_logs/test/version_0\n" in cli("test", "--ckpt_path=pretrained").out
-    assert images(Path("lightning_logs/test/version_0")) == {"test_confusion_matrix": [0]}
-    assert "no checkpoint" in cli("test").err
-    assert "Pictures" not in cli("test", "--ckpt_path=pretrained", "--trainer.logger=false").out
-
-
 def test_a_confusion_matrix_shows_mistakes_on_a_scale_of_their_own() -> None:
     pytest.importorskip("matplotlib", reason="the confusion matrix comes with the extra 'plots'")
     confusion = 1000 * torch.eye(2, dtype=torch.int64)

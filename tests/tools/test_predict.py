@@ -1,20 +1,27 @@
+import csv
 from pathlib import Path
 
 from conftest import CLI
 
+from mnist_lit.mnist import read
+
 PRETRAINED = ("predict", "--ckpt_path=pretrained")
 
 
-def test_the_predictions_of_the_test_images_go_to_a_file(cli: CLI) -> None:
+def test_each_test_image_has_a_prediction_in_a_file_or_in_the_output(cli: CLI, data_dir: Path) -> None:
     result = cli(*PRETRAINED, "--output=predictions.csv")
     assert (result.status, result.out) == (0, "")
     lines = Path("predictions.csv").read_text().splitlines()
     assert lines[0].startswith("image,digit,probability,p0,")
-    assert len(lines) == 10_001
-    assert lines[1].startswith("0,7,")
+    rows = list(csv.DictReader(lines))
+    assert [int(row["image"]) for row in rows] == list(range(10_000))
+    assert all(row["digit"] in "0123456789" and 0.1 <= float(row["probability"]) <= 1 for row in rows)
+    labels = read(data_dir / "MNIST" / "raw", "t10k")[1]
+    right = [int(row["digit"]) == label for row, label in zip(rows, labels.tolist(), strict=True)]
+    assert sum(right) > 9900
+    printed = cli(*PRETRAINED, "--trainer.limit_predict_batches=1")
+    assert (printed.status, printed.out.splitlines()) == (0, lines[: 1 + 100])
     Path("folder").mkdir()
     failed = cli(*PRETRAINED, "--output=folder")
     assert (failed.status, failed.out) == (1, "")
     assert failed.err.splitlines()[-1].startswith("error: --output folder: a folder has that name")
-    limited = cli(*PRETRAINED, "--trainer.limit_predict_batches=1")
-    assert (limited.status, len(limited.out.splitlines())) == (0, 1 + 100)
