@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from console import make_parser, print_head, print_row
-from drawing import Array, Range, crop, gradient, grain, paint, photograph, polyline, to_jpeg, to_picture
+from drawing import Array, Range, crop, gradient, grain, photograph, polyline, to_jpeg, to_picture
 from mnist_lit.pictures.rejection import REJECT, refuse
 from pages import Page, choose_font, contrast, cross_out, doodle, draw_over, fonts, print_text, rectangle, ring
 from photos import load_test_digits, print_right, read
@@ -424,12 +424,13 @@ KINDS: dict[str, Drawing] = {
 }
 LONG = "plain", "lined", "squared"  # kinds read with numbers of up to nine digits
 PRINTED = "meter", "printed"  # kinds with printed digits
+UNLIKE_DIGITS = "".join(each for each in string.ascii_letters if each not in "OoIlSsZzBbgqGDQTLYi")
 
 
-def printed(number: str, random: Generator) -> list[Tensor]:
-    """Return printed digits of one font, uint8 ``(h, w)``, 20 pixels high."""
+def printed(text: str, random: Generator) -> list[Tensor]:
+    """Return printed characters of one font, each uint8 ``(h, w)``; digits are 20 pixels high."""
     font = choose_font(random)
-    return [torch.from_numpy((255 * print_text(digit, font, 20)).astype(np.uint8)) for digit in number]
+    return [torch.from_numpy((255 * print_text(each, font, 20)).astype(np.uint8)) for each in text]
 
 
 def make_picture(kind: Drawing, digits: Digits, random: Generator) -> Image.Image:
@@ -441,9 +442,10 @@ def make_picture(kind: Drawing, digits: Digits, random: Generator) -> Image.Imag
 
 
 def letter(character: str, font: Path) -> Image.Image:
-    """Print a character."""
-    ink = np.pad(print_text(character, font, 102), 60)
-    return to_picture(paint(np.ones(3), ink, np.zeros(3)))
+    """Print a character in the middle of a page."""
+    ink, page = print_text(character, font, 102), Page(260, 220, np.ones(3))
+    page.put(ink, (260 - len(ink)) // 2, (220 - ink.shape[1]) // 2, np.zeros(3))
+    return to_picture(page.pixels)
 
 
 def scribble(random: Generator) -> Image.Image:
@@ -484,8 +486,7 @@ if __name__ == "__main__":
     dejavu = [font for font in fonts() if font.name.startswith("DejaVu")]
     letters = {each: refused(letter(each, font) for font in dejavu) for each in string.ascii_letters}
     print_row("letters", f"{np.mean(list(letters.values())):.1f}")
-    unlike = [share for each, share in letters.items() if each not in "OoIlSsZzBbgqGDQTLYi"]
-    print_row("letters that are not like a digit", f"{np.mean(unlike):.1f}")
+    print_row("letters that are not like a digit", f"{np.mean([letters[each] for each in UNLIKE_DIGITS]):.1f}")
     random = np.random.default_rng(0)
     print_row("scribbles", f"{refused(scribble(random) for _ in range(4 * options.pictures)):.1f}")
     others = images[labels != 0][: 4 * options.pictures]
