@@ -62,37 +62,27 @@ def numbers(answers: Iterable[Answer]) -> list[str]:
 
 
 def draw_answers(picture: Image.Image, answers: Sequence[Answer]) -> Image.Image:
-    """Return a picture with boxes and answers, and with what the network sees: one digit beside it, several below.
+    """Return a picture with boxes and answers, and below it what the network sees.
 
     Args:
         picture: As ``read_picture`` or ``to_rgb`` returns it.
         answers: At least one.
     """
-    is_one = len(answers) == 1
-    columns, gap = min(6, len(answers)), 10
-    width = 280 if is_one else 600
-    side = 280 if is_one else min(140, (width + gap) // columns - gap) // 28 * 28  # a whole number of pixels for each
-    scale = width / max(picture.size) if is_one else min(width / picture.width, 2000 / picture.height)
+    width, gap, columns = 600, 10, min(6, len(answers))
+    side = min(140, (width + gap) // columns - gap) // 28 * 28  # a whole number of pixels for each of the network's
+    scale = min(width / picture.width, 2000 / picture.height)
     small = picture.resize((max(1, round(scale * picture.width)), max(1, round(scale * picture.height))))
-    draw, font = ImageDraw.Draw(small), ImageFont.load_default(24)
     of_box = scale * max(picture.size) / max(full_size(picture))  # a large picture has been reduced
-    seen: list[Image.Image] = []
-    for answer in answers:
+    height = small.height + 2 * gap + ceil(len(answers) / columns) * (side + gap)
+    shown = Image.new("RGB", (width + 2 * gap, height), "grey")
+    draw, font = ImageDraw.Draw(small), ImageFont.load_default(24)
+    for index, answer in enumerate(answers):
         left, top, right, bottom = (round(of_box * edge) for edge in answer.detection.box)
         draw.rectangle((left, top, right, bottom), outline="red")
         draw.text((left, max(0, top - 28)), answer.digit, fill="red", font=font)
         pixels = Image.fromarray((255 * answer.detection.image[0].numpy()).astype(np.uint8))
-        seen.append(pixels.resize((side, side), Image.Resampling.NEAREST))
-    if is_one:
-        shown = Image.new("RGB", (width + gap + side, side), "grey")
-        shown.paste(seen[0], (width + gap, 0))
-        shown.paste(small, ((width - small.width) // 2, (side - small.height) // 2))
-        return shown
-    step = side + gap
-    grid = Image.new("RGB", (gap + columns * step, gap + ceil(len(seen) / columns) * step), (127, 127, 127))
-    for index, image in enumerate(seen):
-        grid.paste(image, (gap + index % columns * step, gap + index // columns * step))
-    shown = Image.new("RGB", (width + 2 * gap, small.height + gap + grid.height), "grey")
-    shown.paste(grid, (0, small.height + gap))
+        row, column = divmod(index, columns)
+        place = gap + column * (side + gap), small.height + 2 * gap + row * (side + gap)
+        shown.paste(pixels.resize((side, side), Image.Resampling.NEAREST), place)
     shown.paste(small, (gap, gap))
     return shown

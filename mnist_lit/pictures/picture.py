@@ -13,7 +13,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from mnist_lit.errors import UserError
 
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
-_OTHERS = {"a PDF": rb"\A%PDF-", "an SVG": rb"<svg\b", "a HEIC or AVIF photo": rb"\A....ftyp(?:he|avi|mif1|msf1)"}
 _MAX_SIDE = 4000  # pixels: a picture with a longer side is reduced, to save memory
 _SHOWN = re.compile(r"\d{3,}_.*\.png")  # names of the pictures of --show
 
@@ -79,12 +78,7 @@ def read_picture(path: str | os.PathLike[str]) -> Image.Image:
             picture.info["is_first_of_several"] = image.format != "MPO" and getattr(image, "is_animated", False)
             return picture
         except UnidentifiedImageError as error:
-            file.seek(0)
-            head = file.read(1000)
-            for kind, pattern in _OTHERS.items():
-                if re.search(pattern, head, re.DOTALL):
-                    raise UserError(f"{kind} is not read: save it as PNG or JPEG") from error
-            raise UserError("not a picture: PNG, JPEG, BMP, GIF, WebP and TIFF are read") from error
+            raise UserError("not a picture: save it as PNG, JPEG, BMP, GIF, WebP or TIFF") from error
         except Image.DecompressionBombError as error:
             raise UserError("too large: at most 178 million pixels are read") from error
         except Exception as error:  # a damaged file can make Pillow raise anything

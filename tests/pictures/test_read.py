@@ -62,9 +62,9 @@ def test_pictures_and_folders_of_pictures_are_read(cli: CLI, folder: Path, tmp_p
         assert float(row["probability"]) == max(probabilities) == probabilities[int(row["digit"])]
     shown = [Image.open(path) for path in sorted(Path("seen").iterdir())]
     assert len(shown) == 3
-    # On the right, white ink on black in a field of 28x28.
+    # Below the picture, white ink on black in a field of 28x28.
     for picture in shown:
-        seen = np.asarray(picture.convert("L"))[:, -280:].reshape(28, 10, 28, 10)
+        seen = np.asarray(picture.convert("L"))[-150:-10, 10:150].reshape(28, 5, 28, 5)
         assert seen.max() == 255
         assert (seen == seen[:, :1, :, :1]).all()
         assert 0.03 < (seen > 127).mean() < 0.3
@@ -79,7 +79,6 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_others_are_read(cli: CLI
     Image.new("L", (300, 200), 255).save(folder / "blank.png")
     Image.new("1", (14_000, 14_000)).save(folder / "bomb.png")
     Image.new("L", (300, 200), 255).save(folder / "page.pdf")
-    (folder / "drawing.svg").write_text('<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"></svg>')
     (folder / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     result = cli("read", "photos", "missing.png", "pipe", "--output=predictions.csv")
     assert result.status == 1
@@ -92,12 +91,11 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_others_are_read(cli: CLI
     for name, reason in [
         ("photos/blank.png", "no ink"),
         ("photos/bomb.png", "too large"),
-        ("photos/drawing.svg", "an SVG is not read: save it as PNG or JPEG"),
         ("photos/empty.png", "empty"),
         ("photos/half.jpg", "damaged"),
-        ("photos/notes.txt", "not a picture"),
-        ("photos/page.pdf", "a PDF is not read: save it as PNG or JPEG"),
-        ("photos/phone.heic", "a HEIC or AVIF photo is not read: save it as PNG or JPEG"),
+        ("photos/notes.txt", "not a picture: save it as PNG"),
+        ("photos/page.pdf", "save it as PNG"),
+        ("photos/phone.heic", "save it as PNG"),
         ("missing.png", "No such file"),
         ("pipe", "a pipe"),
     ]:
@@ -236,7 +234,7 @@ def test_the_shown_box_of_a_large_picture_is_around_its_ink(cli: CLI, test_image
     page.paste(Image.fromarray(255 - digit.numpy()).resize((1400, 1400)), (2500, 2500))
     page.save(tmp_path / "large.png")
     assert cli("read", "large.png", "--show=seen", "--reject=0").status == 0
-    shown = np.asarray(Image.open("seen/001_large.png").convert("RGB"), dtype=int)[:, :280]
+    shown = np.asarray(Image.open("seen/001_large.png").convert("RGB"), dtype=int)[10:610, 10:610]
     red, dark = shown[..., 0] - shown[..., 1] > 100, shown.max(axis=2) < 60
     for axis in 0, 1:
         box, ink = (np.flatnonzero(mask.any(axis=axis)) for mask in (red, dark))
@@ -259,7 +257,7 @@ def test_wrong_arguments_give_one_sentence(cli: CLI, arguments: list[str]) -> No
 
 
 def test_the_packages_network_reads_unless_another_is_named(cli: CLI, tmp_path: Path) -> None:
-    assert_one_sentence(cli("read", NUMBER, "--ckpt_path=last"), "there is no checkpoint", "pretrained")
+    assert_one_sentence(cli("read", NUMBER, "--ckpt_path=last"), "no checkpoint in", "pretrained")
     checkpoints = tmp_path / "lightning_logs" / "version_0" / "checkpoints"
     checkpoints.mkdir(parents=True)
     shutil.copy(PRETRAINED, checkpoints / "best.ckpt")

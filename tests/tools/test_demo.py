@@ -191,7 +191,7 @@ def test_a_picture_is_read_as_by_the_command_and_clears_the_drawing(page: Page, 
     shown = re.findall(r"[\d.]+ %", page.text("figcaption"))
     assert shown == [percent.replace("100.00", "99.99") for percent in printed]
     assert_accessible(page.driver)
-    for content, words in (b"no picture", "not a picture: PNG"), ((DOCS / "digit.jpg").read_bytes()[:4000], "damaged"):
+    for content, words in (b"no picture", "not a picture: save"), ((DOCS / "digit.jpg").read_bytes()[:4000], "damaged"):
         (tmp_path / "damaged.jpg").write_bytes(content)
         page.give(tmp_path / "damaged.jpg")
         page.wait(f"return document.querySelector('#answer').innerText.includes('{words}')")
