@@ -133,7 +133,7 @@ def test_wheel_and_sdist_contain_the_images_their_notice_and_the_networks(tmp_pa
     wheel_of = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-qw"]
     subprocess.run([*wheel_of, tmp_path, source], check=True)
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
-        networks = ["mnist_lit/pretrained.ckpt", "mnist_lit/pictures/rejector.ckpt"]
+        networks = [f"mnist_lit/{name}.ckpt" for name in ("pretrained", "pictures/rejector", "pictures/judge")]
         for name in [*networks, *(f"mnist_lit/mnist/{name}" for name in (*PACKED, "README.md"))]:
             assert wheel.read(name) == (root / name).read_bytes()
         images = gzip.decompress(wheel.read(f"mnist_lit/mnist/{PACKED[0]}"))

@@ -92,7 +92,7 @@ def test_a_trainer_trains_like_the_command_and_changes_nothing_for_the_rest_of_t
 def test_best_and_last_are_names_of_checkpoints(data: MNISTDataModule) -> None:
     # A callback of one's own does not decide what is best.
     trainer = make_trainer(max_epochs=1, callbacks=[ModelCheckpoint("elsewhere", monitor="val_loss")], **SHORT)
-    with pytest.raises(ValueError, match="there is no checkpoint in lightning_logs"):
+    with pytest.raises(ValueError, match="no checkpoint in lightning_logs"):
         trainer.test(model(), data, ckpt_path="last")
     trainer.fit(model(), data)
     best, last = (run_dir() / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
