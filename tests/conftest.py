@@ -61,6 +61,11 @@ def slow(*parameters: Any) -> Any:
     return pytest.param(*parameters, marks=pytest.mark.slow)
 
 
+def choose(test_images: Images, *indices: int) -> list[Tensor]:
+    """Return some of the test images, uint8 ``(28, 28)``."""
+    return [(255 * test_images[0][index, 0]).round().byte() for index in indices]
+
+
 def assert_one_sentence(result: Result, *words: str) -> None:
     assert result.status != 0
     assert result.out == ""
