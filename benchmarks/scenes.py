@@ -427,10 +427,10 @@ PRINTED = "meter", "printed"  # kinds with printed digits
 UNLIKE_DIGITS = "".join(each for each in string.ascii_letters if each not in "OoIlSsZzBbgqGDQTLYi")
 
 
-def printed(text: str, random: Generator) -> list[Tensor]:
-    """Return printed characters of one font, each uint8 ``(h, w)``; digits are 20 pixels high."""
+def printed(number: str, random: Generator) -> list[Tensor]:
+    """Return printed digits of one font, uint8 ``(h, w)``, 20 pixels high."""
     font = choose_font(random)
-    return [torch.from_numpy((255 * print_text(each, font, 20)).astype(np.uint8)) for each in text]
+    return [torch.from_numpy((255 * print_text(digit, font, 20)).astype(np.uint8)) for digit in number]
 
 
 def make_picture(kind: Drawing, digits: Digits, random: Generator) -> Image.Image:

@@ -74,7 +74,8 @@ def parse(parser: ArgumentParser) -> Namespace:
 
 
 def _shorten_help(parser: ArgumentParser) -> None:
-    parser.formatter_class = partial(HelpFormatter, max_help_position=36)  # type: ignore[assignment]  # as argparse
+    # argparse calls it and so takes a partial; the types that it is given know classes only.
+    parser.formatter_class = partial(HelpFormatter, max_help_position=36)  # type: ignore[assignment]
     for action in parser._actions:
         clause = re.split(r" \(|[.,;](?=\s|$|[A-Z])", action.help or "")[0].replace("``", "")
         choices, value = re.findall(r"^{(.*)}$", str(action.metavar)), action.default
