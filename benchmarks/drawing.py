@@ -1,6 +1,7 @@
 """Strokes, ink, paper and light: for the programs that draw."""
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -20,6 +21,14 @@ def polyline(corners: Array, count: int) -> Array:
     return np.stack([np.interp(times, range(len(corners)), axis) for axis in corners.T], axis=1)
 
 
+def trace(lines: Sequence[npt.ArrayLike], pen: float, height: int, width: int) -> Array:
+    """Return lines through points ``(x, y)`` as uint8 ``(height, width)``; the pen's width is in pixels."""
+    canvas = np.zeros((height, width), np.uint8)
+    corners = [(16 * np.asarray(line)).round().astype(np.int32) for line in lines]  # with 4 binary places
+    cv2.polylines(canvas, corners, False, 255, max(1, round(pen)), cv2.LINE_AA, shift=4)
+    return canvas
+
+
 def crop(ink: Array, least: float = INK) -> Array:
     """Return the part ``(h, w)`` of ``(H, W)`` pixels that has ink, which is above ``least``."""
     left, top, width, height = cv2.boundingRect((ink > least).astype(np.uint8))
@@ -35,33 +44,26 @@ def overlay(canvas: Array, ink: Array, top: int, left: int) -> Array:
     return canvas
 
 
-def paint(canvas: Array, mask: Array, colour: Array) -> Array:
-    """Return a canvas ``(H, W, 3)``, or one of the colour ``(3,)``, with another colour where ``(H, W)`` is 1."""
-    return np.asarray(canvas + (colour - canvas) * mask[..., None])
-
-
-def grain(rows: int, columns: int, width: int, height: int, random: Generator) -> Array:
-    """Return a smooth random texture ``(height, width)`` with so many rows and columns of values between."""
+def grain(rows: int, columns: int, shape: tuple[int, ...], random: Generator) -> Array:
+    """Return a smooth random texture for ``(H, W, ...)`` with so many rows and columns of values between."""
     coarse = Image.fromarray(random.normal(size=(rows, columns)).astype(np.float32))
-    return np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
+    return np.asarray(coarse.resize((shape[1], shape[0]), Image.Resampling.BICUBIC))
 
 
 def gradient(pixels: Array, random: Generator) -> Array:
     """Return how far each pixel ``(H, W)`` is from the middle in a random direction, in sides of the picture."""
     height, width, _ = pixels.shape
-    y, x = np.indices((height, width))
+    y, x = np.ogrid[:height, :width]
     angle = random.uniform(0, 2 * np.pi)
-    distance: Array = np.cos(angle) * (x / width - 0.5) + np.sin(angle) * (y / height - 0.5)
-    return distance
+    return np.asarray(np.cos(angle) * (x / width - 0.5) + np.sin(angle) * (y / height - 0.5))
 
 
 def photograph(pixels: Array, random: Generator, falloff: Range, noise: Range, texture: float = 0) -> Array:
     """Return pixels ``(H, W, 3)`` in light that falls off to one side, with noise and up to so much paper's texture."""
-    height, width, _ = pixels.shape
     distance = gradient(pixels, random) + 0.7
     light = 1 - random.uniform(*falloff) * distance / 1.4
     if texture:
-        fibres = grain(height // 8 + 2, width // 8 + 2, width, height, random)
+        fibres = grain(len(pixels) // 8 + 2, pixels.shape[1] // 8 + 2, pixels.shape, random)
         light *= 1 + random.uniform(0, texture) * fibres
     return pixels * light[..., None] + random.uniform(*noise) * random.normal(size=pixels.shape)
 

@@ -46,9 +46,8 @@ def write(page: Page, number: str, top: float, left: float, height: float, pen: 
 if __name__ == "__main__":
     random = np.random.default_rng(0)
     squared = Page(220, 620, np.array([0.86, 0.9, 0.98]))
-    for place in np.arange(8, 620, 41):
-        squared.draw([np.array([(place, 0), (place + 4, 220)])], 1, np.array([0.6, 0.7, 0.82]))
-        squared.draw([np.array([(0, place), (620, place + 8)])], 1, np.array([0.6, 0.7, 0.82]))
+    for axis, slope in enumerate((8 / 620, 4 / 220)):
+        squared.rule(np.arange(8, 620, 41), slope, 1, np.array([0.6, 0.7, 0.82]), axis)
     write(squared, "75811", 74, 150, 80, 8, random)
     plain = Page(300, 330, np.array([0.8, 0.92, 0.87]))
     write(plain, "4", 60, 90, 180, 17, random)

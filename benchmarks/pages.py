@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-import cv2
 import matplotlib
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw, ImageFont
 
-from drawing import Array, crop
+from drawing import Array, crop, trace
 from strokes import curve, ink_of
 
 
@@ -27,12 +27,9 @@ class Page:
         place = self.pixels[max(0, y) : max(0, y) + ink.shape[0], max(0, x) : max(0, x) + ink.shape[1]]
         place += (colour - place) * ink[: place.shape[0], : place.shape[1], None]
 
-    def draw(self, lines: Sequence[Array], pen: float, colour: Array) -> None:
+    def draw(self, lines: Sequence[ArrayLike], pen: float, colour: Array) -> None:
         """Draw lines through points ``(x, y)``, ``pen`` pixels wide."""
-        mask = np.zeros(self.pixels.shape[:2], np.uint8)
-        corners = [(16 * points).round().astype(np.int32) for points in lines]  # with 4 binary places
-        cv2.polylines(mask, corners, False, 255, max(1, round(pen)), cv2.LINE_AA, shift=4)
-        self.put(mask / 255, 0, 0, colour)
+        self.put(trace(lines, pen, *self.pixels.shape[:2]) / 255, 0, 0, colour)
 
     def rule(self, places: Array, slope: float, pen: float, colour: Array, axis: int = 0) -> None:
         """Draw parallel lines from the left edge to the right one, or, along axis 1, from top to bottom."""
@@ -56,11 +53,9 @@ def ring(x: float, y: float, radius: float, rays: int = 0) -> Array:
 @cache
 def fonts() -> list[Path]:
     """Return the files of the fonts for text that matplotlib brings."""
-    return sorted(
-        path
-        for kind in ("DejaVuS*[!y].ttf", "cm[rst][st0]*.ttf", "STIXGeneral*.ttf")
-        for path in Path(matplotlib.get_data_path(), "fonts", "ttf").glob(kind)
-    )
+    kinds = "DejaVuS*[!y].ttf", "cm[rst][st0]*.ttf", "STIXGeneral*.ttf"
+    folder = Path(matplotlib.get_data_path(), "fonts", "ttf")
+    return sorted(path for kind in kinds for path in folder.glob(kind))
 
 
 def choose_font(random: Generator) -> Path:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torchmetrics.functional.text import char_error_rate
 
 from console import DATA, make_parser, print_head, print_row
-from drawing import Array, gradient, paint, photograph, to_jpeg
+from drawing import Array, gradient, photograph, to_jpeg
 from drawing import to_picture as to_picture  # tests take it from here
 from mnist_lit import MNISTClassifier, mnist
 from mnist_lit.pictures import NoDigitError, numbers, read_digits
@@ -112,7 +112,7 @@ def _clean(digit: Tensor, random: Generator) -> Array:
     paper, ink = random.uniform(0.7, 1, size=3), random.uniform(0, 0.4, size=3)
     if random.random() < 0.5:
         paper, ink = ink, paper
-    return paint(paper, np.asarray(canvas) / 255, ink)
+    return np.asarray(paper + (ink - paper) * (np.asarray(canvas) / 255)[..., None])
 
 
 def _enlarge(digit: Tensor) -> Tensor:

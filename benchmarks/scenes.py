@@ -69,7 +69,6 @@ Arrangement = Callable[[Digits, float, Generator], list[Placed]]  # the digits' 
 Step = Callable[[Sheet, Generator], None]
 Part = tuple[float, Array]  # of a row: pixels between it and what is left of it, and ink
 Signs = Callable[[list[Part], float, Generator], None]  # the digits' height is in pixels
-GAPS = 0.15, 0.5  # least and most between two digits, in digits' heights
 
 
 def digit_ink(digit: Tensor, height: float, random: Generator) -> Array:
@@ -89,9 +88,9 @@ def bar(height: float, width: float) -> Array:
 
 
 def row(
-    digits: Digits, height: float, random: Generator, gaps: Range = GAPS, signs: Signs | None = None
+    digits: Digits, height: float, random: Generator, gaps: Range = (0.15, 0.5), signs: Signs | None = None
 ) -> list[Placed]:
-    """Place digits, and signs among them, side by side."""
+    """Place digits, and signs among them, side by side; the gaps are in digits' heights."""
     spaces = height * random.uniform(*gaps, len(digits))
     spaces[:1] = 0
     parts = [(space, digit_ink(digit, height, random)) for space, digit in zip(spaces, digits, strict=True)]
@@ -234,7 +233,7 @@ def underline(page: Sheet, random: Generator) -> None:
     left, _, right, bottom = page.box
     y = bottom + random.uniform(0.08, 0.25) * page.height
     slope = random.uniform(-0.05, 0.05) * (right - left)
-    page.draw([np.array([(left, y), (right, y + slope)])], random.uniform(0.03, 0.1) * page.height, page.pen)
+    page.draw([[(left, y), (right, y + slope)]], random.uniform(0.03, 0.1) * page.height, page.pen)
 
 
 def drums(page: Sheet, random: Generator) -> None:
@@ -297,7 +296,7 @@ def lay_on_desk(page: Sheet, random: Generator) -> None:
     turned = paper.rotate(random.uniform(-8, 8), Image.Resampling.BICUBIC, expand=True)
     left, right, top, bottom = (round(max(paper.size) * random.uniform(0.1, 0.6)) for _ in range(4))
     width, height = turned.width + left + right, turned.height + top + bottom
-    wood = grain(height // 6 + 2, 3, width, height, random)[..., None]
+    wood = grain(height // 6 + 2, 3, (height, width), random)[..., None]
     colour = random.uniform(0.15, 0.5) * np.array([1, random.uniform(0.6, 1), random.uniform(0.4, 1)])
     desk = to_picture(colour * (1 + 0.06 * wood))
     desk.paste(turned, (left, top), turned)
@@ -332,15 +331,14 @@ def stick(page: Sheet, random: Generator) -> None:
     """Stick it, with its shadow, on something of another colour."""
     margin, y, x = page.widen(random.uniform(0.2, 0.4))
     height, width = y.shape
-    outside = np.maximum(np.maximum(margin - y, y - height + margin), np.maximum(margin - x, x - width + margin))
+    outside = margin - np.minimum.reduce([y, height - y, x, width - x])
     shadow = np.exp(-np.maximum(outside, 0) / (0.1 * margin))[..., None]
     page.pixels = np.where(outside[..., None] > 0, random.uniform(0.3, 1, 3) * (1 - 0.3 * shadow), page.pixels)
 
 
 def smear(page: Sheet, random: Generator) -> None:
     """Draw what was wiped off a blackboard: clouds of chalk."""
-    height, width, _ = page.pixels.shape
-    clouds = 0.5 + 0.5 * grain(6, 8, width, height, random).clip(-1, 1)
+    clouds = 0.5 + 0.5 * grain(6, 8, page.pixels.shape, random).clip(-1, 1)
     page.put(random.uniform(0.1, 0.3) * clouds, 0, 0, np.full(3, 0.95))
 
 
@@ -381,7 +379,6 @@ small = partial(scene, heights=(50, 120), margins=(1, 2.5))
 in_row = partial(scene, heights=(50, 120), margins=(0.8, 1.5))
 in_cells = partial(scene, heights=(70, 200), margins=(0.2, 1))
 CAPTIONS = "Postal code", "Amount due", "Customer no.", "Date of birth"
-CHALK = 0.7, 1
 plain, on_desk = scene(row, write), scene(row, write, lay_on_desk)
 touching = scene(partial(row, gaps=(-0.1, 0)), write)  # most digits begin before the last one ends
 KINDS: dict[str, Drawing] = {
@@ -411,7 +408,7 @@ KINDS: dict[str, Drawing] = {
     "two sizes": small(partial(two_lines, sizes=(0.4, 0.6)), write),
     "felt pens": in_row(partial(row, gaps=(0.3, 0.7)), write_in_colours, paper=(0.85, 1)),
     "doodle": small(row, doodle_beside, write),
-    "scoreboard": in_row(partial(row, signs=divide), write, smear, paper=(0.1, 0.3), pen=CHALK),
+    "scoreboard": in_row(partial(row, signs=divide), write, smear, paper=(0.1, 0.3), pen=(0.7, 1)),
     "ledger": small(two_lines, write, rule_columns),
     "captioned box": small(row, partial(box, captions=CAPTIONS), write),
     "crossed out": in_row(partial(row, gaps=(0.25, 0.25), signs=cross_out_last), write),
@@ -422,9 +419,8 @@ KINDS: dict[str, Drawing] = {
     "note on wood": scene(row, write, lay_on_desk, margins=(0.6, 1.2)),
     "sudoku": in_cells(partial(cells, rows=9), write),
 }
-LONG = "plain", "lined", "squared"  # kinds read with numbers of up to nine digits
-PRINTED = "meter", "printed"  # kinds with printed digits
 UNLIKE_DIGITS = "".join(each for each in string.ascii_letters if each not in "OoIlSsZzBbgqGDQTLYi")
+PRINTED = "meter", "printed"  # kinds with printed digits
 
 
 def printed(number: str, random: Generator) -> list[Tensor]:
@@ -470,7 +466,7 @@ if __name__ == "__main__":
     images, labels = load_test_digits()
     print_head("pictures", "digits right, %", "numbers right, %")
     for name, kind in KINDS.items():
-        lengths = options.digits or (range(2, 10) if name in LONG else (1, 2, 3, 5))
+        lengths = options.digits or (range(2, 10) if name in ("plain", "lined", "squared") else (1, 2, 3, 5))
         random = np.random.default_rng(0)
         pictures = []
         for length in lengths:

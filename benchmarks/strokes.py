@@ -8,7 +8,7 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from drawing import Array, crop, polyline
+from drawing import Array, crop, polyline, trace
 from mnist_lit.pictures.preparation import place
 
 _SIDE = 160  # pixels of a drawing, 8 for each of MNIST's box
@@ -89,7 +89,7 @@ def ink_of(strokes: Strokes, height: float, pen: float) -> Array:
     The height is that of the ink, unless it is much wider than high.
     """
     width, span = np.ptp(np.concatenate(strokes), axis=0)
-    return crop(_trace(strokes, max(1, height - pen) / max(span, 0.6 * width), pen) / 255, 0.2)
+    return crop(_scaled(strokes, max(1, height - pen) / max(span, 0.6 * width), pen) / 255, 0.2)
 
 
 def draw(strokes: Strokes, random: Generator) -> Tensor:
@@ -98,17 +98,14 @@ def draw(strokes: Strokes, random: Generator) -> Tensor:
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     lines = bend(strokes, turn @ [[width, shear], [0, 1]], random)
     pen = random.uniform(1.4, 3.2) / 20  # of MNIST's box for the ink
-    canvas = _trace(lines, _SIDE * (1 - pen) / np.ptp(np.concatenate(lines), axis=0).max(), _SIDE * pen)
+    canvas = _scaled(lines, _SIDE * (1 - pen) / np.ptp(np.concatenate(lines), axis=0).max(), _SIDE * pen)
     image = place((canvas / 255).astype(np.float32))
     return torch.from_numpy((255 * image).round().astype(np.uint8))
 
 
-def _trace(strokes: Strokes, scale: float, pen: float) -> Array:
+def _scaled(strokes: Strokes, scale: float, pen: float) -> Array:
     # Uint8 (H, W), the strokes so many times as large, with a pen of so many pixels.
     points = np.concatenate(strokes)
     low, span = points.min(axis=0), np.ptp(points, axis=0)
-    canvas = np.zeros(np.ceil(scale * span + pen + 2).astype(int)[::-1], np.uint8)
-    # 16 for each pixel: 4 binary places.
-    corners = [(16 * (scale * (line - low) + pen / 2 + 0.5)).round().astype(np.int32) for line in strokes]
-    cv2.polylines(canvas, corners, False, 255, max(1, round(pen)), cv2.LINE_AA, shift=4)
-    return canvas
+    width, height = np.ceil(scale * span + pen + 2).astype(int)
+    return trace([scale * (line - low) + pen / 2 + 0.5 for line in strokes], pen, height, width)
