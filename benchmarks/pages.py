@@ -24,7 +24,7 @@ class Page:
         """Put ink ``(h, w)`` in [0, 1] on it; what is beyond its edges is cut off."""
         y, x = round(top), round(left)
         ink = ink[max(0, -y) :, max(0, -x) :]
-        place = self.pixels[max(0, y) : max(0, y) + ink.shape[0], max(0, x) : max(0, x) + ink.shape[1]]
+        place = self.pixels[max(0, y) :, max(0, x) :][: ink.shape[0], : ink.shape[1]]
         place += (colour - place) * ink[: place.shape[0], : place.shape[1], None]
 
     def draw(self, lines: Sequence[ArrayLike], pen: float, colour: Array) -> None:

@@ -120,9 +120,8 @@ def cells(digits: Digits, height: float, random: Generator, rows: int = 1, pens:
     for cell, digit in zip(chosen.tolist(), digits, strict=True):
         ink = digit_ink(digit, 0.6 * height, random)
         free = np.subtract(height - pen, ink.shape)
-        placed.append(
-            Placed(ink, *np.multiply(divmod(cell, columns), height) + pen + random.uniform(0.3, 0.7, 2) * free)
-        )
+        corner = np.multiply(divmod(cell, columns), height) + pen + random.uniform(0.3, 0.7, 2) * free
+        placed.append(Placed(ink, *corner))
     for edge in range(columns + 1):
         top = 0 if rows > 1 or random.random() < 0.5 else 0.6 * height
         placed.append(Placed(bar(rows * height - top, pen), top, edge * height))
