@@ -27,11 +27,10 @@ def draw(images: Tensor, size: tuple[int, int], noise: float, random: Generator)
     rows, columns = SIZES[size]
     picture = Image.new("L", size, 230)
     side = size[0] // (columns + 1)
-    for row in range(rows):
-        for column in range(columns):
-            digit = Image.fromarray(images[int(random.integers(len(images)))].numpy()).resize((side, side))
-            top = (row + 1) * size[1] // (rows + 1) - side // 2
-            picture.paste(40, (side // 2 + column * side, top), digit)
+    for row, column in np.ndindex(rows, columns):
+        digit = Image.fromarray(images[int(random.integers(len(images)))].numpy()).resize((side, side))
+        top = (row + 1) * size[1] // (rows + 1) - side // 2
+        picture.paste(40, (side // 2 + column * side, top), digit)
     pixels = np.asarray(picture) + random.normal(0, noise, (size[1], size[0]))
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
