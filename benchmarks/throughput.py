@@ -7,7 +7,6 @@ are those for which the process has a core, since other programs of a busy machi
 medians of the rounds' ratios.
 """
 
-import json
 import os
 import platform
 import subprocess
@@ -16,9 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from importlib.metadata import version
-from operator import truediv
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -35,7 +32,7 @@ from console import DATA, ROOT, make_parser, print_head, print_row
 from mnist_lit import mnist
 from mnist_lit.datamodule import Batch
 
-OUTPUT = Path("seconds.json")  # of each epoch, in the current directory of a process that is measured
+OUTPUT = Path("seconds.npy")  # of each epoch, in the current directory of a process that is measured
 ON_A_TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
 ENVIRONMENT = os.environ | {
     "CUDA_VISIBLE_DEVICES": "",
@@ -57,7 +54,7 @@ class EpochTimer(Callback):
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        OUTPUT.write_text(json.dumps(np.diff([*self.starts, time.process_time()]).tolist()))
+        np.save(OUTPUT, np.diff([*self.starts, time.process_time()]))
 
 
 class Article(LightningModule):
@@ -112,25 +109,21 @@ def train(loop: str, seed: int, epochs: int) -> None:
             loss.backward()
             optimizer.step()
         times.append(time.process_time())
-    OUTPUT.write_text(json.dumps(np.diff(times).tolist()))
+    np.save(OUTPUT, np.diff(times))
 
 
 def contestants(seed: int, epochs: int) -> dict[str, list[str]]:
     """Return the arguments with which Python trains in each way; ratios are to the first."""
-
-    def fit(*options: str) -> list[str]:
-        timed = "--data.val_size=0", "--trainer.callbacks+=throughput.EpochTimer", f"--trainer.max_epochs={epochs}"
-        return ["-m", "mnist_lit", "fit", *options, f"--seed_everything={seed}", f"--data.data_dir={DATA}", *timed]
-
-    def own(loop: str) -> list[str]:
-        return ["-c", f"import throughput; throughput.train({loop!r}, {seed}, {epochs})"]
-
+    own = "-c", f"import sys, throughput; throughput.train(sys.argv[1], {seed}, {epochs})"
+    fit, config = ("-m", "mnist_lit", "fit"), ("--config", str(ROOT / "configs" / "article.yaml"))
+    timed = "--data.val_size=0", "--trainer.callbacks+=throughput.EpochTimer", f"--trainer.max_epochs={epochs}"
+    shared = f"--seed_everything={seed}", f"--data.data_dir={DATA}", *timed
     return {
-        "**`mnist_lit fit --config configs/article.yaml`**": fit("--config", str(ROOT / "configs" / "article.yaml")),
-        "the article's loop: images opened one by one": own("article"),
-        "bare PyTorch loop over tensors in memory": own("bare"),
-        "Lightning alone, over the same tensors": own("lightning"),
-        "`mnist_lit fit`: the default recipe": fit(),
+        "**`mnist_lit fit --config configs/article.yaml`**": [*fit, *config, *shared],
+        "the article's loop: images opened one by one": [*own, "article"],
+        "bare PyTorch loop over tensors in memory": [*own, "bare"],
+        "Lightning alone, over the same tensors": [*own, "lightning"],
+        "`mnist_lit fit`: the default recipe": [*fit, *shared],
     }
 
 
@@ -141,7 +134,7 @@ def measure(arguments: list[str]) -> float:
         process = subprocess.run(command, cwd=folder, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         if process.returncode != 0:
             sys.exit(f"{arguments} failed:\n{process.stdout.decode(errors='replace')}")
-        return float(median(json.loads(Path(folder, OUTPUT).read_text())[1:]))  # the first has one-time costs
+        return float(np.median(np.load(Path(folder, OUTPUT))[1:]))  # the first has one-time costs
 
 
 if __name__ == "__main__":
@@ -150,12 +143,11 @@ if __name__ == "__main__":
     rounds = []
     for seed in range(options.repeats):
         ways = contestants(seed, options.epochs)
-        rounds.append({way: measure(arguments) for way, arguments in ways.items()})
-        print(f"Round {seed + 1}:", *(f"{seconds:.2f}" for seconds in rounds[-1].values()), file=sys.stderr)
+        rounds.append([measure(arguments) for arguments in ways.values()])
+        print(f"Round {seed + 1}:", *(f"{seconds:.2f}" for seconds in rounds[-1]), file=sys.stderr)
     print_head("", "seconds for 60,000 images", "least to most", "ratio")
-    firsts = [next(iter(each.values())) for each in rounds]
-    for way in rounds[0]:
-        seconds = [each[way] for each in rounds]
-        ratio = median(map(truediv, seconds, firsts))
-        print_row(way, f"{median(seconds):.2f}", f"{min(seconds):.2f} to {max(seconds):.2f}", f"{ratio:.2f}")
+    columns = np.transpose(rounds)
+    for way, seconds in zip(ways, columns, strict=True):
+        ratio = np.median(seconds / columns[0])
+        print_row(way, f"{np.median(seconds):.2f}", f"{seconds.min():.2f} to {seconds.max():.2f}", f"{ratio:.2f}")
     print(f"\n{os.cpu_count()} cores; Python {platform.python_version()}, torch {version('torch')}")
