@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from mnist_lit.pictures.candidates import find_cut_and_joined, find_whole
 from mnist_lit.pictures.components import Component
 from mnist_lit.pictures.context import judge
 from mnist_lit.pictures.ink import Floats, Pixels, find_ink, find_other_colour
 
 _RIVAL = 0.3  # of the value of the digits in one ink: below, the other ink is only what is between the digits
-_COUNT = 0.6  # exponent of the height in the value of digits: three digits are more than one large component
 
 
 def choose_digits(pixels: Pixels, min_size: float) -> tuple[list[Component], Floats]:
@@ -25,7 +26,7 @@ def choose_digits(pixels: Pixels, min_size: float) -> tuple[list[Component], Flo
     for which, ink in enumerate(inks):
         if _value(judged[which]) >= least:
             judged[which] = judge([*found[which], *find_cut_and_joined(found[which], ink)], side)
-    if not any(chance > 0.5 for digits in judged for _, chance in digits):
+    if not any(odds > 0 for digits in judged for _, odds in digits):
         inks.append(find_other_colour(pixels))
         found.append(find_whole(inks[-1], min_size))
         judged.append(judge([*found[-1], *find_cut_and_joined(found[-1], inks[-1])], side))
@@ -40,4 +41,5 @@ def choose_digits(pixels: Pixels, min_size: float) -> tuple[list[Component], Flo
 
 
 def _value(judged: Sequence[tuple[Component, float]]) -> float:
-    return float(sum(chance * digit.strength * digit.height**_COUNT for digit, chance in judged))
+    # The log of the odds of digits, which counts for little where it is low; a hole is smaller than its digit.
+    return float(sum(np.logaddexp(0, odds) * digit.height for digit, odds in judged))

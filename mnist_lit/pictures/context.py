@@ -20,7 +20,7 @@ _NEAR, _CLOSE, _TOUCHING = 1.5, 0.3, 0.25  # gaps: of digits of a number, letter
 _ALIKE, _IN_LINE = 0.4, 0.6  # differences of size: letters of a text, and digits of a number
 _SHADE = 0.3  # difference of strength, of its logarithm
 _MAX_COUNT = 3  # of others that are counted
-_MAY_BE = 0.12  # chance
+_MAY_BE = -2  # log of the odds
 
 
 class Candidates(NamedTuple):
@@ -31,7 +31,7 @@ class Candidates(NamedTuple):
 
 
 def judge(components: Sequence[Component], longer_side: int) -> list[tuple[Component, float]]:
-    """Return the candidates that are digits, none of which overlaps another, with their probabilities, the best first.
+    """Return the candidates that are digits, none of which overlaps another, with the log of their odds, best first.
 
     A small network looks at each with what ``relate`` says of the others, three times (auto-context: Tu, "Auto-context
     and its application to high-level vision tasks", 2008): first without the others, then with those that it took
@@ -48,9 +48,8 @@ def judge(components: Sequence[Component], longer_side: int) -> list[tuple[Compo
         odds: Floats = network(relate(candidates, longer_side))[:, 0].numpy()
         for _ in range(LOOKS - 1):
             odds = network(relate(candidates, longer_side, odds))[:, 0].numpy()
-    chances = 1 / (1 + np.exp(-odds))
-    taken = [(components[index], float(chances[index])) for index in take(odds, candidates.overlaps)]
-    likely = [(component, chance) for component, chance in taken if chance > 0.5]
+    taken = [(components[index], float(odds[index])) for index in take(odds, candidates.overlaps)]
+    likely = [each for each in taken if each[1] > 0]
     return likely or [each for each in taken if each[1] > _MAY_BE and each[0].likeness > 0]
 
 
