@@ -41,5 +41,5 @@ def choose_digits(pixels: Pixels, min_size: float) -> tuple[list[Component], Flo
 
 
 def _value(judged: Sequence[tuple[Component, float]]) -> float:
-    # The log of the odds of digits, which counts for little where it is low; a hole is smaller than its digit.
+    # The odds by their softplus, nearly 0 for what is unlikely, and the height: a hole is smaller than its digit.
     return float(sum(np.logaddexp(0, odds) * digit.height for digit, odds in judged))

@@ -15,7 +15,7 @@ def is_first_process() -> bool:
 
 def run_dir_of(checkpoint: Path) -> Path | None:
     """Return the run's folder in ``lightning_logs`` that has this checkpoint; None for a file elsewhere."""
-    folder = Path(abspath(checkpoint)).parent  # noqa: PTH100  # resolve() would follow lightning_logs, if it is a link
+    folder = Path(abspath(checkpoint)).parent  # noqa: PTH100  # absolute() keeps '..', and resolve() follows links
     run_dir = folder.parent
     return run_dir if folder.name == "checkpoints" and run_dir.parent.name == "lightning_logs" else None
 
