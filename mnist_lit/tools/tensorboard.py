@@ -8,6 +8,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
+from torch.utils.tensorboard.summary import hparams as summarize_hparams
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassConfusionMatrix
 from torchmetrics.wrappers import ClasswiseWrapper
@@ -114,11 +115,14 @@ class TensorBoardSummary(LearningRateMonitor):
         hparams = changed_options(type(pl_module), pl_module.hparams) | {"max_epochs": trainer.max_epochs}
         if datamodule := getattr(trainer, "datamodule", None):
             hparams |= changed_options(type(datamodule), datamodule.hparams)
+        hparams = {name: each if isinstance(each, int | float | str) else str(each) for name, each in hparams.items()}
         for logger in _tensorboard_loggers(trainer):
-            if "max_epochs" in logger.hparams:
-                logger.log_metrics(metric, step)
-            else:
-                logger.log_hyperparams(hparams, metric, step)
+            logger.log_metrics(metric, step)
+            if trainer.is_global_zero and "max_epochs" not in logger.hparams:
+                logger.hparams.update(hparams)
+                # Without the first summary, the columns of the table: TensorBoard would take one run's for all runs.
+                for summary in summarize_hparams(hparams, metric)[1:]:
+                    logger.experiment.file_writer.add_summary(summary)
 
     def _show(self, trainer: Trainer, step: int) -> None:
         if self._confusion is not None and find_spec("matplotlib"):
