@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+import yaml
 from PIL import Image
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from torch import Tensor
@@ -146,14 +147,20 @@ def _training(
         ]  # of each fit, without the time between
         facts += f", checkpoint of epoch {epoch}, {sum(max(each) - min(each) for each in times):.0f} seconds in all"
     yield f"<h2>Recipe</h2><p>{facts}. The seed, and what differs from the defaults:</p>"
-    options = [
-        (f"--{group}.{name}", value)
+    options = {
+        f"--{group}.{name}": value
         for group, part in (("model", model), ("data", datamodule))
         for name, value in changed_options(type(part), part.hparams).items()
-    ]
-    yield _table(("Option", "Value"), options)
-    if run_dir and (run_dir / "config.yaml").is_file():
-        command = f"python -m mnist_lit fit --config {shlex.quote(str(run_dir / 'config.yaml'))}"
+    }
+    command = ""
+    if run_dir and (config_file := run_dir / "config.yaml").is_file():
+        config = yaml.safe_load(config_file.read_text(encoding="utf-8"))
+        options["--trainer.max_epochs"] = config["trainer"]["max_epochs"]
+        if config["data"].get("seed") is None:  # it follows the other one
+            options["--seed_everything"] = options.pop("--data.seed")
+        command = f"python -m mnist_lit fit --config {shlex.quote(str(config_file))}"
+    yield _table(("Option", "Value"), options.items())
+    if command:
         yield f"<p>This repeats the run: <code>{html.escape(command)}</code></p>"
 
 

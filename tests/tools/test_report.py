@@ -39,8 +39,8 @@ def test_a_report_says_what_was_reached_and_how(cli: CLI, run: Path, test_images
     assert re.search(r"109,386 parameters, checkpoint of epoch 2, \d+ seconds in all", page)
     options = re.findall(r'<th scope="row">--(.*?)</th><td>(.*?)</td>', page)
     assert dict(options) == {
-        **{"model.activation": "gelu", "model.lr": "0.1"},
-        **{"data.seed": "0", "data.augment.rotation": "7.5"},
+        **{"model.activation": "gelu", "model.lr": "0.1", "data.augment.rotation": "7.5"},
+        **{"seed_everything": "0", "trainer.max_epochs": "2"},
     }
     assert "<code>python -m mnist_lit fit --config lightning_logs/version_0/config.yaml</code>" in page
     # The mistakes, confusion matrix, three curves, distortions, first layer; and nothing is loaded from elsewhere.
