@@ -26,7 +26,7 @@ def test_each_example_of_a_page_runs_by_itself(
         # The real files are downloaded; here MNIST's stand in for them.
         shutil.copytree(data_dir / "MNIST", tmp_path / "data" / "FashionMNIST")
         assert cli("fit", "--trainer.max_steps=60").status == 0
-        assert cli("export", "--ckpt_path=pretrained", "--output=digits.onnx").status == 0
+        assert cli("export", "--ckpt_path=pretrained").status == 0
         assert len(examples) == 10
     if page.name == "plain.md":
         examples = [examples[0].replace("trainer.test(", "# ")]

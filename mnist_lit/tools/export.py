@@ -26,7 +26,7 @@ _DESCRIPTION = (
 )
 
 
-def export(model: MNISTClassifier, datamodule: MNISTDataModule, output: Path) -> None:
+def export(model: MNISTClassifier, datamodule: MNISTDataModule, output: Path = Path("digits.onnx")) -> None:
     """Write the network of ``model`` as ONNX, for use without this package, and print a summary.
 
     The network in the file takes ``images``, float32 ``(N, 1, 28, 28)`` with pixels in [0, 1], for any N, and returns
@@ -36,7 +36,7 @@ def export(model: MNISTClassifier, datamodule: MNISTDataModule, output: Path) ->
     Args:
         model: The model, which is not changed.
         datamodule: Provides the test images.
-        output: File to write, ``digits.onnx`` for example; an older file is replaced.
+        output: File to write; an older file is replaced.
 
     Raises:
         UserError: If a package of the extra ``export`` is missing, or the written file gives other logits than the
