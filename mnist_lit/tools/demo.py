@@ -56,15 +56,16 @@ def _build_page(model: MNISTClassifier) -> Any:
             try:
                 yield _show_digits(model, open_picture(source)), gr.skip()
             except (OSError, UserError) as error:
-                yield html.escape(str(error)), gr.skip()
+                yield f"Nothing was read: {html.escape(str(error))}", gr.skip()
 
     with gr.Blocks(title="mnist_lit", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         gr.Markdown("# Which digit is it?\nDraw a digit or a number in the square, and see what the network reads.")
         with gr.Row(elem_id="columns"):
             pad = gr.HTML(html_template=PAD, js_on_load=PAD_JS, elem_id="pad")
             answer = gr.HTML(html_template=ANSWER, elem_id="answer")
+        gr.Markdown("Or a picture: drop, paste or photograph it")
         picture = gr.Image(
-            label="Or a picture: drop, paste or photograph it",
+            show_label=False,  # it would cover the top of a small picture
             placeholder="Drop an image file here to upload",  # what screen readers call the button
             height=200,
             webcam_options=gr.WebcamOptions(mirror=False),  # mirrored digits would be misread
