@@ -91,8 +91,8 @@ def _shorten_help(parser: ArgumentParser) -> None:
 
 def _explain(message: str, parser: ArgumentParser) -> str:
     """Return a message of jsonargparse in plain words: the option, what was given and what is right."""
-    if unknown := message.partition("unrecognized arguments: ")[2]:
-        return f"{message}; {_nearest(unknown, parser)}{parser.prog} --help_all lists the options"
+    if unknown := re.search(r"(?:unrecognized arguments: |accept option '|^Option ')([^' =]*)", message):
+        return f"{message}; {_nearest(unknown[1], parser)}{parser.prog} --help_all lists the options"
     if "Unexpected config" in message:
         return "a --config file must have options, for example 'model: {lr: 0.1}', and this one has none"
     if not (parts := re.match(r'Parser key "(\S+)":\s*(.*)', message, re.DOTALL)):
@@ -110,7 +110,7 @@ def _explain(message: str, parser: ArgumentParser) -> str:
 
 def _nearest(unknown: str, parser: ArgumentParser) -> str:
     """Name the option whose last part begins like that of an unknown one or is like it, if possible a listed one."""
-    word = re.split("[ =]", unknown)[0].lstrip("-").replace("-", "_").rpartition(".")[2]
+    word = unknown.lstrip("-").replace("-", "_").rpartition(".")[2]
 
     def likeness(option: str) -> tuple[float, bool]:
         end = option.rpartition(".")[2]
