@@ -78,6 +78,7 @@ def evaluate(
     model: LightningModule,
     datamodule: LightningDataModule,
     checkpoint: Path,
+    epoch: int | None,
     output: Path | None = None,
 ) -> None:
     """Print loss and accuracy of a model on the validation or the test images.
@@ -88,7 +89,8 @@ def evaluate(
         model: Has the weights of ``checkpoint``.
         datamodule: Provides the images.
         checkpoint: Path.
-        output: JSON file for the results (loss, accuracy, number of images, checkpoint, hyperparameters).
+        epoch: The checkpoint's, from 1.
+        output: JSON file for the results (loss, accuracy, number of images, checkpoint, its epoch, hyperparameters).
 
     Raises:
         UserError: If there are no images.
@@ -112,7 +114,8 @@ def evaluate(
         print(f"Pictures: tensorboard --logdir {shlex.quote(os.path.relpath(trainer.logger.log_dir))}")
     print(line)
     if output:
-        results |= {"checkpoint": str(checkpoint), "hyperparameters": {**model.hparams, **datamodule.hparams}}
+        hyperparameters = {**model.hparams, **datamodule.hparams}
+        results |= {"checkpoint": str(checkpoint), "epoch": epoch, "hyperparameters": hyperparameters}
         with replacing(output) as unfinished:
             unfinished.write_text(json.dumps(results, indent=2, default=str) + "\n", encoding="utf-8")
         print(f"Wrote {output}", file=sys.stderr)
