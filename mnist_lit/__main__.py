@@ -28,7 +28,7 @@ COMMANDS = {
     "predict": "Predict the class of each test image.",
     "read": "Read the digits and numbers in your own pictures.",
     "report": "Write a report on a trained network: one HTML file with its figures, curves and pictures.",
-    "demo": "Open a page to draw digits on, and see what a trained network makes of them.",
+    "demo": "Serve a page to draw digits on, and see what a trained network makes of them.",
     "export": "Write a trained network as ONNX, for use without this package.",
 }
 """What each command does, in one sentence."""
@@ -91,6 +91,7 @@ def _read(options: dict[str, Any]) -> None:
 
 
 def _run(command: str, prog: str, options: dict[str, Any], model_class: Any, datamodule_class: Any) -> None:
+    on_interrupt = signal.signal(signal.SIGINT, signal.SIG_DFL)  # an import that is interrupted may fail with any error
     import torch
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
@@ -101,6 +102,7 @@ def _run(command: str, prog: str, options: dict[str, Any], model_class: Any, dat
     from mnist_lit.quiet import quiet
     from mnist_lit.run.folder import is_first_process
 
+    signal.signal(signal.SIGINT, on_interrupt)
     classes = model_class or MNISTClassifier, datamodule_class or MNISTDataModule
     try:
         with quiet():
@@ -116,9 +118,10 @@ def _run(command: str, prog: str, options: dict[str, Any], model_class: Any, dat
             sys.exit(0)  # the first process, when it started this one, would be killed for another status
         print(stop, file=sys.stderr)
         if stop.saved:
-            config = Path(stop.saved).parent.parent / "config.yaml"
-            again = ["--config", os.path.relpath(config)] if config.is_file() else sys.argv[2:]
-            again = [*prog.split(), "fit", *again, "--ckpt_path", os.path.relpath(stop.saved)]
+            folder = Path(os.path.relpath(Path(stop.saved).parent.parent))
+            config = folder / "config.yaml"
+            again = ["--config", str(config)] if config.is_file() else sys.argv[2:]
+            again = [*prog.split(), "fit", *again, "--ckpt_path", str(folder)]
             print(f"Continue: {shlex.join(again)}", file=sys.stderr)
         raise
     except (ImportError, MisconfigurationException, RuntimeError, TypeError, ValueError) as error:

@@ -47,8 +47,8 @@ def find_checkpoint(name: str, root: str | None = None, of_folder: str = "best")
     """Return the checkpoint that ``--ckpt_path`` names.
 
     Args:
-        name: A file; a run's folder; ``best`` or ``last``, of the newest run that has checkpoints; or ``pretrained``,
-            the one in this package.
+        name: A file; a run's folder; ``best`` or ``last``, of the newest run that has checkpoints; a folder that has
+            ``lightning_logs``, for the newest run in it; or ``pretrained``, the one in this package.
         root: The folder that has ``lightning_logs``; by default the current one.
         of_folder: The checkpoint to take from a run's folder; the other one if it does not exist.
 
@@ -59,17 +59,17 @@ def find_checkpoint(name: str, root: str | None = None, of_folder: str = "best")
         return PRETRAINED
     if Path(name).is_file():
         return Path(name)
-    folders, where = [Path(name)], name
+    folders, logs = [Path(name)], Path(name, "lightning_logs")
     if name in ("best", "last"):
-        logs = Path(root or ".").expanduser() / "lightning_logs"
-        runs = {run.name.removeprefix("version_"): run for run in logs.glob("version_*")}
-        newest_first = sorted((version for version in runs if version.isdecimal()), key=int, reverse=True)
-        folders, where, of_folder = [runs[each] for each in newest_first], str(logs), name
-    for folder in folders:
+        folders, logs, of_folder = [], Path(root or ".").expanduser() / "lightning_logs", name
+    runs = {run.name.removeprefix("version_"): run for run in logs.glob("version_*")}
+    newest_first = sorted((version for version in runs if version.isdecimal()), key=int, reverse=True)
+    for folder in [*folders, *(runs[each] for each in newest_first)]:
         for kind in of_folder, "last", "best":  # a run may have only one of them
             path = folder / "checkpoints" / f"{kind}.ckpt"
             if path.is_file():
                 return path
+    where = name if folders else logs
     raise UserError(
         f"--ckpt_path {name}: there is no such file, and no checkpoint in {where}: train first with the command 'fit', "
         "or name another ('best' and 'last' are the newest run's, 'pretrained' comes with the package)"

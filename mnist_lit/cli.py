@@ -140,5 +140,5 @@ def fit(model: type[LightningModule], data: type[LightningDataModule], options: 
     if not trainer.is_last_batch:
         print("The run ended within an epoch: its last.ckpt can be tested, but not continued")
     if path := run.best_model_path:
-        print(f"Run: {os.path.relpath(Path(path).parent.parent)}")
-        print(f"Next: {prog} test --ckpt_path {shlex.quote(os.path.relpath(path))}")
+        folder = os.path.relpath(Path(path).parent.parent)
+        print(f"Run: {folder}\nNext: {prog} test --ckpt_path {shlex.quote(folder)}")

@@ -40,7 +40,7 @@ def my(cli: CLI) -> CLI:
 def test_a_command_line_of_ones_own_classes(my: CLI) -> None:
     fit = my(*SHORT, "--model.channels=4", "--model.rate=0.01")
     assert fit.status == 0
-    assert fit.out.endswith("Next: python my.py test --ckpt_path lightning_logs/version_0/checkpoints/best.ckpt\n")
+    assert fit.out.endswith("Next: python my.py test --ckpt_path lightning_logs/version_0\n")
     hparams = yaml.safe_load((RUN / "hparams.yaml").read_text())
     assert {name for name in hparams if name not in MNISTDataModule().hparams} == {"channels", "rate"}
     assert load_whole(RUN / "checkpoints/last.ckpt")["hyper_parameters"] == {"channels": 4, "rate": 0.01}
