@@ -30,12 +30,11 @@ def prepare(component: Component, ink: Floats) -> Floats | None:
     mask = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
     mask[top - rows.start :, left - columns.start :][: component.height, : component.width] = component.mask
     mask = cv2.dilate(mask, np.ones((2 * reach + 1,) * 2, np.uint8))
-    large = np.pad(
-        _scale(np.minimum(ink[rows, columns] / component.strength, 1) * mask, _BOX * _FINE), _BOX * _FINE // 8
-    )
+    large = _scale(np.minimum(ink[rows, columns] / component.strength, 1) * mask, _BOX * _FINE)
+    large = np.asarray(cv2.copyMakeBorder(large, *(_BOX * _FINE // 8,) * 4, cv2.BORDER_CONSTANT))
     solid = (large > 0.5).astype(np.uint8)
-    edge = solid.sum() - cv2.erode(solid, np.ones((3, 3), np.uint8)).sum()
-    stroke = 2 * float(solid.sum()) / max(1, float(edge)) / _FINE
+    area, inner = (cv2.countNonZero(each) for each in (solid, cv2.erode(solid, np.ones((3, 3), np.uint8))))
+    stroke = 2 * area / max(1, area - inner) / _FINE
     growth = min(max(stroke, _STROKES[0]), _STROKES[1]) - stroke
     if pixels := round(abs(growth) / 2 * _FINE):
         large = np.asarray((cv2.dilate if growth > 0 else cv2.erode)(large, np.ones((2 * pixels + 1,) * 2, np.uint8)))
