@@ -69,11 +69,11 @@ def find_checkpoint(name: str, root: str | None = None, of_folder: str = "best")
             path = folder / "checkpoints" / f"{kind}.ckpt"
             if path.is_file():
                 return path
-    where = name if folders else logs
-    raise UserError(
-        f"--ckpt_path {name}: there is no such file, and no checkpoint in {where}: train first with the command 'fit', "
-        "or name another ('best' and 'last' are the newest run's, 'pretrained' comes with the package)"
-    )
+    problem = f"there is no checkpoint in {logs}: train first with the command 'fit'"
+    if folders:
+        problem = "there is no such file, and no folder of a run that has a checkpoint"
+    whose = "'best' and 'last' are the newest run's, and 'pretrained' comes with the package"
+    raise UserError(f"--ckpt_path {name}: {problem}; {whose}")
 
 
 class Checkpoint:

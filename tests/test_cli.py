@@ -113,7 +113,7 @@ def test_validate_prints_and_writes_the_accuracy_of_the_best_epoch(cli: CLI, run
 def test_without_a_checkpoint_or_validation_images_nothing_is_measured(cli: CLI, tmp_path: Path) -> None:
     for command in ["validate"], ["test", "--ckpt_path=best"], ["predict", "--ckpt_path=last"]:
         assert_one_sentence(cli(*command), "no checkpoint in lightning_logs", "the command 'fit'")
-    assert_one_sentence(cli("test", "--ckpt_path=no.ckpt"), "no.ckpt", "no such file")
+    assert_one_sentence(cli("test", "--ckpt_path=no.ckpt"), "no.ckpt", "no such file, and no folder of a run")
     assert list(tmp_path.iterdir()) == []
     cli(*QUICK, "--data.val_size=0")
     assert "held out no validation images" in cli("validate").err
