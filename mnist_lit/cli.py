@@ -11,13 +11,12 @@ from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.core.saving import save_hparams_to_yaml
 from lightning.pytorch.loggers import TensorBoardLogger
-from yaml import YAMLError
 
 from mnist_lit.checkpoints import Checkpoint, find_checkpoint
 from mnist_lit.errors import UserError
 from mnist_lit.parsing import parse
 from mnist_lit.run.checkpoint import RunCheckpoint
-from mnist_lit.run.trainer import as_list, make_trainer
+from mnist_lit.run.trainer import RunTrainer, as_list, make_trainer
 
 
 class SaveConfig(SaveConfigCallback):
@@ -29,7 +28,7 @@ class SaveConfig(SaveConfigCallback):
     setup = Callback.setup  # not yet
 
     def on_train_epoch_start(self, trainer: Any, pl_module: LightningModule) -> None:
-        """Save both files, the first time; raise UserError if an option cannot be written."""
+        """Save both files, the first time."""
         if self.already_saved or not trainer.is_global_zero or trainer.run_dir is None:
             return
         self.already_saved = True
@@ -37,13 +36,7 @@ class SaveConfig(SaveConfigCallback):
             options = self.config.get(group, {})
             if found in options and found in built.hparams:
                 options[found] = built.hparams[found]
-        try:
-            self.parser.save(self.config, trainer.run_dir / self.config_filename, overwrite=True)
-        except YAMLError as error:  # such as a Timer's interval
-            raise UserError(
-                "an argument of a callback or another class cannot be written to config.yaml, which repeats the run: "
-                "use the class in Python, or --trainer.max_time instead of a Timer"
-            ) from error
+        self.parser.save(self.config, trainer.run_dir / self.config_filename, overwrite=True)
         if isinstance(trainer.logger, TensorBoardLogger):
             hparams = {**pl_module.hparams, **trainer.datamodule.hparams}
             save_hparams_to_yaml(Path(trainer.logger.log_dir, "hparams.yaml"), hparams)
@@ -60,11 +53,7 @@ class FitCLI(LightningCLI):
         parser.add_argument("--ckpt_path", type=str | None, help=what)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse, then find the checkpoint and take the hyperparameters from it.
-
-        Raises:
-            UserError: If there is no checkpoint, it is not one of ours, or an option contradicts it.
-        """
+        """Parse, find the checkpoint and take the hyperparameters from it; raise UserError if an option contradicts."""
         self.config = config = parse(parser)
         self.trainer_class = make_trainer  # has Trainer's options, which LightningCLI has read from Trainer
         if config.ckpt_path is None:
@@ -105,11 +94,7 @@ class FitCLI(LightningCLI):
 
 
 def fit(model: type[LightningModule], data: type[LightningDataModule], options: dict[str, Any], prog: str) -> None:
-    """Train, with the parser's ``options``, and print what was reached, where it lies, and what to type next.
-
-    Raises:
-        UserError: If there was nothing to train.
-    """
+    """Train, with the parser's ``options``, and print what was reached, where it lies, and what to type next."""
     cli = FitCLI(
         model,
         data,
@@ -121,18 +106,18 @@ def fit(model: type[LightningModule], data: type[LightningDataModule], options: 
         auto_configure_optimizers=False,  # the module does
         load_from_checkpoint_support=False,  # the hyperparameters are plain values, which need no instantiator
     )
-    trainer, checkpoint = cli.trainer, cli.checkpoint
+    trainer, checkpoint = cast(RunTrainer, cli.trainer), cli.checkpoint
     trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint.path if checkpoint else None)
-    if trainer.global_step <= (checkpoint.content.get("global_step", 0) if checkpoint else 0):
+    run = next((each for each in trainer.checkpoint_callbacks if isinstance(each, RunCheckpoint)), None)
+    if getattr(trainer, "fast_dev_run", False):
+        print("Nothing of this fast_dev_run was kept")
+        return
+    if trainer.is_global_zero and trainer.run_dir is None and (run or trainer.has_own_logger):
         raise UserError(
             f"nothing to train: {trainer.current_epoch} epochs and {trainer.global_step} steps are done: see "
             "--trainer.max_epochs, --trainer.max_steps, --trainer.max_time and --trainer.limit_train_batches"
         )
-    run = next((each for each in trainer.checkpoint_callbacks if isinstance(each, RunCheckpoint)), None)
     if not trainer.is_global_zero or run is None:
-        return
-    if getattr(trainer, "fast_dev_run", False):
-        print("Nothing of this fast_dev_run was kept")
         return
     if run.best_model_score is not None:
         is_accuracy, best = run.monitor == "val_acc", float(run.best_model_score)

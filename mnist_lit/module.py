@@ -194,14 +194,12 @@ class MNISTClassifier(Classifier):
         schedule, is_own = self.lr_schedulers(), type(self).configure_optimizers is MNISTClassifier.configure_optimizers
         if not is_own or not isinstance(schedule, OneCycleLR):
             return
-        group = schedule.optimizer.param_groups[0]
-        if group["max_lr"] != self.hparams["lr"] or group["lr"] != schedule.get_last_lr()[0]:  # by LearningRateFinder
+        done, steps = self.trainer.global_step, self.trainer.estimated_stepping_batches
+        if not done:  # LearningRateFinder and BatchSizeFinder change what the schedule was made from
             self.trainer.strategy.setup_optimizers(self.trainer)
-            return
-        steps = self.trainer.estimated_stepping_batches
-        if (schedule.last_epoch, schedule.total_steps) != (self.trainer.global_step, steps):
+        elif (schedule.last_epoch, schedule.total_steps) != (done, steps):
             raise UserError(
                 f"this run's one_cycle has {schedule.total_steps} steps, {schedule.last_epoch} of them done; it cannot "
-                f"become one of {steps}, {self.trainer.global_step} of them done: resume with the run's options (its "
+                f"become one of {steps}, {done} of them done: resume with the run's options (its "
                 "config.yaml, with --config), or train with a constant schedule"
             )

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar, cast
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, StochasticWeightAveraging, Timer
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
 from mnist_lit.checkpoints import find_checkpoint, load_whole
 from mnist_lit.errors import UserError
@@ -136,7 +137,7 @@ class RunTrainer(Trainer):
         try:
             yield
         finally:
-            is_elsewhere = getattr(self.strategy.launcher, "is_interactive_compatible", False)  # in forked processes
+            is_elsewhere = isinstance(self.strategy.launcher, _MultiProcessingLauncher)  # it has other counts
             if not is_elsewhere and self.fit_loop.epoch_loop.batch_progress.total.ready <= batch:
                 made = sorted(set(run_dir.rglob("*")) - before, reverse=True)  # files before their folders
                 for each in [*made, run_dir, logs]:
@@ -175,7 +176,7 @@ def make_trainer(**options: Any) -> RunTrainer:
     Raises:
         UserError: If ``default_root_dir`` is a URL: as a path, it would create a local folder with a strange name.
     """
-    is_limited = any(options.get(name) for name in ("max_steps", "max_time"))
+    is_limited = options.get("max_steps") not in (None, -1) or bool(options.get("max_time"))
     defaults = {"max_epochs": None if is_limited else 10, "devices": 1, "enable_model_summary": False}
     options = defaults | {name: value for name, value in options.items() if value is not None}
     if "://" in str(root := options.get("default_root_dir")):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import assert_same_run, curves, same
+from conftest import assert_same_run, curves, same, slow
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, LambdaCallback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
@@ -87,6 +87,7 @@ def test_a_trainer_trains_like_the_command_and_changes_nothing_for_the_rest_of_t
     assert {"train_loss", "train_acc", "val_loss", "val_acc", "lr"} <= ours.keys()
     one, two = (load_whole(run_dir(number) / "checkpoints/last.ckpt") for number in (0, 1))
     assert same(one["state_dict"], two["state_dict"])
+    assert make_trainer().max_epochs == make_trainer(max_steps=-1).max_epochs == 10
 
 
 def test_best_and_last_are_names_of_checkpoints(data: MNISTDataModule) -> None:
@@ -268,13 +269,19 @@ def test_the_metric_that_decides_which_epoch_is_best_is_an_argument(
     assert best["epoch"] == values.index(max(values) if mode == "auto" else min(values)) < 3 == last["epoch"]
 
 
+def test_a_resumed_run_keeps_its_momentum_and_learning_rate(data: MNISTDataModule) -> None:
+    with pytest.raises(ZeroDivisionError):
+        make_trainer(callbacks=[Fails(1)], max_epochs=2, **SHORT).fit(model(), data)
+    make_trainer(max_epochs=2, **SHORT).fit(model(lr=0.1), data, ckpt_path="last")
+    assert curves(run_dir())["lr"][-1][1] < 1e-3
+
+
 def test_the_checkpoint_of_another_callback_continues_with_a_warning(data_dir: Path) -> None:
     by_hand(max_epochs=1, accelerator="cpu").fit(OwnCNN(), *own_loaders(data_dir))
     (path,) = run_dir().rglob("*.ckpt")
+    trainer = make_trainer(max_epochs=2, callbacks=[RunCheckpoint("val/acc")])
     with pytest.warns(UserWarning, match="not saved by RunCheckpoint: the run may not continue exactly"):
-        make_trainer(max_epochs=2, callbacks=[RunCheckpoint("val/acc")]).fit(
-            OwnCNN(), *own_loaders(data_dir), ckpt_path=path
-        )
+        trainer.fit(OwnCNN(), *own_loaders(data_dir), ckpt_path=path)
 
 
 class WithoutOptimizer(OwnCNN):
@@ -348,8 +355,9 @@ def test_a_cell_that_failed_goes_on_from_its_last_epoch_when_it_is_run_again(dat
         assert one["epoch_progress"] == two["epoch_progress"]
 
 
-def test_several_processes_go_on_and_return_their_paths(data: MNISTDataModule) -> None:
-    options = {"strategy": "ddp_fork", "devices": 2, "accelerator": "cpu"}
+@pytest.mark.parametrize("strategy", ["ddp_fork", slow("ddp_spawn")])
+def test_several_processes_go_on_and_return_their_paths(data: MNISTDataModule, strategy: str) -> None:
+    options = {"strategy": strategy, "devices": 2, "accelerator": "cpu"}
     fails = Fails(1)
     trainer, trained = make_trainer(max_epochs=2, callbacks=[fails], **options, **SHORT), model()
     with pytest.raises(Exception, match="ZeroDivisionError"):
