@@ -20,8 +20,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     copy, which can be interrupted.
     """
 
-    _checked = False  # whether a checkpoint could be loaded again
-
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Save ``checkpoint`` as ``path``.
 
@@ -31,14 +29,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """
         try:
             torch.save(checkpoint, content := io.BytesIO())
-            if not self._checked:
-                torch.load(io.BytesIO(content.getbuffer()), map_location="cpu", weights_only=True)
+            torch.load(io.BytesIO(content.getbuffer()), map_location="cpu", weights_only=True)
         except (AttributeError, TypeError, pickle.PickleError) as error:  # the first two: of a local class, of a lock
             kind = re.search(r"GLOBAL (\S+)", str(error))
             raise UserError(
                 f"{path} was not saved: it holds more than tensors and plain values, which alone can be loaded again: "
                 f"{kind[1] if kind else error}"
             ) from error
-        self._checked = True
         with replacing(Path(path)) as unfinished:
             unfinished.write_bytes(content.getbuffer())
