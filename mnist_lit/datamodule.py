@@ -60,7 +60,7 @@ class MNISTDataModule(LightningDataModule):
         check_range("val_size", val_size, at_least=0, at_most=59_999, is_whole=True)
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed  # as Lightning seeds its samplers
         check_range("seed", seed, at_least=0, at_most=2**32 - 1, is_whole=True)  # SeedSequence splits a larger one
-        self.data_dir = Path(data_dir)
+        self.data_dir = Path(data_dir).expanduser()
         self.batch_size = batch_size
         self.val_size = val_size
         self.seed = seed

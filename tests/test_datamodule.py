@@ -79,7 +79,8 @@ def test_preparing_the_data_needs_no_internet(tmp_path: Path, monkeypatch: pytes
         raise AssertionError("the network was used")
 
     monkeypatch.setattr(socket, "socket", refuse)
-    datamodule = MNISTDataModule(tmp_path / "new" / "folder")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    datamodule = MNISTDataModule("~/new/folder")
     datamodule.prepare_data()
     datamodule.setup("test")
     assert len(datamodule.test_dataloader()) == 10  # of 1,000 images
