@@ -10,7 +10,7 @@ from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
 from traceback import walk_tb
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser
 
@@ -53,7 +53,7 @@ def main(
     commands, prog, what = COMMANDS, "python -m mnist_lit", "a small network on MNIST"
     if model_class or datamodule_class:
         commands = {name: COMMANDS[name] for name in ("fit", "validate", "test", "predict")}
-        prog, what = f"python {os.path.relpath(sys.argv[0])}", "a network"
+        prog, what = f"python {shlex.quote(os.path.relpath(sys.argv[0]))}", "a network"
     if isinstance(sys.stdout, TextIOWrapper):  # a name may have characters that the terminal has not
         sys.stdout.reconfigure(errors="backslashreplace")  # as Python does for the errors
     try:
@@ -68,17 +68,19 @@ def main(
             _read(options)
         else:
             _run(command, prog, options, model_class, datamodule_class)
-    except (ArgumentError, UserError) as error:
-        _fail(str(error), 2 if isinstance(error, ArgumentError) else 1)
     except KeyboardInterrupt as stop:
         sys.exit(128 + getattr(stop, "signum", signal.SIGINT))
     except BrokenPipeError:  # the reader of the output, `head` for example, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except OSError as error:
-        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-        places = "--output, --show, --data.data_dir or --trainer.default_root_dir"
-        _fail(f"{where}{error.strerror or error} (see {places}, which say where files go)")
+    except (ArgumentError, OSError, UserError) as error:
+        message = str(error)
+        if isinstance(error, OSError):
+            where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+            places = "--output, --show, --data.data_dir or --trainer.default_root_dir"
+            message = f"{where}{error.strerror or error} (see {places}, which say where files go)"
+        print("error:", " ".join(message.split()), file=sys.stderr, flush=True)
+        sys.exit(2 if isinstance(error, ArgumentError) else 1)
 
 
 def _read(options: dict[str, Any]) -> None:
@@ -121,8 +123,7 @@ def _run(command: str, prog: str, options: dict[str, Any], model_class: Any, dat
             folder = Path(os.path.relpath(Path(stop.saved).parent.parent))
             config = folder / "config.yaml"
             again = ["--config", str(config)] if config.is_file() else sys.argv[2:]
-            again = [*prog.split(), "fit", *again, "--ckpt_path", str(folder)]
-            print(f"Continue: {shlex.join(again)}", file=sys.stderr)
+            print(f"Continue: {prog} fit {shlex.join([*again, '--ckpt_path', str(folder)])}", file=sys.stderr)
         raise
     except (ImportError, MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
         cause: BaseException | None = error
@@ -137,11 +138,6 @@ def _run(command: str, prog: str, options: dict[str, Any], model_class: Any, dat
         # Lightning does so only for NCCL; gloo's threads, if still there when the process ends, may abort it.
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
-
-
-def _fail(message: str, status: int = 1) -> NoReturn:
-    print("error:", " ".join(message.split()), file=sys.stderr, flush=True)
-    sys.exit(status)
 
 
 def _is_for_user(error: BaseException) -> bool:

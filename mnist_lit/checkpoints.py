@@ -18,6 +18,7 @@ PRETRAINED = Path(__file__).with_name("pretrained.ckpt")
 
 Built = TypeVar("Built", bound="LightningModule | LightningDataModule")
 _MODEL, _DATAMODULE = "MNISTClassifier", "MNISTDataModule"  # the classes of this package
+_DAMAGED = "is not a checkpoint of mnist_lit, or it is damaged"
 
 
 def load_whole(path: Path) -> dict[str, Any]:
@@ -28,19 +29,13 @@ def load_whole(path: Path) -> dict[str, Any]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            is_whole = archive.testzip() is None  # torch.load does not compare the checksums
-        content: Any = torch.load(path, map_location="cpu", weights_only=True) if is_whole else None
+            if archive.testzip():  # torch.load does not compare the checksums
+                raise zipfile.BadZipFile
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except Exception as error:  # torch raises anything for a file that is not a checkpoint
-        raise _damaged(path) from error
-    if not isinstance(content, dict):
-        raise _damaged(path)
-    return content
-
-
-def _damaged(path: Path) -> UserError:
-    return UserError(f"{path} is not a checkpoint of mnist_lit, or it is damaged")
+        raise UserError(f"{path} {_DAMAGED}") from error
 
 
 def find_checkpoint(name: str, root: str | None = None, of_folder: str = "best") -> Path:
@@ -80,13 +75,7 @@ class Checkpoint:
     """A checkpoint of a model that was trained with a datamodule, read and checked.
 
     Args:
-        path: Its path.
-        model: Name of the model's class.
         datamodule: Name of the datamodule's class; None admits any data.
-
-    Attributes:
-        path: Its path.
-        content: Its whole content.
 
     Raises:
         UserError: If it cannot be read, is not whole, holds more than tensors and plain values, is of other classes, or
@@ -101,7 +90,7 @@ class Checkpoint:
             if model == trained[0] == _MODEL:
                 self.network()
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:  # not this package's
-            raise _damaged(path) from error
+            raise UserError(f"{path} {_DAMAGED}") from error
         if model != trained[0] or datamodule not in (None, trained[1]):
             raise UserError(
                 f"{path} is of {trained[0]!a} and {trained[1]!a}, not of {model} and {datamodule or 'any data'}: run "

@@ -81,19 +81,10 @@ def evaluate(
     epoch: int | None,
     output: Path | None = None,
 ) -> None:
-    """Print loss and accuracy of a model on the validation or the test images.
+    """Print loss and accuracy of a model on the validation or the test images; raise UserError if there are none.
 
     Args:
-        command: ``validate`` or ``test``.
-        trainer: Runs the model.
-        model: Has the weights of ``checkpoint``.
-        datamodule: Provides the images.
-        checkpoint: Path.
-        epoch: The checkpoint's, from 1.
         output: JSON file for the results (loss, accuracy, number of images, checkpoint, its epoch, hyperparameters).
-
-    Raises:
-        UserError: If there are no images.
     """
     kind, stage = ("validation", "val") if command == "validate" else ("test", "test")
     getattr(trainer, command)(model, datamodule=datamodule, verbose=False)

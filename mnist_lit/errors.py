@@ -1,8 +1,11 @@
 """Errors that the user can correct, and the check of a number's range."""
 
+import operator
 from math import inf
 from os.path import relpath
 from signal import Signals
+
+_COMPARISONS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
 
 
 class UserError(ValueError):
@@ -30,24 +33,14 @@ class RunInterruptedError(KeyboardInterrupt):
         return f"stopped by {Signals(self.signum).name}" + (f"; saved {relpath(self.saved)}" if self.saved else saved)
 
 
-def check_range(
-    name: str,
-    value: float,
-    *,
-    at_least: float = -inf,
-    above: float = -inf,
-    at_most: float = inf,
-    below: float = inf,
-    is_whole: bool = False,
-) -> None:
-    """Check that a number lies within its limits.
+def check_range(name: str, value: float, *, is_whole: bool = False, **limits: float) -> None:
+    """Check that a number lies within its limits: ``at_least``, ``above``, ``at_most`` and ``below``.
 
     Raises:
         UserError: If it does not, is infinite or NaN, or is no number or no whole number.
     """
     if not isinstance(value, int if is_whole else int | float) or isinstance(value, bool):
         raise UserError(f"{name} must be a {'whole ' if is_whole else ''}number, got {value!r}")
-    if not (at_least <= value <= at_most and above < value < below):  # NaN compares false with everything
-        limits = {"at least": at_least, "above": above, "at most": at_most, "below": below}
-        text = " and ".join(f"{words} {limit}" for words, limit in limits.items() if abs(limit) < inf)
+    if not (abs(value) < inf and all(_COMPARISONS[words](value, limit) for words, limit in limits.items())):  # or NaN
+        text = " and ".join(f"{words.replace('_', ' ')} {limit}" for words, limit in limits.items())
         raise UserError(f"{name} must be {text}, got {value}")

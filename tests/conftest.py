@@ -130,12 +130,6 @@ def peak_memory() -> int:
     return int(line.split()[1])
 
 
-def forget_peak_memory() -> int:
-    """Reset the highest memory to the memory in use now, since earlier tests may have used more, and return it."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return peak_memory()
-
-
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data")

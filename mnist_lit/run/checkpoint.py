@@ -1,20 +1,22 @@
-"""The checkpoints of a run."""
+"""The checkpoints of a run, with the random states that it continues with."""
 
+import random
 from os.path import relpath
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import CombinedLoader, rank_zero_warn
 from torch import Tensor
 from typing_extensions import override
 
 from mnist_lit.checkpoint_io import AtomicCheckpointIO
 from mnist_lit.errors import UserError
 from mnist_lit.files import UNFINISHED
-from mnist_lit.run import random_states
 from mnist_lit.run.folder import folder_of, make_run_dir
 
 
@@ -75,7 +77,7 @@ class RunCheckpoint(Checkpoint):
             # It becomes the first callback: on_train_epoch_start is then between two epochs for all others.
             callbacks: list[Any] = getattr(trainer, "callbacks", [])
             callbacks[:] = [self, *(each for each in callbacks if each is not self)]
-            self._resumed, self._has_trained, self._validated_step = None, False, -1
+            self._resumed, self._has_trained, self._validated_step, self._saving = None, False, -1, {}
 
     @override
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -117,7 +119,7 @@ class RunCheckpoint(Checkpoint):
             begin_with_an_epoch(trainer)
             trainer.should_stop = self._resumed["should_stop"]  # before min_epochs, it is not obeyed yet
             trainer.callback_metrics.update(self._resumed["callback_metrics"])
-            random_states.restore(trainer, self._resumed["random_states"])
+            _restore(trainer, self._resumed["random_states"])
         self._resumed = None
         self._save_epoch(trainer, pl_module, trainer.should_stop)
 
@@ -142,16 +144,14 @@ class RunCheckpoint(Checkpoint):
             "is_between_epochs": is_whole,
             "should_stop": should_stop,
             "callback_metrics": dict(trainer.callback_metrics),
-            "random_states": random_states.collect(trainer) if is_whole else [],
+            "random_states": _collect(trainer) if is_whole else [],
         }
-        try:
-            for name in ["best.ckpt", "last.ckpt"] if self._is_best(trainer) else ["last.ckpt"]:
-                for logger in trainer.loggers:
-                    logger.save()  # the curves up to here, so that a kill loses no points
-                # False is the default, but without it Lightning prints a line.
-                trainer.save_checkpoint(self.run_dir / "checkpoints" / name, weights_only=False)
-        finally:
-            self._saving = {}
+        for name in ["best.ckpt", "last.ckpt"] if self._is_best(trainer) else ["last.ckpt"]:
+            for logger in trainer.loggers:
+                logger.save()  # the curves up to here, so that a kill loses no points
+            # False is the default, but without it Lightning prints a line.
+            trainer.save_checkpoint(self.run_dir / "checkpoints" / name, weights_only=False)
+        self._saving = {}
 
     @override
     def state_dict(self) -> dict[str, Any]:
@@ -196,3 +196,48 @@ def begin_with_an_epoch(trainer: Trainer) -> None:
     trainer.fit_loop.epoch_loop.restarting = False
     trainer.fit_loop.epoch_loop.on_iteration_done()
     trainer.fit_loop.on_iteration_done()
+
+
+def _collect(trainer: Trainer) -> list[dict[str, Any]]:
+    """Return the states of each process, as tensors and plain values; every process must call this."""
+    device = trainer.strategy.root_device
+    kind, keys, *rest = np.random.get_state()
+    own = {
+        "torch": torch.get_rng_state(),
+        "device": None if device.type == "cpu" else torch.get_device_module(device).get_rng_state(device),
+        "numpy": [kind, np.asarray(keys).tolist(), *rest],
+        "python": random.getstate(),
+        "generators": [generator.get_state() for generator in _generators(trainer)],
+    }
+    states = [own] * trainer.world_size
+    if trainer.world_size > 1:
+        torch.distributed.all_gather_object(states, own)
+    return states
+
+
+def _restore(trainer: Trainer, states: list[dict[str, Any]]) -> None:
+    """Restore what ``_collect`` returned; warn if there are now more processes or fewer."""
+    if len(states) != trainer.world_size:
+        processes = f"{len(states)} processes saved {trainer.ckpt_path}, and {trainer.world_size} resume the run"
+        rank_zero_warn(f"{processes}: random numbers of the model and the loader, if they draw any, are others")
+        return
+    own, device = states[trainer.global_rank], trainer.strategy.root_device
+    torch.set_rng_state(own["torch"])
+    if device.type != "cpu" and own["device"] is not None:
+        torch.get_device_module(device).set_rng_state(own["device"], device)
+    np.random.set_state(tuple(own["numpy"]))
+    random.setstate(own["python"])
+    for generator, state in zip(_generators(trainer), own["generators"], strict=False):
+        generator.set_state(state)
+
+
+def _generators(trainer: Trainer) -> list[torch.Generator]:
+    # A torch DataLoader and its samplers, one in another, may have generators of their own, often the same one.
+    in_use = [each for each in (trainer.train_dataloader, trainer.val_dataloaders) if each is not None]
+    owners = [loader for each in in_use for loader in CombinedLoader(each).flattened]  # however they are nested
+    if any(getattr(loader, "persistent_workers", False) for loader in owners):
+        rank_zero_warn("persistent_workers keep random states that no checkpoint has: a resumed run will draw others")
+    for name in ("batch_sampler", "sampler") * 2:
+        owners += [getattr(owner, name, None) for owner in owners]
+    found = [getattr(owner, "generator", None) for owner in owners]
+    return list(dict.fromkeys(each for each in found if isinstance(each, torch.Generator)))

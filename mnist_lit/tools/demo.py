@@ -24,7 +24,6 @@ def demo(model: MNISTClassifier, port: int = 7860) -> None:
     """Serve the page on 127.0.0.1 only, without requests to other hosts, until Ctrl-C.
 
     Args:
-        model: The network that reads, on the CPU.
         port: Port of the page, from 1 to 65535.
 
     Raises:

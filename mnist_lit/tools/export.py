@@ -34,14 +34,11 @@ def export(model: MNISTClassifier, datamodule: MNISTDataModule, output: Path = P
     ``metadata_props``.
 
     Args:
-        model: The model, which is not changed.
-        datamodule: Provides the test images.
         output: File to write; an older file is replaced.
 
     Raises:
         UserError: If a package of the extra ``export`` is missing, or the written file gives other logits than the
             network; an older file at ``output`` is kept.
-        OSError: If the file cannot be written.
     """
     try:
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime 1.32 would write into the home folder

@@ -19,14 +19,7 @@ def predict(
     """Print which class each test image has, or write it to a file, with the probabilities of all classes, as CSV.
 
     Args:
-        trainer: Runs the model.
-        model: Predicts probabilities ``(N, classes)``.
-        datamodule: Provides the test images.
         output: CSV file for the predictions and all ten probabilities.
-
-    Raises:
-        UserError: If there are no images.
-        OSError: If the file cannot be written.
     """
     batches = cast(list[Tensor], trainer.predict(model, datamodule=datamodule))
     if not batches:

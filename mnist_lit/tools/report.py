@@ -67,15 +67,11 @@ def report(
     """Test the network, write its results and pictures to a file, and print the file's name.
 
     Args:
-        model: The network.
-        datamodule: Provides the test images and the distortion of the training images.
         checkpoint: The network's checkpoint. The folder of its run contains the curves.
-        epoch: Its epoch, counted from 1, if it is of a run.
         output: HTML file to write; an older file is replaced.
 
     Raises:
         UserError: If matplotlib is not installed, or the name of the file does not end in .html.
-        OSError: If the file cannot be written.
     """
     if output.suffix not in (".html", ".htm"):
         raise UserError(f"--output {output}: the name of the file must end in .html")

@@ -64,7 +64,7 @@ class TensorBoardSummary(LearningRateMonitor):
             self._metrics = MetricCollection(metrics, compute_groups=False).to(pl_module.device)
 
     def on_validation_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any, **__: Any
     ) -> None:
         """Count the network's answers. Show the last hidden layer for the first test images in the projector."""
         if self._metrics is None or not isinstance(outputs, Tensor) or outputs.ndim != 2:
@@ -96,11 +96,7 @@ class TensorBoardSummary(LearningRateMonitor):
         else:
             self._show(trainer, step)
 
-    on_test_start, on_test_end = on_validation_start, on_validation_end
-
-    def on_test_batch_end(self, *args: Any) -> None:
-        """Do the same."""
-        self.on_validation_batch_end(*args)
+    on_test_start, on_test_batch_end, on_test_end = on_validation_start, on_validation_batch_end, on_validation_end
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the last validation's confusion matrix."""
