@@ -153,9 +153,9 @@ def _grow(
 ) -> Component:
     # A component with the parts that it had at the threshold before: a new one, or its largest part, grown a little.
     left, top, right, bottom = box
-    largest = max(parts, key=lambda part: part.width * part.height, default=None)
+    largest = max(parts, key=lambda part: part.mask.size, default=None)  # within the box: their IoU is that of areas
     levels = 1
-    if largest and _overlap(largest.box, box) > _MIN_IOU:
+    if largest and largest.mask.size / ((right - left) * (bottom - top)) > _MIN_IOU:
         levels, parts = 1 + largest.levels, [*largest.parts, *(part for part in parts if part is not largest)]
         if threshold < _HALO * largest.strength:
             largest.levels, largest.parts = levels, parts
@@ -170,10 +170,3 @@ def _grow(
     sample = np.sort(values[:: 1 + len(values) // 10_000])  # np.percentile's checks take longer than this
     strength = float(sample[3 * len(sample) // 4])
     return Component(box, mask, strength, at_border, levels, parts)
-
-
-def _overlap(one: Box, other: Box) -> float:
-    # Intersection over union.
-    width, height = (min(one[2 + axis], other[2 + axis]) - max(one[axis], other[axis]) for axis in (0, 1))
-    common = max(0, width) * max(0, height)
-    return common / (sum((right - left) * (bottom - top) for left, top, right, bottom in (one, other)) - common)
