@@ -58,13 +58,13 @@ def detect_digits(picture: Image.Image) -> list[Detection]:
     picture = to_rgb(picture)
     components, ink, margin = _find(picture)
     width, height = full_size(picture)
-    scale = ink.shape[0] / height
+    scales = np.tile([(ink.shape[1] - 2 * margin) / width, ink.shape[0] / height], 2)  # each side was rounded
     detections: list[Detection] = []
     for line, number in enumerate(_lines(components), start=1):
         for position, component in enumerate(number, start=1):
-            left, top, right, bottom = (edge / scale for edge in np.subtract(component.box, (margin, 0, margin, 0)))
+            left, top, right, bottom = np.subtract(component.box, (margin, 0, margin, 0)) / scales
             box = max(0, int(left)), int(top), min(ceil(right), width), min(ceil(bottom), height)
-            detections.append(Detection(line, position, box, _to_tensor(component)))
+            detections.append(Detection(line, position, box, torch.from_numpy(component.image)[None]))
     return detections
 
 
@@ -88,7 +88,7 @@ def preprocess(image: Image.Image) -> Tensor:
     """
     components, ink, _ = _find(to_rgb(image))
     digit, *_ = components if len(components) == 1 else rate([join(components)], ink) or components
-    return _to_tensor(digit)
+    return torch.from_numpy(digit.image)[None]
 
 
 def _find(picture: Image.Image) -> tuple[list[Component], Floats, int]:
@@ -116,10 +116,6 @@ def resize(picture: Image.Image) -> tuple[Image.Image, float]:
     if size != picture.size:
         picture = picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=3)
     return picture, scale
-
-
-def _to_tensor(component: Component) -> Tensor:
-    return torch.from_numpy(component.image)[None]
 
 
 def _lines(components: Sequence[Component]) -> list[list[Component]]:

@@ -4,6 +4,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterable
+from contextlib import suppress
 from os.path import realpath
 from pathlib import Path
 
@@ -93,7 +94,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Raises:
         NoDigitError: If it has no pixels.
     """
-    image = ImageOps.exif_transpose(image)
+    with suppress(Exception):  # damaged EXIF data can make Pillow raise anything
+        image = ImageOps.exif_transpose(image)
     if 0 in image.size:
         raise NoDigitError("it has no pixels")
     whole = full_size(image)

@@ -123,6 +123,10 @@ def test_a_box_is_in_pixels_of_the_upright_picture(test_images: Images) -> None:
     lying.getexif()[0x0112] = 6  # to be shown turned clockwise
     (turned,) = detect_digits(lying)
     assert np.abs(np.subtract(turned.box, detection.box)).max() < 10
+    strip = Image.new("L", (3000, 61), 255)  # its height is rounded when it is reduced
+    strip.paste(Image.fromarray(255 - digit.numpy()).resize((56, 56)), (2800, 2))
+    (detection,) = detect_digits(strip)
+    assert 2800 < detection.box[0] < detection.box[2] < 2856
 
 
 @pytest.mark.parametrize("colours", [("white", "white"), ("navy", "navy"), ("white", "whitesmoke")])

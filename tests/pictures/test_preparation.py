@@ -89,17 +89,15 @@ def _saved(picture: Image.Image, kind: str, tmp_path: Path) -> Path:
         exif = Image.Exif()
         exif[0x0112] = 6  # to be turned by 90 degrees clockwise
         picture.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
-    elif kind == "one bit.png":
-        picture.convert("1").save(path)
-    elif kind == "cmyk.tiff":
-        picture.convert("CMYK").save(path)
+    elif kind == "damaged exif.png":
+        picture.save(path, exif=b"Exif\0\0garbage12345678")
     else:
-        picture.save(path)
+        picture.convert({"one bit.png": "1", "cmyk.tiff": "CMYK"}.get(kind, "L")).save(path)
     return path
 
 
 GREY = ["grey.png", "grey.jpg", "grey.bmp", "grey.gif", "grey.webp", "grey.tiff"]
-OTHERS = ["16 bit.png", "float.tiff", "palette.gif", "one bit.png", "cmyk.tiff", "rotated.jpg"]
+OTHERS = ["16 bit.png", "float.tiff", "palette.gif", "one bit.png", "cmyk.tiff", "rotated.jpg", "damaged exif.png"]
 TRANSPARENT = ["black on transparent.png", "white on transparent.png"]
 
 
