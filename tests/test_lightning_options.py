@@ -86,7 +86,7 @@ def test_messages_requested_from_lightning_are_printed(cli: CLI, messages: pytes
     assert "Metric val_loss improved" in messages.text
     assert "FIT Profiler Report" in messages.text
     messages.clear()
-    assert cli(*QUICK, "--trainer.strategy=ddp_fork").status == 0
+    assert cli(*QUICK).status == 0
     assert messages.text == ""  # no messages about devices, seeds and other packages
 
 
