@@ -122,7 +122,7 @@ def fit(model: type[LightningModule], data: type[LightningDataModule], options: 
     if run.best_model_score is not None:
         is_accuracy, best = run.monitor == "val_acc", float(run.best_model_score)
         print(f"Best validation accuracy: {100 * best:.2f} %" if is_accuracy else f"Best {run.monitor}: {best:.4f}")
-    if not trainer.is_last_batch:
+    if trainer.fit_loop.epoch_loop.batch_progress.total.ready and not trainer.is_last_batch:  # of this process
         print("The run ended within an epoch: its last.ckpt can be tested, but not continued")
     if path := run.best_model_path:
         folder = os.path.relpath(Path(path).parent.parent)
