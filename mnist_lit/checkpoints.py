@@ -75,7 +75,8 @@ class Checkpoint:
     """A checkpoint of a model that was trained with a datamodule, read and checked.
 
     Args:
-        datamodule: Name of the datamodule's class; None admits any data.
+        model: Name of its class.
+        datamodule: Name of its class; None admits any data.
 
     Raises:
         UserError: If it cannot be read, is not whole, holds more than tensors and plain values, is of other classes, or

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.core.saving import save_hparams_to_yaml
 from lightning.pytorch.loggers import TensorBoardLogger
+from yaml import YAMLError
 
 from mnist_lit.checkpoints import Checkpoint, find_checkpoint
 from mnist_lit.errors import UserError
@@ -28,7 +29,7 @@ class SaveConfig(SaveConfigCallback):
     setup = Callback.setup  # not yet
 
     def on_train_epoch_start(self, trainer: Any, pl_module: LightningModule) -> None:
-        """Save both files, the first time."""
+        """Save both files, the first time; raise UserError if an option cannot be written."""
         if self.already_saved or not trainer.is_global_zero or trainer.run_dir is None:
             return
         self.already_saved = True
@@ -36,7 +37,13 @@ class SaveConfig(SaveConfigCallback):
             options = self.config.get(group, {})
             if found in options and found in built.hparams:
                 options[found] = built.hparams[found]
-        self.parser.save(self.config, trainer.run_dir / self.config_filename, overwrite=True)
+        try:
+            self.parser.save(self.config, trainer.run_dir / self.config_filename, overwrite=True)
+        except YAMLError as error:  # such as a Timer's interval
+            raise UserError(
+                "an argument of a callback or another class cannot be written to config.yaml, which repeats the run: "
+                "use the class in Python, or --trainer.max_time instead of a Timer"
+            ) from error
         if isinstance(trainer.logger, TensorBoardLogger):
             hparams = {**pl_module.hparams, **trainer.datamodule.hparams}
             save_hparams_to_yaml(Path(trainer.logger.log_dir, "hparams.yaml"), hparams)
@@ -94,7 +101,7 @@ class FitCLI(LightningCLI):
 
 
 def fit(model: type[LightningModule], data: type[LightningDataModule], options: dict[str, Any], prog: str) -> None:
-    """Train, with the parser's ``options``, and print what was reached, where it lies, and what to type next."""
+    """Train; print what was reached, where it lies, and what to type next. Raise UserError if no batch is left."""
     cli = FitCLI(
         model,
         data,
@@ -108,21 +115,24 @@ def fit(model: type[LightningModule], data: type[LightningDataModule], options: 
     )
     trainer, checkpoint = cast(RunTrainer, cli.trainer), cli.checkpoint
     trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint.path if checkpoint else None)
-    run = next((each for each in trainer.checkpoint_callbacks if isinstance(each, RunCheckpoint)), None)
+    if not trainer.is_global_zero:
+        return
     if getattr(trainer, "fast_dev_run", False):
         print("Nothing of this fast_dev_run was kept")
         return
-    if trainer.is_global_zero and trainer.run_dir is None and (run or trainer.has_own_logger):
+    run = next((each for each in trainer.checkpoint_callbacks if isinstance(each, RunCheckpoint)), None)
+    if trainer.run_dir is None and (run or trainer.has_own_logger):
         raise UserError(
             f"nothing to train: {trainer.current_epoch} epochs and {trainer.global_step} steps are done: see "
             "--trainer.max_epochs, --trainer.max_steps, --trainer.max_time and --trainer.limit_train_batches"
         )
-    if not trainer.is_global_zero or run is None:
+    if run is None:
         return
     if run.best_model_score is not None:
         is_accuracy, best = run.monitor == "val_acc", float(run.best_model_score)
         print(f"Best validation accuracy: {100 * best:.2f} %" if is_accuracy else f"Best {run.monitor}: {best:.4f}")
-    if trainer.fit_loop.epoch_loop.batch_progress.total.ready and not trainer.is_last_batch:  # of this process
+    batches = trainer.fit_loop.epoch_loop.batch_progress  # none if forked processes have trained
+    if batches.total.ready and not batches.is_last_batch:
         print("The run ended within an epoch: its last.ckpt can be tested, but not continued")
     if path := run.best_model_path:
         folder = os.path.relpath(Path(path).parent.parent)

@@ -37,7 +37,6 @@ def _load(text: str) -> Any:
 
 
 set_loader("yaml with unique keys", _load, exceptions=(yaml.YAMLError,))
-yaml.SafeDumper.add_multi_representer(str, yaml.SafeDumper.represent_str)  # of an Enum, such as a Timer's interval
 
 
 def parser_options(prog: str, command: str, description: str) -> dict[str, Any]:

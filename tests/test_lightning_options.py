@@ -44,7 +44,6 @@ def test_training_test_and_prediction_work_in_every_precision(cli: CLI, precisio
 # The callbacks that change a run most, with options
 CALLBACKS = {
     "BatchSizeFinder": ["--trainer.callbacks.steps_per_trial=1", "--trainer.callbacks.max_trials=4"],
-    "Timer": ["--trainer.callbacks.duration=00:00:01:00"],
     "EarlyStopping": ["--trainer.callbacks.monitor=val_loss"],
     "EMAWeightAveraging": ["--trainer.callbacks.decay=0.9"],
     "GradientAccumulationScheduler": ["--trainer.callbacks.scheduling={0: 2}"],
@@ -66,6 +65,7 @@ def test_the_config_of_a_run_with_any_callback_repeats_the_run(cli: CLI, name: s
     ("options", "words"),
     [
         (["callbacks+=StochasticWeightAveraging", "callbacks.swa_lrs=0.01"], ["EMAWeightAveraging"]),
+        (["callbacks+=Timer", "callbacks.duration=00:00:00:09"], ["config.yaml", "--trainer.max_time"]),
         (["default_root_dir=s3://bucket/runs"], ["s3://bucket/runs", "local folder"]),
         (["val_check_interval=0"], ["val_check_interval must be above 0"]),
         (["max_steps=0"], ["number of steps", "got 0"]),

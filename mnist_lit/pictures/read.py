@@ -46,7 +46,7 @@ def read(
     is_printed = str(output) == "-"
     paths = find_pictures(pictures, None if is_printed else output, show)
     checkpoint = find_checkpoint(ckpt_path)
-    network = Checkpoint(checkpoint, datamodule=None).network()
+    network = Checkpoint(checkpoint).network()
     print(f"Checkpoint: {checkpoint}", file=sys.stderr)
     answered = 0
     with _open(output) as file:

@@ -137,7 +137,7 @@ class RunTrainer(Trainer):
         try:
             yield
         finally:
-            is_elsewhere = isinstance(self.strategy.launcher, _MultiProcessingLauncher)  # it has other counts
+            is_elsewhere = isinstance(self.strategy.launcher, _MultiProcessingLauncher)  # the counts are there
             if not is_elsewhere and self.fit_loop.epoch_loop.batch_progress.total.ready <= batch:
                 made = sorted(set(run_dir.rglob("*")) - before, reverse=True)  # files before their folders
                 for each in [*made, run_dir, logs]:

@@ -20,6 +20,9 @@ def predict(
 
     Args:
         output: CSV file for the predictions and all ten probabilities.
+
+    Raises:
+        UserError: If there are no images.
     """
     batches = cast(list[Tensor], trainer.predict(model, datamodule=datamodule))
     if not batches:
