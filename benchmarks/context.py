@@ -121,7 +121,7 @@ def examples(kind: str, count: int, images: Tensor, labels: Tensor, random: Gene
         for which, seen in enumerate((pixels, 255 - pixels)):
             ink = find_ink(seen)
             whole = find_whole(ink, max(MIN_SIZE[0], MIN_SIZE[1] * max(ink.shape)))
-            for is_cut_and_joined, components in ((False, whole), (True, [*whole, *find_cut_and_joined(whole, ink)])):
+            for is_cut_and_joined, components in ((False, whole), (True, [*whole, *find_cut_and_joined(whole)])):
                 if components:
                     candidates = describe(components)
                     alike = np.stack([_blurred(each.image) for each in components]) @ truth.T
@@ -145,10 +145,7 @@ def combine(made: Sequence[Example], count: int, random: Generator) -> list[Exam
             values[:, [axis, axis + 2]] += one.size[axis]
             size = np.maximum(one.size, scale * other.size)
             size[axis] = one.size[axis] + scale * other.size[axis]
-            count_one, count_both = len(one.is_digit), len(one.is_digit) + len(other.is_digit)
-            overlaps = np.zeros((count_both, count_both), bool)
-            overlaps[:count_one, :count_one] = one.candidates.overlaps
-            overlaps[count_one:, count_one:] = other.candidates.overlaps
+            overlaps = torch.block_diag(*(torch.from_numpy(each.candidates.overlaps) for each in (one, other))).numpy()
             candidates = Candidates(np.concatenate([one.candidates.values, values]), overlaps)
             is_digit, weight = np.append(one.is_digit, other.is_digit), np.append(one.weight, other.weight)
             combined.append(Example("", candidates, is_digit, weight, size, one.stage))
@@ -208,11 +205,10 @@ def count_mistakes(made: Sequence[Example], network: nn.Module) -> tuple[int, in
     for example in made:
         with torch.inference_mode():
             odds = network(see(example, network)[-1])[:, 0].numpy()
-        is_taken = np.zeros(len(odds), bool)
-        is_taken[[index for index in take(odds, example.candidates.overlaps) if odds[index] > 0]] = True
-        taken = int((is_taken & ((example.weight == 0) | (example.is_digit > 0))).sum())
-        digits, missed = digits + int(example.is_digit.sum()), missed + max(0, int(example.is_digit.sum()) - taken)
-        extra += int(is_taken.sum()) - taken
+        taken = [index for index in take(odds, example.candidates.overlaps) if odds[index] > 0]
+        right = int(((example.weight == 0) | example.is_digit)[taken].sum())
+        digits, missed = digits + int(example.is_digit.sum()), missed + max(0, int(example.is_digit.sum()) - right)
+        extra += len(taken) - right
     return digits, missed, extra
 
 

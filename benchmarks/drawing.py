@@ -35,15 +35,6 @@ def crop(ink: Array, least: float = INK) -> Array:
     return ink[top : top + height, left : left + width]
 
 
-def overlay(canvas: Array, ink: Array, top: int, left: int) -> Array:
-    """Return a canvas with more ink on it, made wider where the ink goes beyond its right edge."""
-    height, width = ink.shape
-    canvas = np.pad(canvas, ((0, 0), (0, max(0, left + width - canvas.shape[1]))))
-    place = canvas[top : top + height, left : left + width]
-    np.maximum(place, ink, out=place)
-    return canvas
-
-
 def grain(rows: int, columns: int, shape: tuple[int, ...], random: Generator) -> Array:
     """Return a smooth random texture for ``(H, W, ...)`` with so many rows and columns of values between."""
     coarse = Image.fromarray(random.normal(size=(rows, columns)).astype(np.float32))

@@ -51,19 +51,14 @@ def ring(x: float, y: float, radius: float, rays: int = 0) -> Array:
 
 
 @cache
-def fonts() -> list[Path]:
+def fonts() -> list[str]:
     """Return the files of the fonts for text that matplotlib brings."""
     kinds = "DejaVuS*[!y].ttf", "cm[rst][st0]*.ttf", "STIXGeneral*.ttf"
     folder = Path(matplotlib.get_data_path(), "fonts", "ttf")
-    return sorted(path for kind in kinds for path in folder.glob(kind))
+    return sorted(str(path) for kind in kinds for path in folder.glob(kind))
 
 
-def choose_font(random: Generator) -> Path:
-    """Return one of these files."""
-    return fonts()[int(random.integers(len(fonts())))]
-
-
-def print_text(text: str, font: Path, height: float) -> Array:
+def print_text(text: str, font: str | Path, height: float) -> Array:
     """Return printed text, its digits ``height`` pixels high, float ``(h, w)`` in [0, 1]."""
     face = ImageFont.truetype(font, max(6, round(1.37 * height)))
     _, _, right, bottom = face.getbbox(text)
@@ -122,10 +117,9 @@ def doodle(height: float, random: Generator) -> Array:
 
 def contrast(paper: Array, random: Generator, least: float) -> Array:
     """Return a colour that differs from the paper's by at least so much in one of the three."""
-    for _ in range(30):
+    while True:
         shade = random.uniform(0, 0.35) if random.random() < 0.5 else random.uniform(0.7, 1)
         colour = random.uniform(0, 1, 3) if random.random() < 0.4 else shade * random.uniform(0.85, 1, 3)
         difference = np.abs(colour - paper)
         if difference.max() > least and difference.mean() > 0.6 * least:
             return colour
-    return np.full(3, float(paper.mean() < 0.5))

@@ -16,23 +16,21 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from HersheyFonts import HersheyFonts
 from numpy.random import Generator
 from torch import Tensor
 from torch.nn import functional as F
 
 from console import DATA, make_parser
-from drawing import INK, Array, crop, overlay
+from drawing import INK, crop
 from mnist_lit import MNISTDataModule
 from mnist_lit.augment import RandomDistortion
 from mnist_lit.files import replacing
 from mnist_lit.network import MLP
 from mnist_lit.pictures import NoDigitError, preprocess
-from mnist_lit.pictures.preparation import place
-from mnist_lit.pictures.rejection import REJECTOR, score_images
+from mnist_lit.pictures.rejection import REJECTOR, energies, scores
 from pages import cross_out
 from photos import clean, low_resolution, thick_pen, thin_pen
-from strokes import NON_DIGITS, Strokes, curve, draw, forms_of, glyphs
+from strokes import NON_DIGITS, Strokes, curve, draw, forms_of, glyphs, to_image
 
 _TURNS: list[tuple[Callable[[Tensor], Tensor], str]] = [  # and the digits of which each leaves a non-digit
     (lambda image: image.rot90(1), "123456789"),
@@ -50,8 +48,11 @@ def _pair(left: Tensor, right: Tensor, random: Generator) -> Tensor:
     height = max(map(len, digits))
     first, second = (int(random.integers(height - len(digit) + 1)) for digit in digits)  # pixels above each
     overlap = min(int(random.integers(-1, 5)), *(digit.shape[1] - 1 for digit in digits))
-    canvas = overlay(np.zeros((height, 0), np.uint8), digits[0], first, 0)
-    return _place(overlay(canvas, digits[1], second, canvas.shape[1] - overlap))
+    width = digits[0].shape[1] + digits[1].shape[1] - overlap
+    canvases = [np.zeros((height, width), np.uint8) for _ in digits]
+    canvases[0][first:, :][: len(digits[0]), : digits[0].shape[1]] = digits[0]
+    canvases[1][second:, -digits[1].shape[1] :][: len(digits[1])] = digits[1]
+    return to_image(np.maximum(*canvases))
 
 
 def _part(digit: Tensor, random: Generator) -> Tensor | None:
@@ -59,13 +60,13 @@ def _part(digit: Tensor, random: Generator) -> Tensor | None:
     pixels = np.rot90(crop(digit.numpy()), turns)
     half = np.rot90(pixels[: round(len(pixels) * random.uniform(0.35, 0.65))], -turns)
     is_small = (half > INK).sum() < 8 or min(half.shape) < 6
-    return None if is_small else _place(crop(half))
+    return None if is_small else to_image(crop(half))
 
 
 def _crossed_out(digit: Tensor, random: Generator) -> Tensor:
     pixels = crop(digit.numpy())
     large = cv2.resize(pixels, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
-    return _place((255 * cross_out(large / 255, random)).clip(0, 255).astype(np.uint8))
+    return to_image((255 * cross_out(large / 255, random)).clip(0, 255).astype(np.uint8))
 
 
 def _stain(random: Generator) -> Tensor:
@@ -75,7 +76,7 @@ def _stain(random: Generator) -> Tensor:
     if random.random() < 0.6:
         _, labels, statistics, _ = cv2.connectedComponentsWithStats(spots)
         spots = (labels == 1 + statistics[1:, cv2.CC_STAT_AREA].argmax()).astype(np.uint8)
-    return _place(crop(255 * spots))
+    return to_image(crop(255 * spots))
 
 
 def outlier(images: Tensor, labels: Tensor, signs: Sequence[Strokes], random: Generator) -> Tensor:
@@ -95,10 +96,6 @@ def outlier(images: Tensor, labels: Tensor, signs: Sequence[Strokes], random: Ge
     return outlier(images, labels, signs, random) if made is None else made
 
 
-def _place(pixels: Array) -> Tensor:
-    return torch.from_numpy((255 * place((pixels / 255).astype(np.float32))).round().astype(np.uint8))
-
-
 if __name__ == "__main__":
     counts = {"outliers": (150_000, "how many to draw"), "epochs": (45, "of the digits, with twice as many outliers")}
     options = make_parser(__doc__, **counts, output=(REJECTOR, "the file")).parse_args()
@@ -110,7 +107,7 @@ if __name__ == "__main__":
     datamodule.prepare_data()
     datamodule.setup("fit")
     images, labels = datamodule.train_data
-    signs = glyphs(HersheyFonts().default_font_names, NON_DIGITS)
+    signs = glyphs(NON_DIGITS)
     outliers = torch.stack([outlier(images, labels, signs, random) for _ in range(options.outliers)])
     some = torch.from_numpy(random.choice(len(images), min(4_000, options.outliers), replace=False))
     forms = [forms_of(digit) for digit in range(10)]
@@ -147,8 +144,8 @@ if __name__ == "__main__":
 
     network.half().float()  # rounded as in the file
     held_out = torch.cat([batch for batch, _ in datamodule.val_dataloader()])
-    scores = score_images(held_out, network)[0].sort().values
+    held_out_scores = scores(*energies(held_out, network)).sort().values
     weights = {name: weight.half() for name, weight in network.state_dict().items()}
     with replacing(options.output) as unfinished:
-        torch.save({"hyper_parameters": config, "state_dict": weights, "scores": scores}, unfinished)
+        torch.save({"hyper_parameters": config, "state_dict": weights, "scores": held_out_scores}, unfinished)
     print(f"Wrote {options.output}")

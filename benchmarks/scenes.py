@@ -26,7 +26,7 @@ from torch import Tensor
 from console import make_parser, print_head, print_row
 from drawing import Array, Range, crop, gradient, grain, photograph, polyline, to_jpeg, to_picture
 from mnist_lit.pictures.rejection import REJECT, refuse
-from pages import Page, choose_font, contrast, cross_out, doodle, draw_over, fonts, print_text, rectangle, ring
+from pages import Page, contrast, cross_out, doodle, draw_over, fonts, print_text, rectangle, ring
 from photos import load_test_digits, print_right, read
 
 
@@ -141,7 +141,7 @@ def insert(parts: list[Part], index: int, ink: Array, space: float) -> None:
 def word(parts: list[Part], height: float, random: Generator) -> None:
     """Put a printed word before the number, both with their feet on one line."""
     text = str(random.choice(["Total:", "No.", "Amount", "Room", "Quantity:", "Page"]))
-    ink = print_text(text, choose_font(random), random.uniform(0.35, 0.75) * height)
+    ink = print_text(text, random.choice(fonts()), random.uniform(0.35, 0.75) * height)
     above = max(0, round(height) - len(ink))
     insert(parts, 0, np.pad(ink, ((above, 0), (0, 0))), random.uniform(0.55, 1.9) * height)
 
@@ -183,17 +183,11 @@ def encircle(parts: list[Part], height: float, random: Generator) -> None:
 # Steps in which a page is drawn
 
 
-def write(page: Sheet, random: Generator) -> None:
-    """Draw the number."""
+def write(page: Sheet, random: Generator, in_colours: bool = False) -> None:
+    """Draw the number, or each digit in a colour of its own."""
     for ink, top, left in page.placed:
-        page.put(ink, page.corner[1] + top, page.corner[0] + left, page.pen)
-
-
-def write_in_colours(page: Sheet, random: Generator) -> None:
-    """Draw each digit in a colour of its own."""
-    for each in page.placed:
-        page.pen, page.placed = contrast(page.paper, random, 0.4), [each]
-        write(page, random)
+        colour = contrast(page.paper, random, 0.4) if in_colours else page.pen
+        page.put(ink, page.corner[1] + top, page.corner[0] + left, colour)
 
 
 def rule(page: Sheet, random: Generator, periods: Range = (0.9, 1.6), is_squared: bool = False) -> None:
@@ -223,7 +217,7 @@ def box(page: Sheet, random: Generator, captions: Sequence[str] = ()) -> None:
     colour = random.uniform(0, 0.6, 3)
     page.draw([rectangle(left, top, right, bottom)], random.uniform(0.01, 0.04) * page.height, colour)
     if captions:
-        caption = print_text(str(random.choice(captions)), choose_font(random), 0.3 * page.height)
+        caption = print_text(str(random.choice(captions)), random.choice(fonts()), 0.3 * page.height)
         page.put(caption, top - 0.5 * page.height, left, colour)
 
 
@@ -268,7 +262,7 @@ def show_through(page: Sheet, random: Generator) -> None:
 
 def small_print(page: Sheet, random: Generator) -> None:
     """Print lines of text above and below the number."""
-    font, size = choose_font(random), random.uniform(0.15, 0.35) * page.height
+    font, size = random.choice(fonts()), random.uniform(0.15, 0.35) * page.height
     left, top, _, bottom = page.box
     above, below = (0.5 * size, top - 2 * size), (bottom + size, len(page.pixels) - size)
     for y in np.append(np.arange(*above, 1.8 * size), np.arange(*below, 1.8 * size)):
@@ -405,7 +399,7 @@ KINDS: dict[str, Drawing] = {
     "printed": plain,
     "touching": touching,
     "two sizes": small(partial(two_lines, sizes=(0.4, 0.6)), write),
-    "felt pens": in_row(partial(row, gaps=(0.3, 0.7)), write_in_colours, paper=(0.85, 1)),
+    "felt pens": in_row(partial(row, gaps=(0.3, 0.7)), partial(write, in_colours=True), paper=(0.85, 1)),
     "doodle": small(row, doodle_beside, write),
     "scoreboard": in_row(partial(row, signs=divide), write, smear, paper=(0.1, 0.3), pen=(0.7, 1)),
     "ledger": small(two_lines, write, rule_columns),
@@ -424,7 +418,7 @@ PRINTED = "meter", "printed"  # kinds with printed digits
 
 def printed(number: str, random: Generator) -> list[Tensor]:
     """Return printed digits of one font, uint8 ``(h, w)``, 20 pixels high."""
-    font = choose_font(random)
+    font = random.choice(fonts())
     return [torch.from_numpy((255 * print_text(digit, font, 20)).astype(np.uint8)) for digit in number]
 
 
@@ -436,7 +430,7 @@ def make_picture(kind: Drawing, digits: Digits, random: Generator) -> Image.Imag
     return to_jpeg(photograph(pixels, random, (0.05, 0.35), (0.01, 0.05)), random)
 
 
-def letter(character: str, font: Path) -> Image.Image:
+def letter(character: str, font: str | Path) -> Image.Image:
     """Print a character in the middle of a page."""
     ink, page = print_text(character, font, 102), Page(260, 220, np.ones(3))
     page.put(ink, (260 - len(ink)) // 2, (220 - ink.shape[1]) // 2, np.zeros(3))
@@ -478,7 +472,7 @@ if __name__ == "__main__":
         print_right(name, pictures, which=-1 if name == "after a word" else None)
     print()
     print_head("non-digits", "refused, %")
-    dejavu = [font for font in fonts() if font.name.startswith("DejaVu")]
+    dejavu = [font for font in fonts() if Path(font).name.startswith("DejaVu")]
     letters = {each: refused(letter(each, font) for font in dejavu) for each in string.ascii_letters}
     print_row("letters", f"{np.mean(list(letters.values())):.1f}")
     print_row("letters that are not like a digit", f"{np.mean([letters[each] for each in UNLIKE_DIGITS]):.1f}")

@@ -29,14 +29,14 @@ HANDS: dict[int, list[list[list[tuple[float, float]]]]] = {  # forms that are ra
 }
 
 
-def glyphs(fonts: Sequence[str], characters: str) -> list[Strokes]:
-    """Return the signs that Hershey's fonts have for some characters, without specks."""
+def glyphs(characters: str, fonts: Sequence[str] = ()) -> list[Strokes]:
+    """Return the signs that some of Hershey's fonts, by default all, have for some characters, without specks."""
     # Imported here: it comes with the extra "bench", and the tests draw other strokes without it.
     from HersheyFonts import HersheyFonts
 
     signs: list[Strokes] = []
     font = HersheyFonts()
-    for name in fonts:
+    for name in fonts or font.default_font_names:
         font.load_default_font(name)
         found = [[np.array(stroke, float) for stroke in glyph.strokes] for glyph in font.glyphs_for_text(characters)]
         signs += [strokes for strokes in found if strokes and np.ptp(np.concatenate(strokes), axis=0).max() > 5]
@@ -45,7 +45,7 @@ def glyphs(fonts: Sequence[str], characters: str) -> list[Strokes]:
 
 def forms_of(digit: int) -> list[Strokes]:
     """Return the forms of a digit in Hershey's fonts, and those that are rare in MNIST."""
-    return glyphs(FONTS, str(digit)) + [[np.array(line) for line in form] for form in HANDS.get(digit, [])]
+    return glyphs(str(digit), FONTS) + [[np.array(line) for line in form] for form in HANDS.get(digit, [])]
 
 
 def curve(random: Generator) -> Strokes:
@@ -98,9 +98,12 @@ def draw(strokes: Strokes, random: Generator) -> Tensor:
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     lines = bend(strokes, turn @ [[width, shear], [0, 1]], random)
     pen = random.uniform(1.4, 3.2) / 20  # of MNIST's box for the ink
-    canvas = _scaled(lines, _SIDE * (1 - pen) / np.ptp(np.concatenate(lines), axis=0).max(), _SIDE * pen)
-    image = place((canvas / 255).astype(np.float32))
-    return torch.from_numpy((255 * image).round().astype(np.uint8))
+    return to_image(_scaled(lines, _SIDE * (1 - pen) / np.ptp(np.concatenate(lines), axis=0).max(), _SIDE * pen))
+
+
+def to_image(ink: Array) -> Tensor:
+    """Return uint8 ink ``(H, W)`` in the form of MNIST, uint8 ``(28, 28)``."""
+    return torch.from_numpy((255 * place((ink / 255).astype(np.float32))).round().astype(np.uint8))
 
 
 def _scaled(strokes: Strokes, scale: float, pen: float) -> Array:

@@ -7,11 +7,10 @@ from math import ceil
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor, nn
 
 from mnist_lit.pictures.detect import Detection, detect_digits
-from mnist_lit.pictures.picture import full_size
 from mnist_lit.pictures.rejection import REJECT, refuse
 from mnist_lit.quiet import one_thread
 
@@ -70,9 +69,8 @@ def draw_answers(picture: Image.Image, answers: Sequence[Answer]) -> Image.Image
     """
     width, gap, columns = 600, 10, min(6, len(answers))
     side = min(140, (width + gap) // columns - gap) // 28 * 28  # a whole number of pixels for each of the network's
-    scale = min(width / picture.width, 2000 / picture.height)
-    small = picture.resize((max(1, round(scale * picture.width)), max(1, round(scale * picture.height))))
-    of_box = scale * max(picture.size) / max(full_size(picture))  # a large picture has been reduced
+    small = ImageOps.contain(picture, (width, 2000))
+    of_box = max(small.size) / max(picture.size)
     height = small.height + 2 * gap + ceil(len(answers) / columns) * (side + gap)
     shown = Image.new("RGB", (width + 2 * gap, height), "grey")
     draw, font = ImageDraw.Draw(small), ImageFont.load_default(24)

@@ -10,7 +10,7 @@ import torch
 from mnist_lit.pictures.components import Component, find_components, join, walk
 from mnist_lit.pictures.ink import Floats
 from mnist_lit.pictures.preparation import prepare
-from mnist_lit.pictures.rejection import energy
+from mnist_lit.pictures.rejection import energies
 
 _MAX_COMPONENTS = 300  # the largest
 _MAX_JOINED = 60  # the nearest
@@ -32,31 +32,30 @@ def find_whole(ink: Floats, min_size: float) -> list[Component]:
         ink: ``(H, W)`` in [0, 1].
         min_size: Longer side of the smallest component, in pixels.
     """
-    components = sorted(walk(find_components(ink, min_size)), key=_size, reverse=True)
-    return rate(components[:_MAX_COMPONENTS], ink)
+    return rate(sorted(walk(find_components(ink, min_size)), key=_size, reverse=True)[:_MAX_COMPONENTS])
 
 
-def find_cut_and_joined(components: Sequence[Component], ink: Floats) -> list[Component]:
+def find_cut_and_joined(components: Sequence[Component]) -> list[Component]:
     """Return parts of components that are as wide as several digits, and two or three near components as one."""
     wide = [each for each in components if _is_wide(each) and not any(map(_is_wide, walk(each.parts)))]
-    parts = [part for each in wide[:_MAX_CUT] for part in (*_above_line(each, ink), *_cut(each, ink))]
-    pairs = rate([join(pair) for pair in islice(_near(components, components), _MAX_JOINED)], ink)
+    parts = [part for each in wide[:_MAX_CUT] for part in (*_above_line(each), *_cut(each))]
+    pairs = rate([join(pair) for pair in islice(_near(components, components), _MAX_JOINED)])
     threes = {(each.box, each.area): each for each in map(join, islice(_near(pairs, components), _MAX_JOINED))}
-    return [each for each in parts if each.image is not None] + pairs + rate([*threes.values()], ink)
+    return [each for each in parts if each.image is not None] + pairs + rate([*threes.values()])
 
 
-def rate(components: Sequence[Component], ink: Floats) -> list[Component]:
+def rate(components: Sequence[Component]) -> list[Component]:
     """Give each component its image and its likeness to a digit, and return those that have an image."""
     drawn = []
     for component in components:
         if component.width >= _THINNEST * component.height and component.at_border < _SURROUNDS:
-            component.image = prepare(component, ink)
+            component.image = prepare(component)
             if component.image is not None:
                 drawn.append(component)
     if drawn:
         images = torch.from_numpy(np.stack([each.image for each in drawn if each.image is not None])).unsqueeze(1)
-        upright, *turned = (2 * energy(images.rot90(turns, (2, 3))).sigmoid() - 1 for turns in (0, 1, 3))
-        for component, one, other in zip(drawn, upright.tolist(), torch.maximum(*turned).tolist(), strict=True):
+        upright, turned = ((2 * each.sigmoid() - 1).tolist() for each in energies(images))
+        for component, one, other in zip(drawn, upright, turned, strict=True):
             component.likeness, component.turned = one, other
     return drawn
 
@@ -94,7 +93,7 @@ def _width_of_digits(component: Component) -> int:
     return component.width if is_digit else sum(map(_width_of_digits, component.parts))
 
 
-def _cut(component: Component, ink: Floats) -> list[Component]:
+def _cut(component: Component) -> list[Component]:
     # The chain of parts, between columns with least ink, that are most like digits.
     height, width = component.mask.shape
     columns, step = component.mask.sum(axis=0), max(2, round(_STEP * height))
@@ -108,7 +107,7 @@ def _cut(component: Component, ink: Floats) -> list[Component]:
             part = component.crop(mask)
             if part.height > 0.5 * height:
                 parts[start, end] = part
-    rate(list(parts.values()), ink)
+    rate(list(parts.values()))
     chains: list[tuple[float, list[Component]]] = [(0, []), *((-np.inf, list[Component]()) for _ in cuts[1:])]
     for (start, end), part in parts.items():
         value = chains[start][0] + part.likeness * part.width
@@ -117,10 +116,8 @@ def _cut(component: Component, ink: Floats) -> list[Component]:
     return chains[-1][1]
 
 
-def _above_line(component: Component, ink: Floats) -> list[Component]:
+def _above_line(component: Component) -> list[Component]:
     # What stands on a line. The line is what is lowest in nearly all columns.
-    if component.width < 1.3 * component.height or component.height < 8:
-        return []
     from_below, columns = component.mask[::-1], np.arange(component.width)
     rows = np.arange(component.height)[:, None]
     lowest = from_below.argmax(axis=0)
@@ -131,4 +128,4 @@ def _above_line(component: Component, ink: Floats) -> list[Component]:
     above = (from_below & (rows > line + 1.2 * width))[::-1]
     count, labels, statistics, _ = cv2.connectedComponentsWithStats(above.astype(np.uint8))
     tall = [label for label in range(1, count) if statistics[label, 3] > 0.3 * component.height]
-    return rate([component.crop(labels == label) for label in tall], ink)
+    return rate([component.crop(labels == label) for label in tall])

@@ -27,6 +27,7 @@ class Component:
     Attributes:
         box: Left, top, right and bottom edge, in pixels.
         mask: Which pixels of its box are its ink.
+        ink: Of the picture, ``(H, W)`` in [0, 1].
         strength: Ink of its darker pixels.
         at_border: How much of it lies on the border of the picture, in parts of its longer side; 1 more for each
             axis along which it reaches from border to border.
@@ -40,6 +41,7 @@ class Component:
 
     box: Box
     mask: Mask
+    ink: Floats
     strength: float
     at_border: float = 0
     levels: int = 1
@@ -83,15 +85,15 @@ class Component:
 
     def crop(self, mask: Mask) -> "Component":
         """Return the part of it where a mask, as large as its own, is true."""
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        left, top, right, bottom = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
-        x, y = self.box[:2]
-        box = int(x + left), int(y + top), int(x + right), int(y + bottom)
-        return Component(box, mask[top:bottom, left:right], self.strength, self.at_border, self.levels, pieces=0)
+        x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+        left, top = self.box[0] + x, self.box[1] + y
+        box = left, top, left + width, top + height
+        mask = mask[y : y + height, x : x + width]
+        return Component(box, mask, self.ink, self.strength, self.at_border, self.levels, pieces=0)
 
 
 def join(components: Sequence[Component]) -> Component:
-    """Return several components as one."""
+    """Return several components of one ink as one."""
     edges = np.array([component.box for component in components])
     left, top, right, bottom = (int(edge) for edge in (*edges[:, :2].min(axis=0), *edges[:, 2:].max(axis=0)))
     mask = np.zeros((bottom - top, right - left), bool)
@@ -102,7 +104,7 @@ def join(components: Sequence[Component]) -> Component:
         max(getattr(component, name) for component in components) for name in ("strength", "at_border", "levels")
     )
     pieces = sum(component.pieces for component in components)
-    return Component((left, top, right, bottom), mask, strength, at_border, levels, pieces=pieces)
+    return Component((left, top, right, bottom), mask, components[0].ink, strength, at_border, levels, pieces=pieces)
 
 
 def find_components(ink: Floats, min_size: float) -> list[Component]:
@@ -118,7 +120,7 @@ def find_components(ink: Floats, min_size: float) -> list[Component]:
     """
     rough = ink - cv2.GaussianBlur(ink, (0, 0), 2)
     noise = 2 * 1.48 * float(np.median(np.abs(rough[::3, ::3])))  # the blur of the ink has halved it
-    components: list[tuple[Component, tuple[int, int]]] = []  # at the threshold before, each with a place in it
+    components: list[Component] = []  # at the threshold before
     for threshold in _THRESHOLDS:
         if threshold < _NOISE * noise:
             break
@@ -128,17 +130,15 @@ def find_components(ink: Floats, min_size: float) -> list[Component]:
             break
         labels = np.asarray(cv2.connectedComponents(binary)[1], np.int32)
         parts: dict[int, list[Component]] = {}
-        for component, place in components:
-            parts.setdefault(int(labels[place]), []).append(component)
+        for each in components:
+            parts.setdefault(int(labels[each.box[1], each.box[0] + each.mask[0].argmax()]), []).append(each)
         components = []
         for outline, (_, _, _, outer) in zip(outlines, nesting[0] if outlines else (), strict=True):
             left, top, width, height = cv2.boundingRect(outline)
             if outer < 0 and max(width, height) >= min_size and min(width, height) > 1:  # not a hole
-                x, y = (int(coordinate) for coordinate in outline[0, 0])
-                box = left, top, left + width, top + height
-                label = int(labels[y, x])
-                components.append((_grow(box, label, labels, ink, threshold, parts.get(label, [])), (y, x)))
-    return [component for component, _ in components]
+                box, label = (left, top, left + width, top + height), int(labels[tuple(outline[0, 0, ::-1])])
+                components.append(_grow(box, label, labels, ink, threshold, parts.get(label, [])))
+    return components
 
 
 def walk(components: Sequence[Component]) -> Iterator[Component]:
@@ -162,11 +162,9 @@ def _grow(
             return largest
     mask = labels[top:bottom, left:right] == label
     values = ink[top:bottom, left:right][mask]
-    sides = [(mask[:, 0], left == 0), (mask[0], top == 0)]
-    sides += [(mask[:, -1], right == ink.shape[1]), (mask[-1], bottom == ink.shape[0])]
-    touched = [float(side.sum()) if is_at_border else 0 for side, is_at_border in sides]
+    touched = [np.count_nonzero(side == label) for side in (labels[:, 0], labels[0], labels[:, -1], labels[-1])]
     spans = sum(touched[axis] > 0 and touched[axis + 2] > 0 for axis in (0, 1))
     at_border = sum(touched) / max(mask.shape) + spans
     sample = np.sort(values[:: 1 + len(values) // 10_000])  # np.percentile's checks take longer than this
     strength = float(sample[3 * len(sample) // 4])
-    return Component(box, mask, strength, at_border, levels, parts)
+    return Component(box, mask, ink, strength, at_border, levels, parts)

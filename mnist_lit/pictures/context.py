@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,12 +72,8 @@ def make_network() -> nn.Sequential:
 
 def describe(components: Sequence[Component]) -> Candidates:
     """Return what ``relate`` needs to know of candidates."""
-    values = np.array(
-        [
-            (*each.box, each.likeness, each.turned, each.levels, each.at_border, each.strength, each.fill, each.pieces)
-            for each in components
-        ]
-    )
+    known = attrgetter("likeness", "turned", "levels", "at_border", "strength", "fill", "pieces")
+    values = np.array([(*each.box, *known(each)) for each in components])
     left, top, right, bottom = values[:, :4].T
     meets = (left < right[:, None]) & (top < bottom[:, None])
     overlaps = np.zeros(meets.shape, bool)
@@ -176,7 +173,7 @@ def _best(pairs: Mask, odds: Floats) -> tuple[Floats, Floats]:
 
 
 def _log_odds(likeness: Floats) -> Floats:
-    # That it is a digit (``energy``), limited.
+    # That it is a digit (``energies``), limited.
     return np.asarray(np.log((1 + likeness).clip(1e-3) / (1 - likeness).clip(1e-3)))
 
 

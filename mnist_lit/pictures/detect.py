@@ -14,8 +14,7 @@ from torch import Tensor
 from mnist_lit.pictures.candidates import rate
 from mnist_lit.pictures.choice import choose_digits
 from mnist_lit.pictures.components import Component, join
-from mnist_lit.pictures.ink import Floats
-from mnist_lit.pictures.picture import NoDigitError, full_size, to_rgb
+from mnist_lit.pictures.picture import NoDigitError, to_rgb
 
 MIN_SIZE = 8, 0.008  # of the smallest digit: pixels of the picture, and parts of its longer side
 _SIDES = 240, 1600  # pixels: limits of the picture's longer side when components are found
@@ -56,9 +55,9 @@ def detect_digits(picture: Image.Image) -> list[Detection]:
         NoDigitError: If nothing in the picture could be a digit.
     """
     picture = to_rgb(picture)
-    components, ink, margin = _find(picture)
-    width, height = full_size(picture)
-    scales = np.tile([(ink.shape[1] - 2 * margin) / width, ink.shape[0] / height], 2)  # each side was rounded
+    components, margin = _find(picture)
+    (width, height), (rows, columns) = picture.size, components[0].ink.shape
+    scales = np.tile([(columns - 2 * margin) / width, rows / height], 2)  # each side was rounded
     detections: list[Detection] = []
     for line, number in enumerate(_lines(components), start=1):
         for position, component in enumerate(number, start=1):
@@ -86,13 +85,13 @@ def preprocess(image: Image.Image) -> Tensor:
         >>> preprocess(picture).shape
         torch.Size([1, 28, 28])
     """
-    components, ink, _ = _find(to_rgb(image))
-    digit, *_ = components if len(components) == 1 else rate([join(components)], ink) or components
+    components, _ = _find(to_rgb(image))
+    digit, *_ = components if len(components) == 1 else rate([join(components)]) or components
     return torch.from_numpy(digit.image)[None]
 
 
-def _find(picture: Image.Image) -> tuple[list[Component], Floats, int]:
-    # The digits, the ink of the picture at the size at which they are found, and the margin on its left.
+def _find(picture: Image.Image) -> tuple[list[Component], int]:
+    # The digits, at the size at which they are found, and the margin on the left of the picture.
     picture, scale = resize(picture)
     size = picture.size
     if min(size) < MIN_SIZE[0] * scale:
@@ -103,10 +102,10 @@ def _find(picture: Image.Image) -> tuple[list[Component], Floats, int]:
         margin = size[1] // 4
         paper = np.median(pixels[:, [0, -1]].reshape(-1, 3), axis=0)
         pixels = cv2.copyMakeBorder(pixels, 0, 0, margin, margin, cv2.BORDER_CONSTANT, value=paper.tolist())
-    components, ink = choose_digits(pixels, max(MIN_SIZE[0] * scale, MIN_SIZE[1] * max(size)))
+    components = choose_digits(pixels, max(MIN_SIZE[0] * scale, MIN_SIZE[1] * max(size)))
     if not components:
         raise NoDigitError("there is no ink in it that could be a digit")
-    return components, ink, margin
+    return components, margin
 
 
 def resize(picture: Image.Image) -> tuple[Image.Image, float]:

@@ -14,7 +14,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from mnist_lit.errors import UserError
 
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
-_MAX_SIDE = 4000  # pixels: a picture with a longer side is reduced, to save memory
 _SHOWN = re.compile(r"\d{3,}_.*\.png")  # names of the pictures of --show
 
 
@@ -87,9 +86,9 @@ def read_picture(path: str | os.PathLike[str]) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Return a picture upright, as RGB, with a longer side of at most 4,000 pixels.
+    """Return a picture upright, as RGB.
 
-    A transparent part becomes white behind dark ink and black behind light ink. ``full_size`` returns its size before.
+    A transparent part becomes white behind dark ink and black behind light ink.
 
     Raises:
         NoDigitError: If it has no pixels.
@@ -98,10 +97,6 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image = ImageOps.exif_transpose(image)
     if 0 in image.size:
         raise NoDigitError("it has no pixels")
-    whole = full_size(image)
-    if max(image.size) > _MAX_SIDE:
-        size = [max(1, round(_MAX_SIDE / max(image.size) * length)) for length in image.size]
-        image = image.resize((size[0], size[1]), Image.Resampling.NEAREST)  # works in each mode
     if image.mode[0] in "IF":  # of more than 8 bits Pillow's own convert would keep some and cut off the others
         values = np.nan_to_num(np.asarray(image, dtype=np.float32), posinf=0, neginf=0)
         span = max(float(np.ptp(values)), 1e-9)
@@ -111,12 +106,4 @@ def to_rgb(image: Image.Image) -> Image.Image:
         pixels, opacity = np.split(np.asarray(image), [3], axis=2)
         is_dark = pixels.mean(axis=2, keepdims=True)[opacity > 0].mean() < 128 if opacity.any() else True
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white" if is_dark else "black"), image)
-    image = image.convert("RGB")
-    image.info["full_size"] = {image.size: whole}
-    return image
-
-
-def full_size(image: Image.Image) -> tuple[int, int]:
-    """Return the size that a picture had before ``to_rgb`` reduced it."""
-    sizes: dict[tuple[int, int], tuple[int, int]] = image.info.get("full_size", {})
-    return sizes.get(image.size, image.size)  # a part that was cut out of it inherits the info, but not the size
+    return image.convert("RGB")

@@ -12,25 +12,20 @@ _STROKES = 1.3, 2.6  # in MNIST's pixels: of the thinnest twentieth of its digit
 _CUT = 0.15  # ink at which a stroke ends
 
 
-def prepare(component: Component, ink: Floats) -> Floats | None:
+def prepare(component: Component) -> Floats | None:
     """Return a component as MNIST's makers would have made it, float32 ``(28, 28)`` in [0, 1]; None if no ink is left.
 
     White on black, its ink scaled to a box of 20x20 pixels with its aspect ratio kept, anti-aliased, and placed with
     its centre of mass in the middle of 28x28 (LeCun, Bottou, Bengio and Haffner 1998, section III.A). Strokes that are
     thinner or thicker than most of MNIST's are made as wide as these.
-
-    Args:
-        component: Where it is.
-        ink: Of the picture, ``(H, W)`` in [0, 1].
     """
     reach = 1 if max(component.width, component.height) < 60 else 2  # pixels: the soft edge of its strokes
     left, top, right, bottom = component.box
-    rows = slice(max(0, top - reach), min(ink.shape[0], bottom + reach))
-    columns = slice(max(0, left - reach), min(ink.shape[1], right + reach))
-    mask = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
-    mask[top - rows.start :, left - columns.start :][: component.height, : component.width] = component.mask
-    mask = cv2.dilate(mask, np.ones((2 * reach + 1,) * 2, np.uint8))
-    large = _scale(np.minimum(ink[rows, columns] / component.strength, 1) * mask, _BOX * _FINE)
+    ink = component.ink[max(0, top - reach) : bottom + reach, max(0, left - reach) : right + reach]
+    mask = np.zeros_like(ink, np.uint8)
+    mask[min(top, reach) :, min(left, reach) :][: component.height, : component.width] = component.mask
+    near = cv2.dilate(mask, np.ones((2 * reach + 1,) * 2, np.uint8))
+    large = _scale(np.minimum(ink / component.strength, 1) * near, _BOX * _FINE)
     large = np.asarray(cv2.copyMakeBorder(large, *(_BOX * _FINE // 8,) * 4, cv2.BORDER_CONSTANT))
     solid = (large > 0.5).astype(np.uint8)
     area, inner = (cv2.countNonZero(each) for each in (solid, cv2.erode(solid, np.ones((3, 3), np.uint8))))

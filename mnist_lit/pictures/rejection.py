@@ -13,8 +13,8 @@ REJECT = 0.01  # share of MNIST's digits that is refused by default
 REJECTOR = Path(__file__).with_name("rejector.ckpt")
 
 
-def energy(images: Tensor) -> Tensor:
-    """Return how much each image is like a digit: the log of the odds that it is one, float ``(N,)``.
+def energies(images: Tensor, network: MLP | None = None) -> tuple[Tensor, Tensor]:
+    """Return how much each image is like a digit: the log of the odds that it is one, and the same if it is turned.
 
     It is the logsumexp of the logits (energy: Liu, Wang, Owens and Li, "Energy-based out-of-distribution detection",
     2020) of a network that was trained only for this, by outlier exposure (Hendrycks, Mazeika and Dietterich, "Deep
@@ -24,8 +24,15 @@ def energy(images: Tensor) -> Tensor:
 
     Args:
         images: Float ``(N, 1, 28, 28)`` with pixels in [0, 1], on the CPU.
+        network: In place of the package's.
+
+    Returns:
+        Of the images, and of the images turned by 90 degrees, to the left or to the right, the larger; both ``(N,)``.
     """
-    return _energy(images, _load()[0])
+    network = network or _load()[0]
+    with torch.inference_mode():
+        upright, *turned = (network(images.rot90(turns, (2, 3))).logsumexp(dim=1) for turns in (0, 1, 3))
+    return upright, torch.maximum(*turned)
 
 
 def refuse(images: Tensor, reject: float) -> list[str]:
@@ -38,33 +45,20 @@ def refuse(images: Tensor, reject: float) -> list[str]:
     """
     if not reject:
         return [""] * len(images)
-    network, scores = _load()
-    limit = scores.quantile(reject, interpolation="lower")
+    limit = _load()[1].quantile(reject, interpolation="lower")
+    upright, turned = energies(images)
     return [
-        "" if score >= limit else "may be turned" if turned >= limit else "not a digit"
-        for score, turned in zip(*score_images(images, network), strict=True)
+        "" if score >= limit else "may be turned" if other >= limit else "not a digit"
+        for score, other in zip(scores(upright, turned), turned, strict=True)
     ]
 
 
-def score_images(images: Tensor, network: MLP) -> tuple[Tensor, Tensor]:
-    """Return the score by which each image is refused, and the energy of the turned image, both ``(N,)``.
+def scores(upright: Tensor, turned: Tensor) -> Tensor:
+    """Return by what images are refused: ``energies``, minus infinity where that of the turned image is larger by 5.
 
-    The score is the image's energy, or minus infinity if the energy of the image turned by 90 degrees, to the left or
-    to the right, is larger by 5: a turned 9 may be like a 6, but it is far more like a 9.
-
-    Args:
-        images: Float ``(N, 1, 28, 28)`` with pixels in [0, 1].
-        network: A network that tells digits from non-digits.
+    A turned 9 may be like a 6, but it is far more like a 9.
     """
-    upright, *turned = (_energy(images.rot90(turns, (2, 3)), network) for turns in (0, 1, 3))
-    larger = torch.maximum(*turned)
-    return upright.where(larger < upright + 5, -torch.inf), larger
-
-
-def _energy(images: Tensor, network: MLP) -> Tensor:
-    with torch.inference_mode():
-        energies: Tensor = network(images).logsumexp(dim=1)
-    return energies
+    return upright.where(turned < upright + 5, -torch.inf)
 
 
 @cache
