@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.core.saving import save_hparams_to_yaml
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -17,7 +16,7 @@ from mnist_lit.checkpoints import Checkpoint, find_checkpoint
 from mnist_lit.errors import UserError
 from mnist_lit.parsing import parse
 from mnist_lit.run.checkpoint import RunCheckpoint
-from mnist_lit.run.trainer import RunTrainer, as_list, make_trainer
+from mnist_lit.run.trainer import RunTrainer, make_trainer
 
 
 class SaveConfig(SaveConfigCallback):
@@ -87,10 +86,6 @@ class FitCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer; raise UserError if a class does not record its options."""
-        config = self.config_init.trainer
-        if self.checkpoint:  # what they found when the run began is in the checkpoint
-            finders = LearningRateFinder, BatchSizeFinder
-            config.callbacks = [callback for callback in as_list(config.callbacks) if not isinstance(callback, finders)]
         for group, built in ("model", self.model), ("data", self.datamodule):
             if self.config.get(group) and not built.hparams:
                 raise UserError(

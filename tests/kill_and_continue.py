@@ -47,7 +47,7 @@ KINDS = [
     ("--trainer.max_steps=250", "--trainer.max_epochs=-1", "--trainer.val_check_interval=0.34"),
     ("--trainer.callbacks+=GradientAccumulationScheduler", "--trainer.callbacks.scheduling={0: 3}"),
     ("--data.val_size=0", "--data.batch_size=64"),
-    ("--data.val_size=0", "--trainer.max_steps=250", "--trainer.max_epochs=-1"),
+    ("--data.val_size=0", "--trainer.max_steps=250", "--trainer.max_epochs=-1", "--trainer.precision=64-true"),
 ]
 """Options of the kinds of run on the command line."""
 TESTED = ("--data.augment.rotation=10", "--trainer.log_every_n_steps=15")

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.utilities import CombinedLoader, rank_zero_warn
 from torch import Tensor
 from typing_extensions import override
 
-from mnist_lit.checkpoint_io import AtomicCheckpointIO
+from mnist_lit.checkpoint_io import AtomicCheckpointIO, to_bytes
 from mnist_lit.errors import UserError
 from mnist_lit.files import UNFINISHED
-from mnist_lit.run.folder import folder_of, make_run_dir
+from mnist_lit.run.folder import folder_of, make_run_dir, run_dir_of
 
 
 class RunCheckpoint(Checkpoint):
@@ -72,6 +72,8 @@ class RunCheckpoint(Checkpoint):
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit":
+            if trainer.precision == "64-true":
+                pl_module.double()  # Lightning does so once it has loaded weights, and would round them
             if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # not if the user chose another
                 trainer.strategy.checkpoint_io = AtomicCheckpointIO()
             # It becomes the first callback: on_train_epoch_start is then between two epochs for all others.
@@ -99,7 +101,7 @@ class RunCheckpoint(Checkpoint):
         if trainer.is_global_zero:
             self.run_dir = (
                 getattr(trainer, "run_dir", None)  # of a RunTrainer
-                or (continued.parent.parent if self._resumed else self.run_dir if is_known else None)
+                or (run_dir_of(continued) if self._resumed else self.run_dir if is_known else None)
                 or folder_of(trainer.logger)
                 or make_run_dir(Path(trainer.default_root_dir))
             )
@@ -110,17 +112,29 @@ class RunCheckpoint(Checkpoint):
         elif not is_known and any(run_dir.glob("checkpoints/*.ckpt")):
             other = f"{relpath(run_dir)} holds the checkpoints of another run"
             raise UserError(f"{other}: resume it with ckpt_path, or give the logger another version")
+        others = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
+        beside = [each for each in others if each.dirpath == str(run_dir / "checkpoints")]  # by default
+        if any(each.save_last or each.filename in ("best", "last") for each in beside):
+            remedy = "give it a dirpath, or another filename and no save_last"
+            raise UserError(f"a ModelCheckpoint would overwrite the run's best.ckpt or last.ckpt: {remedy}")
+        if type(trainer.strategy.checkpoint_io) is AtomicCheckpointIO:  # which would refuse them after an epoch
+            hparams = {**pl_module.hparams, **getattr(getattr(trainer, "datamodule", None), "hparams", {})}
+            to_bytes(hparams, "a checkpoint with these hyperparameters")
         score = self.best_model_score if self._resumed is None else self._resumed.get("best_model_score")
         self.best_model_score = score if self._path("best.ckpt") else None
 
     @override
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._resumed and "is_between_epochs" in self._resumed:
+        resumed, self._resumed = self._resumed, None
+        if resumed and "is_between_epochs" in resumed:
             begin_with_an_epoch(trainer)
-            trainer.should_stop = self._resumed["should_stop"]  # before min_epochs, it is not obeyed yet
-            trainer.callback_metrics.update(self._resumed["callback_metrics"])
-            _restore(trainer, self._resumed["random_states"])
-        self._resumed = None
+            trainer.should_stop = resumed["should_stop"]  # before min_epochs, it is not obeyed yet
+            trainer.callback_metrics.update(resumed["callback_metrics"])
+            for parameter, requires_grad in zip(pl_module.parameters(), resumed.get("requires_grad", ()), strict=False):
+                parameter.requires_grad_(requires_grad)
+            for module, is_training in zip(pl_module.modules(), resumed.get("is_training", ()), strict=False):
+                module.training = is_training
+            _restore(trainer, resumed["random_states"])
         self._save_epoch(trainer, pl_module, trainer.should_stop)
 
     @override
@@ -144,6 +158,8 @@ class RunCheckpoint(Checkpoint):
             "is_between_epochs": is_whole,
             "should_stop": should_stop,
             "callback_metrics": dict(trainer.callback_metrics),
+            "requires_grad": [each.requires_grad for each in pl_module.parameters()],  # a callback may have frozen some
+            "is_training": [each.training for each in pl_module.modules()],
             "random_states": _collect(trainer) if is_whole else [],
         }
         for name in ["best.ckpt", "last.ckpt"] if self._is_best(trainer) else ["last.ckpt"]:

@@ -14,10 +14,9 @@ def is_first_process() -> bool:
 
 
 def run_dir_of(checkpoint: Path) -> Path | None:
-    """Return the run's folder in ``lightning_logs`` that has this checkpoint; None for a file elsewhere."""
+    """Return the run's folder that has this checkpoint in ``checkpoints``; None for a file elsewhere."""
     folder = Path(abspath(checkpoint)).parent  # noqa: PTH100  # absolute() keeps '..', and resolve() follows links
-    run_dir = folder.parent
-    return run_dir if folder.name == "checkpoints" and run_dir.parent.name == "lightning_logs" else None
+    return folder.parent if folder.name == "checkpoints" else None
 
 
 def make_run_dir(root: Path) -> Path:

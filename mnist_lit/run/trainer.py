@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar, StochasticWeightAveraging, Timer
+from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, StochasticWeightAveraging, Timer
+from lightning.pytorch.callbacks.progress.progress_bar import ProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
@@ -34,7 +35,8 @@ def _adapted(method: _Method) -> _Method:
     @wraps(method)
     def run(self: "RunTrainer", *args: Any, **kwargs: Any) -> Any:
         call = signature(method).bind(self, *args, **kwargs)
-        model, is_fit = call.arguments.get("model") or self.lightning_module, method is Trainer.fit
+        given, is_fit = call.arguments.get("model"), method is Trainer.fit
+        model = self.lightning_module if given is None else getattr(given, "_orig_mod", given)  # of torch.compile
         threads = one_thread() if isinstance(model, MNISTClassifier) else nullcontext()
         prepared = self._fitting(model, call.arguments) if is_fit else self._evaluating(method.__name__, call.arguments)
         callbacks = [each for each in getattr(self, "callbacks", []) if isinstance(each, Termination)]
@@ -71,13 +73,19 @@ class RunTrainer(Trainer):
             raise UserError(f"StochasticWeightAveraging does not save its average in checkpoints: use {averaging}")
         if getattr(self, "val_check_interval", None) == 0:  # Lightning does not set it for an interval of time
             raise UserError("val_check_interval must be above 0, got 0")
+        if path:  # what they found when the run began is in the checkpoint
+            finders = LearningRateFinder, BatchSizeFinder
+            self.callbacks = [each for each in getattr(self, "callbacks", []) if not isinstance(each, finders)]
         start, counts = self._check_start(path), self.fit_loop.state_dict()
+        modes = [(each, each.training) for each in model.modules()]
         self._is_unfinished = True
         try:
             with self._folder(model, path, *start):
                 yield
             self._is_unfinished = False
         except BaseException:
+            for each, mode in modes:  # a validation may not have ended
+                each.training = mode
             self.fit_loop.load_state_dict(counts)  # without the epoch that has not ended
             begin_with_an_epoch(self)
             raise
@@ -178,7 +186,8 @@ def make_trainer(**options: Any) -> RunTrainer:
     """
     is_limited = options.get("max_steps") not in (None, -1) or bool(options.get("max_time"))
     defaults = {"max_epochs": None if is_limited else 10, "devices": 1, "enable_model_summary": False}
-    options = defaults | {name: value for name, value in options.items() if value is not None}
+    may_be_none = "check_val_every_n_epoch"  # of all other options it is the default
+    options = defaults | {name: value for name, value in options.items() if value is not None or name == may_be_none}
     if "://" in str(root := options.get("default_root_dir")):
         raise UserError(f"default_root_dir {root}: runs are not written to a URL; name a local folder")
     with quiet():

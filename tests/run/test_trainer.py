@@ -15,7 +15,7 @@ import pytest
 import torch
 from conftest import assert_same_run, curves, same, slow
 from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.callbacks import EarlyStopping, LambdaCallback, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, LambdaCallback, LearningRateFinder, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from own import OwnCNN, own_loaders
 
@@ -88,6 +88,7 @@ def test_a_trainer_trains_like_the_command_and_changes_nothing_for_the_rest_of_t
     one, two = (load_whole(run_dir(number) / "checkpoints/last.ckpt") for number in (0, 1))
     assert same(one["state_dict"], two["state_dict"])
     assert make_trainer().max_epochs == make_trainer(max_steps=-1).max_epochs == 10
+    assert make_trainer(check_val_every_n_epoch=None, val_check_interval=8).check_val_every_n_epoch is None
 
 
 def test_best_and_last_are_names_of_checkpoints(data: MNISTDataModule) -> None:
@@ -142,6 +143,11 @@ def test_runs_that_fail_at_their_start_neither_leave_nor_remove_folders(data: MN
     for seed in 1, 2:
         with pytest.raises(ZeroDivisionError):
             trainer.fit(model(seed=seed, schedule="constant"), data)
+    trained.hparams["path"] = Path()
+    with pytest.raises(ValueError, match=r"these hyperparameters cannot be saved.*pathlib"):
+        make_trainer(**SHORT).fit(trained, data)
+    with pytest.raises(ValueError, match=r"would overwrite the run's best\.ckpt or last\.ckpt: give it a dirpath"):
+        make_trainer(callbacks=[ModelCheckpoint(filename="best")], **SHORT).fit(model(), data)
     assert kept == {path: path.read_bytes() for path in Path("lightning_logs").rglob("*.ckpt")}
     assert [path.name for path in Path("lightning_logs").iterdir()] == ["version_0"]
 
@@ -156,7 +162,8 @@ def test_the_runs_of_one_trainer_and_of_one_callback_do_not_mix(data: MNISTDataM
     trainer.test(model(), data, ckpt_path=run_dir() / "checkpoints/best.ckpt", verbose=False)
     assert "version_1" in shared.best_model_path
     trainer.fit_loop.max_epochs = 3
-    trainer.fit(trained, data)  # goes on in its own folder
+    compiled: Any = torch.compile(trained, backend="eager")
+    trainer.fit(compiled, data)  # goes on in its own folder
     make_trainer(max_epochs=1, callbacks=[shared], **SHORT).fit(model(seed=2, lr=1e-4), data)
     assert (run_dir() / "checkpoints/best.ckpt").read_bytes() == before
     assert load_whole(run_dir(1) / "checkpoints/last.ckpt")["epoch"] == 2
@@ -203,7 +210,7 @@ def test_a_run_of_ones_own_continues_exactly_in_any_trainer(
     def train(root: str, seed: int, kills: bool = False, checkpoint: str | None = None) -> None:
         seed_everything(seed, verbose=False)
         generator = torch.Generator().manual_seed(5) if own_generator else None
-        callbacks: list[Callback] = [BackboneLikeState(), *([Fails(3)] if kills else [])]
+        callbacks: list[Callback] = [Freezes(), *([Fails(3)] if kills else [])]
         if make is make_trainer:
             callbacks.append(RunCheckpoint("val/acc"))
         trainer = make(max_epochs=5, default_root_dir=root, log_every_n_steps=5, callbacks=callbacks)
@@ -224,13 +231,16 @@ def test_a_run_of_ones_own_continues_exactly_in_any_trainer(
             assert all(same(one[key], two[key]) for key in one.keys() - {"loops"})
 
 
-class BackboneLikeState(Callback):
-    """Draws random numbers and changes its state when an epoch starts, as BackboneFinetuning does."""
+class Freezes(Callback):
+    """Draws random numbers, changes its state and freezes layers when an epoch starts, as BackboneFinetuning does."""
 
     factor = 1.0
 
-    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
         self.factor *= 0.5 + float(torch.rand(()))
+        if trainer.current_epoch == 2:
+            pl_module.layers[0].requires_grad_(False)
+            pl_module.layers[1].eval()
 
     def state_dict(self) -> dict[str, Any]:
         return {"factor": self.factor}
@@ -270,9 +280,13 @@ def test_the_metric_that_decides_which_epoch_is_best_is_an_argument(
 
 
 def test_a_resumed_run_keeps_its_momentum_and_learning_rate(data: MNISTDataModule) -> None:
+    finder = LearningRateFinder(num_training_steps=20)
     with pytest.raises(ZeroDivisionError):
-        make_trainer(callbacks=[Fails(1)], max_epochs=2, **SHORT).fit(model(), data)
-    make_trainer(max_epochs=2, **SHORT).fit(model(lr=0.1), data, ckpt_path="last")
+        make_trainer(callbacks=[finder, Fails(1)], max_epochs=2, **SHORT).fit(model(), data)
+    begun: list[int] = []
+    notes = LambdaCallback(on_train_epoch_start=lambda trainer, *_: begun.append(trainer.current_epoch))
+    make_trainer(callbacks=[finder, notes], max_epochs=2, **SHORT).fit(model(lr=0.1), data, ckpt_path="last")
+    assert begun == [1]
     assert curves(run_dir())["lr"][-1][1] < 1e-3
 
 
@@ -327,7 +341,8 @@ KINDS: dict[str, Any] = {
 def test_a_cell_that_failed_goes_on_from_its_last_epoch_when_it_is_run_again(data_dir: Path, kind: str) -> None:
     make, options = KINDS[kind]
     ends = []
-    stop: Callback = Sends("on_validation_start", 120) if kind == "one cycle" else Fails(3)
+    step = {"one cycle": 120, "older validation": 48}.get(kind)
+    stop: Callback = Sends("on_validation_start", step) if step else Fails(3)
     for stops in [stop], []:
         seed_everything(0, verbose=False)
         trained, begun = make(), list[int]()
@@ -344,6 +359,7 @@ def test_a_cell_that_failed_goes_on_from_its_last_epoch_when_it_is_run_again(dat
                 (ZeroDivisionError, RunInterruptedError), match=r"^$|stopped by SIGINT; saved .*last\.ckpt"
             ):
                 trainer.fit(trained, *data)
+            assert trained.training
         trainer.fit(trained, *data)
         count = 5 if stopping else 4
         assert begun == [0, 1, 2, *([3] if stops else []), *range(3, count)]
