@@ -73,7 +73,7 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_others_are_read(cli: CLI
     (folder / "half.jpg").write_bytes(whole[: len(whole) // 2])
     Image.new("L", (300, 200), 255).save(folder / "blank.png")
     Image.new("1", (14_000, 14_000)).save(folder / "bomb.png")
-    Image.new("L", (300, 200), 255).save(folder / "page.pdf")
+    Image.new("L", (300, 200), 255).save(folder / "page.eps")  # Pillow would run Ghostscript
     result = cli("read", "photos", "missing.png", "pipe", "--output=predictions.csv")
     assert result.status == 1
     _, *errors, last = result.err.splitlines()
@@ -88,7 +88,7 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_others_are_read(cli: CLI
         ("photos/empty.png", "empty"),
         ("photos/half.jpg", "damaged"),
         ("photos/notes.txt", "not a picture: save it as PNG"),
-        ("photos/page.pdf", "save it as PNG"),
+        ("photos/page.eps", "save it as PNG"),
         ("missing.png", "No such file"),
         ("pipe", "a pipe"),
     ]:
