@@ -146,8 +146,9 @@ def test_runs_that_fail_at_their_start_neither_leave_nor_remove_folders(data: MN
     trained.hparams["path"] = Path()
     with pytest.raises(ValueError, match=r"these hyperparameters cannot be saved.*pathlib"):
         make_trainer(**SHORT).fit(trained, data)
-    with pytest.raises(ValueError, match=r"would overwrite the run's best\.ckpt or last\.ckpt: give it a dirpath"):
-        make_trainer(callbacks=[ModelCheckpoint(filename="best")], **SHORT).fit(model(), data)
+    for other in ModelCheckpoint(filename="best"), ModelCheckpoint(save_last="link"):
+        with pytest.raises(ValueError, match=r"would overwrite the run's best\.ckpt or last\.ckpt: give it a dirpath"):
+            make_trainer(callbacks=[other], **SHORT).fit(model(), data)
     assert kept == {path: path.read_bytes() for path in Path("lightning_logs").rglob("*.ckpt")}
     assert [path.name for path in Path("lightning_logs").iterdir()] == ["version_0"]
 
