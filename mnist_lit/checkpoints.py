@@ -43,7 +43,7 @@ def find_checkpoint(name: str, root: str | None = None, of_folder: str = "best")
 
     Args:
         name: A file; a run's folder; ``best`` or ``last``, of the newest run that has checkpoints; a folder that has
-            ``lightning_logs``, for the newest run in it; or ``pretrained``, the one in this package.
+            ``lightning_logs``, or is it, for the newest run in it; or ``pretrained``, the one in this package.
         root: The folder that has ``lightning_logs``; by default the current one.
         of_folder: The checkpoint to take from a run's folder; the other one if it does not exist.
 
@@ -57,7 +57,7 @@ def find_checkpoint(name: str, root: str | None = None, of_folder: str = "best")
     folders, logs = [Path(name)], Path(name, "lightning_logs")
     if name in ("best", "last"):
         folders, logs, of_folder = [], Path(root or ".").expanduser() / "lightning_logs", name
-    runs = {run.name.removeprefix("version_"): run for run in logs.glob("version_*")}
+    runs = {run.name.removeprefix("version_"): run for folder in (logs, *folders) for run in folder.glob("version_*")}
     newest_first = sorted((version for version in runs if version.isdecimal()), key=int, reverse=True)
     for folder in [*folders, *(runs[each] for each in newest_first)]:
         for kind in of_folder, "last", "best":  # a run may have only one of them

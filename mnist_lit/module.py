@@ -154,7 +154,7 @@ class MNISTClassifier(Classifier):
         check_range("momentum", momentum, at_least=0, below=1)
         check_range("weight_decay", weight_decay, at_least=0)
         if nesterov and momentum == 0:
-            raise UserError("nesterov needs a momentum above 0, got momentum 0")
+            raise UserError("nesterov needs a momentum above 0, got momentum 0: set nesterov to false")
         if schedule not in get_args(Schedule):
             raise UserError(f"schedule must be one of {', '.join(get_args(Schedule))}, got {schedule!r}")
         hidden_sizes = list(hidden_sizes)  # save_hyperparameters reads this variable; plain YAML has no tuples

@@ -13,6 +13,7 @@ from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader
 
 _LISTED_TRAINER_OPTIONS = {"trainer.max_epochs", "trainer.default_root_dir"}
 _UNLISTED = {"trainer", "model", "data", "data.augment", "data.seed"}  # groups, and a seed that follows another
+_EXPECTED_OPTIONS = "expected options, in a file for example 'model: {lr: 0.1}'"
 _IN_WORDS = {"NoneType": "null", "bool": "true or false", "int": "a whole number", "float": "a number"}
 _IN_WORDS["Sequence"] = "a list, for example '[256, 128]'"
 
@@ -66,11 +67,16 @@ def parse(parser: ArgumentParser) -> Namespace:
     if {"-h", "--help"} & {*sys.argv}:
         _shorten_help(parser)
     try:
-        return parser.parse_args(sys.argv[2:])
+        config = parser.parse_args(sys.argv[2:])
     except UnicodeDecodeError as error:
         raise ArgumentError(None, f"a --config file is not UTF-8 text: {error}") from error
     except ArgumentError as error:
         raise ArgumentError(None, _explain(str(error), parser)) from error
+    names = [action.dest for action in parser._actions if not action.dest.endswith(".help")]
+    for group in {name.rpartition(".")[0] for name in names} & {*config.keys(branches=True)}:
+        if not isinstance(config[group], Namespace):  # from a file, where jsonargparse takes any value
+            raise ArgumentError(None, f"--{group}: {_EXPECTED_OPTIONS}, got {config[group]}")
+    return config
 
 
 def _shorten_help(parser: ArgumentParser) -> None:
@@ -105,6 +111,8 @@ def _explain(message: str, parser: ArgumentParser) -> str:
     elif given and types:
         right = " or ".join(_IN_WORDS.get(kind, kind) or f"one of {choices}" for kind, choices in dict.fromkeys(types))
         problem = f"expected {right}, got {given[1]}"
+    elif given := re.match(r"Unable to load config [\"'](.*?)[\"']", problem):
+        problem = f"{_EXPECTED_OPTIONS}, got {given[1]}"
     return f"--{option}: {problem}"
 
 

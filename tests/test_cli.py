@@ -29,8 +29,7 @@ def test_fit_then_test_as_a_newcomer_types_them(cli: CLI, tmp_path: Path) -> Non
     fit = cli("fit")
     assert (fit.status, fit.err) == (0, "")
     lines = fit.out.splitlines()
-    assert lines[0].startswith("Epoch 1/10, Loss: ")
-    assert lines[9].startswith("Epoch 10/10, Loss: ")
+    assert [line.split(": ")[0] for line in lines[:10]] == [f"Epoch {epoch}/10, Loss" for epoch in range(1, 11)]
     assert lines[10].startswith("Best validation accuracy: 9")
     assert lines[11:] == [
         "Run: lightning_logs/version_0",
@@ -84,6 +83,7 @@ def test_best_and_last_name_checkpoints_of_the_newest_run_which_say_what_its_mod
         *(((f"--ckpt_path={name}",), f"lightning_logs/version_1/checkpoints/{name}.ckpt") for name in steps),
         (("--ckpt_path", run / "checkpoints/best.ckpt"), str(run / "checkpoints/best.ckpt")),
         (("--ckpt_path=lightning_logs/version_0",), "lightning_logs/version_0/checkpoints/best.ckpt"),
+        (("--ckpt_path=lightning_logs",), "lightning_logs/version_1/checkpoints/best.ckpt"),
     ]:
         result = cli("test", "--trainer.limit_test_batches=1", "--trainer.logger=false", *options)
         assert (result.status, result.err) == (0, f"Checkpoint: {path}\n")
@@ -219,6 +219,8 @@ def test_print_config_prints_a_config_that_fit_accepts(cli: CLI, tmp_path: Path)
         (["fit", "--config=twice.yaml"], ["line 3: the key lr is there twice"]),
         (["test", "--output=empty", "--ckpt_path=pretrained"], ["--output empty", "a file is needed"]),
         (["fit", "--config=latin.yaml"], ["--config", "not UTF-8"]),
+        (["fit", "--config=null.yaml"], ["--data.augment: expected options", "got None"]),
+        (["fit", "--data.augment=true"], ["--data.augment: expected options", "got true"]),
         (["fit", "--trainer.callbacks=EarlyStopping"], ["--trainer.callbacks", "EarlyStopping", "required: monitor"]),
         (["fit", "--trainer.callbacks=EarlyStoping"], ["--trainer.callbacks", "EarlyStoping"]),
         (["fit", "--model.lr=high"], ["--model.lr: expected a number, got high"]),
@@ -247,6 +249,7 @@ def test_a_bad_option_gives_one_sentence_and_leaves_no_files(
     (tmp_path / "comments.yaml").write_text("# model:\n#   lr: 0.1\n")
     (tmp_path / "twice.yaml").write_text("model:\n  lr: 0.1\n  lr: 0.2\n")
     (tmp_path / "latin.yaml").write_bytes(b"# \xfcber\n")
+    (tmp_path / "null.yaml").write_text("data:\n  augment: null\n")
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
     before = [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -86,7 +86,6 @@ def test_hostile_options_end_in_success_or_one_error(cli: CLI, tmp_path: Path, c
 
 def test_hostile_configs_end_in_success_or_one_error(cli: CLI, tmp_path: Path, cases: int) -> None:
     recipes = [path.read_bytes() for path in sorted((ROOT / "configs").glob("*.yaml")) if path.stem != "ddp"]
-    assert len(recipes) == 3
 
     def try_config(recipe: bytes, position: int, inserted: bytes, removed: int) -> None:
         position %= len(recipe)

@@ -93,6 +93,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Raises:
         NoDigitError: If it has no pixels.
     """
+    image.load()  # a picture that is damaged itself is an error
     with suppress(Exception):  # damaged EXIF data can make Pillow raise anything
         image = ImageOps.exif_transpose(image)
     if 0 in image.size:

@@ -50,7 +50,7 @@ def read(
     print(f"Checkpoint: {checkpoint}", file=sys.stderr)
     answered = 0
     with _open(output) as file:
-        writer = AnswerWriter(max(len(printable(path)) for path in paths), file)
+        writer = AnswerWriter(min(40, max(len(printable(path)) for path in paths)), file)
         for path in paths:
             answers: list[Answer] = []
             reason = ""

@@ -33,7 +33,7 @@ def predict(
     header = ["image", "digit", "probability", *(f"p{each}" for each in range(probabilities.shape[1]))]
     rows = [[str(index), str(int(row.argmax())), *format_probabilities(row)] for index, row in enumerate(probabilities)]
     text = "".join(f"{','.join(row)}\n" for row in [header, *rows])
-    if output is None:
+    if output is None or str(output) == "-":
         print(text, end="")
         return
     with replacing(output) as unfinished:

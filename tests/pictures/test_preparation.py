@@ -173,6 +173,5 @@ def test_any_picture_gives_an_image_or_no_digit_error() -> None:
         except NoDigitError:
             continue
         found += 1
-        assert seen.shape == (1, 28, 28)
-        assert (float(seen.min()), float(seen.max())) == (0, 1)
+        assert (seen.shape, float(seen.min()), float(seen.max())) == ((1, 28, 28), 0, 1)
     assert 50 < found < 250

@@ -71,6 +71,8 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_others_are_read(cli: CLI
     os.mkfifo("pipe")
     whole = (folder / "first.jpg").read_bytes()
     (folder / "half.jpg").write_bytes(whole[: len(whole) // 2])
+    whole = (folder / "more/second.png").read_bytes()
+    (folder / "flipped.png").write_bytes(whole[:900] + bytes([whole[900] ^ 255]) + whole[901:])
     Image.new("L", (300, 200), 255).save(folder / "blank.png")
     Image.new("1", (14_000, 14_000)).save(folder / "bomb.png")
     Image.new("L", (300, 200), 255).save(folder / "page.eps")  # Pillow would run Ghostscript
@@ -86,6 +88,7 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_others_are_read(cli: CLI
         ("photos/blank.png", "no ink"),
         ("photos/bomb.png", "too large"),
         ("photos/empty.png", "empty"),
+        ("photos/flipped.png", "damaged"),
         ("photos/half.jpg", "damaged"),
         ("photos/notes.txt", "not a picture: save it as PNG"),
         ("photos/page.eps", "save it as PNG"),
