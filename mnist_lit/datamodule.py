@@ -163,6 +163,8 @@ class TensorBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         size = len(self.labels)
+        if not size:
+            return
         order = torch.randperm(size, generator=self._make_generator()) if self.shuffle else torch.arange(size)
         block_size = max(1, _BLOCK // self.batch_size) * self.batch_size
         shape = UPRIGHT_SHAPE if self.upright else (1, 28, 28)

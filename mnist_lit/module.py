@@ -82,10 +82,10 @@ class Classifier(LightningModule):
             self._steps = []
 
     @override
-    def on_train_epoch_start(self) -> None:
+    def on_fit_start(self) -> None:
         self._steps = []  # of an epoch that was interrupted
-        for name in "train_loss", "train_acc":
-            self._metric(name).reset()
+        for metric in self.metrics.values():
+            cast(Metric, metric).reset()  # in validate() it became an inference tensor, which fit() cannot update
 
     @override
     def on_train_epoch_end(self) -> None:

@@ -68,7 +68,7 @@ def draw_confusion_matrix(confusion: Tensor) -> Image.Image:
     digits, accuracy = range(len(confusion)), 100 * confusion.diag() / confusion.sum(dim=1)
     axes.set(xticks=digits, yticks=digits, xlabel="read as", ylabel="digit")
     right = axes.secondary_yaxis("right")
-    right.set_yticks(digits, [f"{each:.1f} %" for each in accuracy.tolist()])
+    right.set_yticks(digits, [f"{each:.1f} %".replace("nan %", "") for each in accuracy.tolist()])
     return _drawn(figure)
 
 

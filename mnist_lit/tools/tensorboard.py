@@ -41,6 +41,7 @@ class TensorBoardSummary(LearningRateMonitor):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Define the charts."""
         super().on_train_start(trainer)
+        self._confusion = None  # of a test before
         if not isinstance(pl_module, Classifier) or trainer.global_step:  # a resumed run has them
             return
         # A chart for each metric, since all lines of a run have one colour.

@@ -96,7 +96,8 @@ def test_best_and_last_are_names_of_checkpoints(data: MNISTDataModule) -> None:
     trainer = make_trainer(max_epochs=1, callbacks=[ModelCheckpoint("elsewhere", monitor="val_loss")], **SHORT)
     with pytest.raises(ValueError, match="no checkpoint in lightning_logs"):
         trainer.test(model(), data, ckpt_path="last")
-    trainer.fit(model(), data)
+    trainer.validate(trained := model(), data, verbose=False)
+    trainer.fit(trained, data)
     best, last = (run_dir() / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
     assert isinstance(trainer.checkpoint_callback, RunCheckpoint)
     assert Path(trainer.checkpoint_callback.best_model_path) == best.resolve()
