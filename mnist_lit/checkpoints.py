@@ -57,7 +57,7 @@ def find_checkpoint(name: str, root: str | None = None, of_folder: str = "best")
     folders, logs = [Path(name)], Path(name, "lightning_logs")
     if name in ("best", "last"):
         folders, logs, of_folder = [], Path(root or ".").expanduser() / "lightning_logs", name
-    runs = {run.name.removeprefix("version_"): run for folder in (logs, *folders) for run in folder.glob("version_*")}
+    runs = {run.name.removeprefix("version_"): run for folder in (*folders, logs) for run in folder.glob("version_*")}
     newest_first = sorted((version for version in runs if version.isdecimal()), key=int, reverse=True)
     for folder in [*folders, *(runs[each] for each in newest_first)]:
         for kind in of_folder, "last", "best":  # a run may have only one of them

@@ -50,7 +50,8 @@ def read(
     print(f"Checkpoint: {checkpoint}", file=sys.stderr)
     answered = 0
     with _open(output) as file:
-        writer = AnswerWriter(min(40, max(len(printable(path)) for path in paths)), file)
+        width = min(40, max(len(printable(path)) for path in paths))  # a longer name widens its own row alone
+        writer = AnswerWriter(width, file)
         for path in paths:
             answers: list[Answer] = []
             reason = ""

@@ -115,7 +115,7 @@ class RunCheckpoint(Checkpoint):
         others = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
         beside = [each for each in others if each.dirpath == str(run_dir / "checkpoints")]  # by default
         if any(each.save_last == "link" or each.filename in ("best", "last") for each in beside):
-            remedy = "give it a dirpath, or another filename, and save_last=True for a link"
+            remedy = "give it a dirpath or another filename, and save_last=True in place of 'link'"
             raise UserError(f"a ModelCheckpoint would overwrite the run's best.ckpt or last.ckpt: {remedy}")
         if type(trainer.strategy.checkpoint_io) is AtomicCheckpointIO:  # which would refuse them after an epoch
             hparams = {**pl_module.hparams, **getattr(getattr(trainer, "datamodule", None), "hparams", {})}

@@ -1,6 +1,7 @@
 """Pictures of a network: curves, distortions, first-layer weights, confusion matrix."""
 
 from io import BytesIO
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,7 +69,7 @@ def draw_confusion_matrix(confusion: Tensor) -> Image.Image:
     digits, accuracy = range(len(confusion)), 100 * confusion.diag() / confusion.sum(dim=1)
     axes.set(xticks=digits, yticks=digits, xlabel="read as", ylabel="digit")
     right = axes.secondary_yaxis("right")
-    right.set_yticks(digits, [f"{each:.1f} %".replace("nan %", "") for each in accuracy.tolist()])
+    right.set_yticks(digits, ["" if isnan(each) else f"{each:.1f} %" for each in accuracy.tolist()])
     return _drawn(figure)
 
 
