@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from mnist_lit import mnist
 from mnist_lit.augment import RandomDistortion
-from mnist_lit.errors import check_range
+from mnist_lit.errors import UserError, check_range
 from mnist_lit.network import UPRIGHT_SHAPE, Upright
 
 Batch = tuple[Tensor, Tensor]  # images, float32 (N, 1, 28, 28) in [0, 1], and labels, int64 (N,) in 0-9
@@ -56,16 +56,21 @@ class MNISTDataModule(LightningDataModule):
         augment: RandomDistortion = RandomDistortion(),
     ) -> None:
         super().__init__()
-        check_range("batch_size", batch_size, at_least=1, is_whole=True)
-        check_range("val_size", val_size, at_least=0, at_most=59_999, is_whole=True)
-        seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed  # as Lightning seeds its samplers
-        check_range("seed", seed, at_least=0, at_most=2**32 - 1, is_whole=True)  # SeedSequence splits a larger one
+        batch_size = check_range("batch_size", batch_size, at_least=1, is_whole=True)
+        val_size = check_range("val_size", val_size, at_least=0, at_most=59_999, is_whole=True)
+        if seed is None:  # as Lightning seeds its samplers
+            given = os.environ.get("PL_GLOBAL_SEED", "0")
+            seed = int(given) if given.isdecimal() else cast(Any, given)
+        seed = check_range("seed", seed, at_least=0, at_most=2**32 - 1, is_whole=True)  # SeedSequence splits a larger
         self.data_dir = Path(data_dir).expanduser()
         self.batch_size = batch_size
         self.val_size = val_size
         self.seed = seed
-        self.augment = augment if isinstance(augment, RandomDistortion) else RandomDistortion(**augment)
-        augment = cast(Any, asdict(self.augment))  # a plain value for save_hyperparameters, which reads the variable
+        augment = RandomDistortion(**augment) if isinstance(augment, dict) else augment
+        if type(augment) is not RandomDistortion:  # a checkpoint has its numbers alone
+            raise UserError(f"augment must be a RandomDistortion or a dict of its arguments, got {augment!r}")
+        self.augment = augment
+        augment = cast(Any, {name: float(value) for name, value in asdict(augment).items()})  # to save plain values
         self.save_hyperparameters(ignore="data_dir")  # the path differs between machines
 
     @override

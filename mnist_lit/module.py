@@ -107,8 +107,7 @@ class Classifier(LightningModule):
         logits: Tensor = self(images)
         loss, acc = self._metric(f"{stage}_loss"), self._metric(f"{stage}_acc")
         if len(labels):  # a process may have no images of a small last batch
-            # In single precision: in half precision the mean of many losses would be imprecise.
-            loss.update(self.loss(logits.float(), labels), weight=len(labels))
+            loss.update(self.loss(logits, labels), weight=len(labels))
             acc.update(logits, labels)
         self.log_dict({f"{stage}_loss": loss, f"{stage}_acc": acc}, prog_bar=True)
         return logits
@@ -149,15 +148,16 @@ class MNISTClassifier(Classifier):
         weight_decay: float = 2e-4,
         schedule: Schedule = "one_cycle",
     ) -> None:
+        hidden_sizes = list(hidden_sizes)
         super().__init__(MLP(hidden_sizes, activation, upright))
-        check_range("lr", lr, above=0)
-        check_range("momentum", momentum, at_least=0, below=1)
-        check_range("weight_decay", weight_decay, at_least=0)
+        lr = check_range("lr", lr, above=0)
+        momentum = check_range("momentum", momentum, at_least=0, below=1)
+        weight_decay = check_range("weight_decay", weight_decay, at_least=0)
         if nesterov and momentum == 0:
             raise UserError("nesterov needs a momentum above 0, got momentum 0: set nesterov to false")
         if schedule not in get_args(Schedule):
             raise UserError(f"schedule must be one of {', '.join(get_args(Schedule))}, got {schedule!r}")
-        hidden_sizes = list(hidden_sizes)  # save_hyperparameters reads this variable; plain YAML has no tuples
+        hidden_sizes = [int(size) for size in hidden_sizes]  # save_hyperparameters reads these variables
         self.save_hyperparameters()
 
     @classmethod

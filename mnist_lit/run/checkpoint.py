@@ -42,6 +42,8 @@ class RunCheckpoint(Checkpoint):
     """
 
     def __init__(self, monitor: str = "val_acc", mode: Literal["max", "min", "auto"] = "auto") -> None:
+        if mode not in ("max", "min", "auto"):
+            raise UserError(f"mode must be max, min or auto, got {mode!r}")
         self.monitor = monitor
         self.is_min = mode == "min" or (mode == "auto" and "loss" in monitor.lower())
         self.run_dir: Path | None = None
