@@ -20,6 +20,7 @@ import pytest
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.summary.writer import event_file_writer
 from torch import Tensor
 
@@ -84,6 +85,13 @@ def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
     """Return step and value of every point that TensorBoard shows."""
     events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def hparams_of(run: Path) -> Any:
+    """Return the hyperparameters that TensorBoard shows."""
+    events = EventAccumulator(str(run)).Reload()
+    content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    return plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
 
 
 def same(one: Any, other: Any) -> bool:

@@ -3,16 +3,26 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 import yaml
-from conftest import CLI, assert_one_sentence, curves
+from conftest import CLI, assert_one_sentence, curves, hparams_of
 from torch import nn
 
-from mnist_lit import MLP, Classifier, MNISTClassifier, MNISTDataModule, make_trainer, read_digits, read_picture
+from mnist_lit import (
+    MLP,
+    Classifier,
+    MNISTClassifier,
+    MNISTDataModule,
+    RunCheckpoint,
+    make_trainer,
+    read_digits,
+    read_picture,
+)
 from mnist_lit.checkpoints import find_checkpoint, load_whole
+from mnist_lit.datamodule import Batch
 from mnist_lit.pictures import numbers
 
 RUN = Path("lightning_logs/version_0")
@@ -131,6 +141,14 @@ class Forgetful(Classifier):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
+class PartlyForgetful(Forgetful):
+    """Records one of two."""
+
+    def __init__(self, width: int = 16, rate: float = 0.1) -> None:
+        super().__init__(width)
+        self.save_hyperparameters("rate")
+
+
 def test_options_of_any_kind_are_those_of_the_checkpoint(my: CLI) -> None:
     short = ("fit", "--trainer.limit_train_batches=5", "--trainer.max_epochs")
     assert my(*short, "1", '--model.rates={"all": 0.5}', "--model.sizes=[4]", model=Options).status == 0
@@ -139,7 +157,47 @@ def test_options_of_any_kind_are_those_of_the_checkpoint(my: CLI) -> None:
     assert load_whole(RUN / "checkpoints/last.ckpt")["hyper_parameters"] == {"rates": {"all": 0.5}, "sizes": [4]}
     assert yaml.safe_load((RUN / "config.yaml").read_text())["model"]["rates"] == {"all": 0.5}
     assert my(*short, "1", model=Thin).status == my("test", model=Thin).status == 0
-    assert_one_sentence(my(*short, "1", model=Forgetful), "Forgetful", "save_hyperparameters()")
+    for model in Forgetful, PartlyForgetful:
+        said = f"{model.__name__} does not record its option --model.width"
+        assert_one_sentence(my(*short, "1", model=model), said, "save_hyperparameters()")
+
+
+class Weighted(MNISTClassifier):
+    """Has weights in its loss, a hyperparameter with a Trainer's name, and is worse after the second epoch."""
+
+    def __init__(self, max_epochs: int = 5, **options: Any) -> None:
+        super().__init__(**options)
+        self.save_hyperparameters()
+        self.register_buffer("weights", torch.ones(10))
+
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return nn.functional.cross_entropy(logits, labels, cast(torch.Tensor, self.weights))
+
+    def on_validation_epoch_start(self) -> None:
+        if self.current_epoch:
+            nn.init.zeros_(cast(torch.Tensor, self.network.layers[-1].weight))
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Any:
+        return {"probabilities": super().predict_step(batch, batch_idx)}
+
+
+@pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-true"])
+def test_a_subclass_with_a_loss_and_hyperparameters_of_its_own(data_dir: Path, my: CLI, precision: Any) -> None:
+    model = Weighted(max_epochs=7, lr=0.125, momentum=0.5, hidden_sizes=[16])
+    trainer = make_trainer(
+        callbacks=RunCheckpoint("val_loss"), max_epochs=2, limit_train_batches=20, precision=precision
+    )
+    trainer.fit(model, MNISTDataModule(data_dir))
+    assert trainer.run_dir
+    (_, first), (_, second) = curves(trainer.run_dir)["val_acc"]
+    assert second < 0.2 < first
+    assert [best for _, best in curves(trainer.run_dir)["best_val_acc"]] == [first, first]
+    hparams = hparams_of(trainer.run_dir)
+    assert (hparams["lr"].number_value, hparams["max_epochs"].number_value) == (0.125, 7)
+    assert set(hparams) == {"seed", "lr", "momentum", "max_epochs", "hidden_sizes"}  # not the defaults
+    with pytest.raises(ValueError, match=r"nothing to train: .* make another Trainer"):
+        trainer.fit(Weighted(), MNISTDataModule(data_dir))
+    assert "error: predict_step must return the probabilities" in my("predict", model=Weighted).err
 
 
 def test_double_precision_by_default_breaks_nothing() -> None:

@@ -34,6 +34,12 @@ class Answer:
         """The most probable digit, or ``?``."""
         return "?" if self.refused else str(int(self.probabilities.argmax()))
 
+    @property
+    def percent(self) -> str:
+        """The probability of the digit, never 100 %; empty for a non-digit, whose probabilities mean nothing."""
+        percent = 100 * float(self.probabilities.max())
+        return "" if self.refused else f"{percent:.2f} %" if percent < 99.99 else "> 99.99 %"
+
 
 @one_thread()
 def read_digits(picture: Image.Image, model: nn.Module, reject: float = REJECT) -> list[Answer]:

@@ -44,8 +44,8 @@ class AnswerWriter:
             probabilities = [""] * 11 if answer.refused else format_probabilities(answer.probabilities)
             number = lines[line - 1]
             rows.append([path, line, position, *box, number, answer.digit, *probabilities, answer.refused])
-            percent = "" if answer.refused else f"{100 * float(answer.probabilities.max()):.2f} %"
-            table.append([printable(path), answer.digit, percent, number, ",".join(map(str, box)), answer.refused])
+            edges = ",".join(map(str, box))
+            table.append([printable(path), answer.digit, answer.percent, number, edges, answer.refused])
         if self._file:
             self._write_csv(rows or [[path, *[""] * (len(_CSV_HEADER) - 2), reason]], self._file)
         if self._file is not sys.stdout:

@@ -90,11 +90,9 @@ def _show_digits(model: MNISTClassifier, picture: Image.Image) -> str:
     then = ", then straightened by its moments: sheared and scaled" if images.shape[3] > 28 else ""
     shown = f"<strong>{' '.join(numbers(answers))}</strong><p>What the network sees: each digit as found{then}.</p>"
     for answer, image in zip(answers, images, strict=True):
-        probability = 100 * float(answer.probabilities.max())
-        percent = f"{probability:.2f} %" if probability < 99.99 else "> 99.99 %"
         to_pil_image(image).save(png := io.BytesIO(), "PNG")
         shown += f"<figure><img alt='' src='data:image/png;base64,{b64encode(png.getvalue()).decode()}'>"
-        shown += f"<figcaption>{answer.digit}: {answer.refused or percent}</figcaption></figure>"
+        shown += f"<figcaption>{answer.digit}: {answer.refused or answer.percent}</figcaption></figure>"
     return shown
 
 

@@ -38,9 +38,9 @@ def evaluate(network: nn.Module, datamodule: MNISTDataModule) -> Evaluation:
 def changed_options(kind: type, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a class that differ from its defaults; a nested option's name is ``augment.rotation``."""
     changed: dict[str, Any] = {}
+    parameters = {name: each for base in reversed(kind.__mro__) for name, each in signature(base).parameters.items()}
     for name, value in options.items():
-        parameter = signature(kind).parameters.get(name)
-        default = parameter.default if parameter else None
+        default = parameters[name].default if name in parameters else None
         if is_dataclass(default) and isinstance(value, Mapping):
             nested = changed_options(type(default), value)
             changed |= {f"{name}.{each}": nested[each] for each in nested}

@@ -85,8 +85,9 @@ def _serialize(network: torch.nn.Module, metadata: dict[str, Any]) -> bytes:
         verbose=False,
     )
     assert onnx_program is not None  # as it would be without dynamo
-    text = {name: value if isinstance(value, str) else json.dumps(value) for name, value in metadata.items()}
-    onnx_program.model.metadata_props.update(text)
+    for name, value in metadata.items():
+        text = value if isinstance(value, str) else json.dumps(value, default=str)
+        onnx_program.model.metadata_props[name] = text
     onnx_program.model.ir_version = _IR_VERSION
     onnx_program.model.doc_string = _DESCRIPTION
     content: bytes = onnx_program.model_proto.SerializeToString()

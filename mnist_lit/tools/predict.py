@@ -22,9 +22,11 @@ def predict(
         output: CSV file for the predictions and all ten probabilities.
 
     Raises:
-        UserError: If there are no images.
+        UserError: If there are no images, or ``predict_step`` returns something else than probabilities.
     """
     batches = cast(list[Tensor], trainer.predict(model, datamodule=datamodule))
+    if not all(isinstance(batch, Tensor) and batch.ndim == 2 for batch in batches):
+        raise UserError("predict_step must return the probabilities, float (N, num_classes), to be written as CSV")
     if not batches:
         raise UserError("there is nothing to predict with --trainer.limit_predict_batches 0")
     if not trainer.is_global_zero:

@@ -12,6 +12,7 @@ from torch.utils.tensorboard.summary import hparams as summarize_hparams
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassConfusionMatrix
 from torchmetrics.wrappers import ClasswiseWrapper
+from typing_extensions import override
 
 from mnist_lit.module import Classifier
 from mnist_lit.network import MLP
@@ -37,13 +38,24 @@ class TensorBoardSummary(LearningRateMonitor):
     _metrics: MetricCollection | None = None  # of a validation or test of a Classifier
     _has_answers = False
     _confusion: Tensor | None = None  # of the last one
+    _best_val_acc: float | None = None
+    _has_hparams = False  # whether they are logged
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_val_acc": self._best_val_acc}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._best_val_acc = state_dict["best_val_acc"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Define the charts."""
         super().on_train_start(trainer)
-        self._confusion = None  # of a test before
+        self._confusion, self._has_hparams = None, False
         if not isinstance(pl_module, Classifier) or trainer.global_step:  # a resumed run has them
             return
+        self._best_val_acc = None
         # A chart for each metric, since all lines of a run have one colour.
         pairs = {"loss": ("train_loss", "val_loss"), "accuracy": ("train_acc", "val_acc")}
         charts = {title: {tag: ["Multiline", [f"^{tag}$"]] for tag in tags} for title, tags in pairs.items()}
@@ -104,22 +116,21 @@ class TensorBoardSummary(LearningRateMonitor):
         self._show(trainer, max(trainer.global_step - 1, 0))
 
     def _log_best(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
-        bests = [trainer.callback_metrics.get("val_acc")]
-        for callback in trainer.checkpoint_callbacks:  # their best score so far, without this validation
-            if getattr(callback, "monitor", None) == "val_acc":
-                bests.append(getattr(callback, "best_model_score", None))
-        metric = {"best_val_acc": max((float(best) for best in bests if best is not None), default=0.0)}
-        hparams = changed_options(type(pl_module), pl_module.hparams) | {"max_epochs": trainer.max_epochs}
+        metric: dict[str, float] = {}
+        if "val_acc" in trainer.callback_metrics:  # a validation_step of one's own may not log it
+            self._best_val_acc = max(self._best_val_acc or 0, float(trainer.callback_metrics["val_acc"]))
+            metric = {"best_val_acc": self._best_val_acc}
+        hparams = {"max_epochs": trainer.max_epochs} | changed_options(type(pl_module), pl_module.hparams)
         if datamodule := getattr(trainer, "datamodule", None):
             hparams |= changed_options(type(datamodule), datamodule.hparams)
         hparams = {name: each if isinstance(each, int | float | str) else str(each) for name, each in hparams.items()}
         for logger in _tensorboard_loggers(trainer):
             logger.log_metrics(metric, step)
-            if trainer.is_global_zero and "max_epochs" not in logger.hparams:
-                logger.hparams.update(hparams)
+            if trainer.is_global_zero and not self._has_hparams:
                 # Without the first summary, the columns of the table: TensorBoard would take one run's for all runs.
                 for summary in summarize_hparams(hparams, metric)[1:]:
                     logger.experiment.file_writer.add_summary(summary)
+        self._has_hparams = True
 
     def _show(self, trainer: Trainer, step: int) -> None:
         if self._confusion is not None and find_spec("matplotlib"):

@@ -24,4 +24,4 @@ def test_each_test_image_has_a_prediction_in_a_file_or_in_the_output(cli: CLI, d
     Path("folder").mkdir()
     failed = cli(*PRETRAINED, "--output=folder")
     assert (failed.status, failed.out) == (1, "")
-    assert failed.err.splitlines()[-1].startswith("error: --output folder: a folder has that name")
+    assert failed.err.splitlines()[-1].startswith("error: --output folder: a file is needed")
