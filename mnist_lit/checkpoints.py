@@ -50,6 +50,8 @@ def find_checkpoint(name: str, root: str | None = None, of_folder: str = "best")
     Raises:
         UserError: If there is no such checkpoint.
     """
+    if not name:
+        raise UserError("--ckpt_path is empty")
     if name == "pretrained":
         return PRETRAINED
     if Path(name).is_file():

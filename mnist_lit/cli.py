@@ -3,9 +3,11 @@
 import os
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
+import yaml
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.core.saving import save_hparams_to_yaml
@@ -13,7 +15,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from yaml import YAMLError
 
 from mnist_lit.checkpoints import Checkpoint, find_checkpoint
-from mnist_lit.errors import UserError
+from mnist_lit.errors import UserError, check_range
 from mnist_lit.parsing import parse
 from mnist_lit.run.checkpoint import RunCheckpoint
 from mnist_lit.run.trainer import RunTrainer, make_trainer
@@ -31,7 +33,7 @@ class SaveConfig(SaveConfigCallback):
         """Save both files, the first time; raise UserError if an option cannot be written."""
         if self.already_saved or not trainer.is_global_zero or trainer.run_dir is None:
             return
-        self.already_saved = True
+        self.already_saved, self.config.ckpt_path = True, None  # the file repeats the run, from its beginning
         for group, built, found in ("model", pl_module, "lr"), ("data", trainer.datamodule, "batch_size"):
             options = self.config.get(group, {})
             if found in options and found in built.hparams:
@@ -61,6 +63,8 @@ class FitCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, find the checkpoint and take the hyperparameters from it; raise UserError if an option contradicts."""
         self.config = config = parse(parser)
+        if type(config.seed_everything) is int:  # true draws one
+            check_range("--seed_everything", config.seed_everything, at_least=0, at_most=2**32 - 1)
         self.trainer_class = make_trainer  # has Trainer's options, which LightningCLI has read from Trainer
         if config.ckpt_path is None:
             return
@@ -74,11 +78,14 @@ class FitCLI(LightningCLI):
             for name, value in self.checkpoint.content.get(key, {}).items()
             if f"{group}.{name}" in config and name != "data_dir"  # which differs between machines
         }
+        if (first := path.parent.parent / "config.yaml").is_file():
+            with suppress(YAMLError):
+                recorded["seed_everything"] = yaml.safe_load(first.read_text())["seed_everything"]
         self.config = parser.parse_object(recorded, config)
         for name, value in parser.parse_args(sys.argv[2:], defaults=False).items():
             used = self.config[name]
             # None: a config.yaml without a seed, which follows another
-            if name.startswith(("model.", "data.")) and value not in (None, used):
+            if name.startswith(("model.", "data.", "seed_everything")) and value not in (None, used):
                 raise UserError(
                     f"--{name} is {value}, but {path} was trained with {used}: leave out the option, or the --config "
                     "that has it, or name another checkpoint with --ckpt_path"
@@ -87,10 +94,11 @@ class FitCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer; raise UserError if a class does not record its options."""
         for group, built in ("model", self.model), ("data", self.datamodule):
-            if self.config.get(group) and not built.hparams:
+            missing = [name for name in self.config.as_dict().get(group, {}) if name not in built.hparams]
+            if missing and (group == "model" or not built.hparams):  # data may have options of this machine
                 raise UserError(
-                    f"{type(built).__qualname__} does not record its options --{group}.…, and could not be built "
-                    "again: call self.save_hyperparameters() at the end of its __init__"
+                    f"{type(built).__qualname__} does not record its option --{group}.{missing[0]}, and could not be "
+                    "built again: call self.save_hyperparameters() at the end of its __init__"
                 )
         return super().instantiate_trainer(**kwargs)
 

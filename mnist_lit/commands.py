@@ -53,8 +53,9 @@ def run_function(
     else:
         parser.add_argument("--trainer.default_root_dir", default=".", help="Folder that contains lightning_logs.")
     config = parse(parser)
-    if config.get("output") and Path(config.output).is_dir():
-        raise UserError(f"--output {config.output}: a folder has that name, and a file is needed")
+    output = config.get("output")
+    if output and (Path(output).is_dir() or (str(output) == "-" and command != "predict")):
+        raise UserError(f"--output {output}: a file is needed, and this is a folder or the standard output")
     path = find_checkpoint(config.ckpt_path, config.trainer.default_root_dir)
     checkpoint = Checkpoint(path, model.__qualname__, data.__qualname__ if "datamodule" in names else None)
     if is_first_process():

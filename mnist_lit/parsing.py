@@ -1,6 +1,7 @@
 """The parser of every command: a short help, and errors that say which option, what was given and what is right."""
 
 import json
+import os
 import re
 import sys
 from argparse import SUPPRESS, ArgumentError, HelpFormatter
@@ -73,6 +74,11 @@ def parse(parser: ArgumentParser) -> Namespace:
     except ArgumentError as error:
         raise ArgumentError(None, _explain(str(error), parser)) from error
     names = [action.dest for action in parser._actions if not action.dest.endswith(".help")]
+    variables = [f"{parser.env_prefix}_{name}".replace(".", "__").upper() for name in names]
+    for variable in os.environ:
+        if variable.startswith(f"{parser.env_prefix}_".upper()) and variable not in variables:
+            option = "--" + variable.partition("__")[2].replace("__", ".").lower()
+            raise ArgumentError(None, _explain(f"{variable}: unrecognized arguments: {option}", parser))
     for group in {name.rpartition(".")[0] for name in names} & {*config.keys(branches=True)}:
         if not isinstance(config[group], Namespace):  # from a file, where jsonargparse takes any value
             raise ArgumentError(None, f"--{group}: {_EXPECTED_OPTIONS}, got {config[group]}")

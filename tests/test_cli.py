@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CLI, RUN, assert_one_sentence, assert_same_run, curves
+from conftest import CLI, RUN, assert_one_sentence, assert_same_run, curves, hparams_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.plugins.hparams import plugin_data_pb2
 
 from mnist_lit import MNISTClassifier
 from mnist_lit.__main__ import COMMANDS
@@ -138,8 +137,7 @@ def test_tensorboard_has_curves_charts_and_hyperparameters(cli: CLI, run: Path) 
     (layout,) = events.Tensors("custom_scalars__config__")
     for charted in b"train_loss", b"val_loss", b"train_acc", b"val_acc":
         assert charted in layout.tensor_proto.string_val[0]
-    content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
-    hparams = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
+    hparams = hparams_of(run)
     assert hparams["lr"].number_value == 0.1
     assert hparams["activation"].string_value == "gelu"
     assert hparams["augment.rotation"].number_value == 7.5
@@ -191,8 +189,23 @@ def test_the_help_of_each_command_fits_on_a_screen(cli: CLI, monkeypatch: pytest
 def test_environment_variables_set_options(cli: CLI, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PL_FIT__TRAINER__MAX_EPOCHS", "1")
     monkeypatch.setenv("PL_FIT__TRAINER__LIMIT_TRAIN_BATCHES", "5")
+    with monkeypatch.context() as misspelt:
+        misspelt.setenv("PL_FIT__MODEL__LRR", "3")
+        assert_one_sentence(cli("fit"), "PL_FIT__MODEL__LRR: ", "did you mean --model.lr?")
     assert cli("fit").out.splitlines()[0].startswith("Epoch 1/1, Loss: ")
     assert torch.load("lightning_logs/version_0/checkpoints/last.ckpt")["global_step"] == 5
+
+
+def test_the_config_of_a_resumed_run_repeats_it_from_its_beginning(cli: CLI) -> None:
+    options = "--model.schedule=constant", "--trainer.limit_train_batches=5", "--trainer.limit_val_batches=1"
+    run, again = Path("lightning_logs/version_0"), Path("lightning_logs/version_1")
+    assert cli("fit", *options, "--seed_everything=3", "--trainer.max_epochs=1").status == 0
+    other = cli("fit", *options, "--seed_everything=4", "--trainer.max_epochs=2", "--ckpt_path=last")
+    assert_one_sentence(other, "--seed_everything is 4", "trained with 3")
+    assert cli("fit", *options, "--trainer.max_epochs=2", "--ckpt_path=last").status == 0
+    assert cli("fit", f"--config={run / 'config.yaml'}").status == 0
+    weights, repeated = (torch.load(each / "checkpoints/last.ckpt")["state_dict"] for each in (run, again))
+    assert all(torch.equal(repeated[name], value) for name, value in weights.items() if name.startswith("network"))
 
 
 def test_print_config_prints_a_config_that_fit_accepts(cli: CLI, tmp_path: Path) -> None:
@@ -218,6 +231,11 @@ def test_print_config_prints_a_config_that_fit_accepts(cli: CLI, tmp_path: Path)
         (["fit", "--config=comments.yaml"], ["--config", "must have options"]),
         (["fit", "--config=twice.yaml"], ["line 3: the key lr is there twice"]),
         (["test", "--output=empty", "--ckpt_path=pretrained"], ["--output empty", "a file is needed"]),
+        (["test", "--output=-", "--ckpt_path=pretrained"], ["--output -", "a file is needed"]),
+        (["fit", "--ckpt_path="], ["--ckpt_path is empty"]),
+        (["fit", "--seed_everything=-1"], ["--seed_everything must be at least 0", "got -1"]),
+        (["fit", "--trainer.check_val_every_n_epoch=0"], ["check_val_every_n_epoch must be above 0, got 0"]),
+        (["fit", "--trainer.accumulate_grad_batches=0"], ["accumulate_grad_batches must be above 0, got 0"]),
         (["fit", "--config=latin.yaml"], ["--config", "not UTF-8"]),
         (["fit", "--config=null.yaml"], ["--data.augment: expected options", "got None"]),
         (["fit", "--data.augment=true"], ["--data.augment: expected options", "got true"]),

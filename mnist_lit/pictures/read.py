@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TextIO
 
 from mnist_lit.checkpoints import Checkpoint, find_checkpoint
-from mnist_lit.errors import UserError
+from mnist_lit.errors import UserError, check_range
 from mnist_lit.files import replacing
 from mnist_lit.pictures import Answer, draw_answers, read_digits, read_picture
 from mnist_lit.pictures.picture import find_pictures
@@ -41,8 +41,7 @@ def read(
         raise UserError(f"--show {show}: a file has that name, and a folder is needed")
     if output and output.is_dir():
         raise UserError(f"--output {output}: a folder has that name, and a file is needed")
-    if not 0 <= reject < 1:
-        raise UserError(f"--reject must be at least 0 and below 1, got {reject}")
+    check_range("--reject", reject, at_least=0, below=1)
     is_printed = str(output) == "-"
     paths = find_pictures(pictures, None if is_printed else output, show)
     checkpoint = find_checkpoint(ckpt_path)

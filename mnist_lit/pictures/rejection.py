@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mnist_lit.checkpoints import Checkpoint
+from mnist_lit.errors import check_range
 from mnist_lit.network import MLP
 
 REJECT = 0.01  # share of MNIST's digits that is refused by default
@@ -42,8 +43,11 @@ def refuse(images: Tensor, reject: float) -> list[str]:
         images: Float ``(N, 1, 28, 28)`` with pixels in [0, 1], on the CPU.
         reject: Share of MNIST's digits that may be refused, at least 0 and below 1, measured on the 5,000 digits that
             the network was not trained on; 0 refuses nothing.
+
+    Raises:
+        UserError: If ``reject`` is out of range.
     """
-    if not reject:
+    if not check_range("reject", reject, at_least=0, below=1):
         return [""] * len(images)
     limit = _load()[1].quantile(reject, interpolation="lower")
     upright, turned = energies(images)

@@ -71,8 +71,11 @@ class RunTrainer(Trainer):
         if any(type(each) is StochasticWeightAveraging for each in getattr(self, "callbacks", [])):
             averaging = "WeightAveraging or EMAWeightAveraging"
             raise UserError(f"StochasticWeightAveraging does not save its average in checkpoints: use {averaging}")
-        if getattr(self, "val_check_interval", None) == 0:  # Lightning does not set it for an interval of time
-            raise UserError("val_check_interval must be above 0, got 0")
+        for option in "val_check_interval", "check_val_every_n_epoch", "accumulate_grad_batches":
+            if getattr(self, option, None) == 0:  # the first is not set for an interval of time
+                raise UserError(f"{option} must be above 0, got 0")
+        if not path and self._trained and self.fit_loop.done:
+            raise UserError("nothing to train: this Trainer's epochs or steps are done: make another Trainer")
         if path:  # what they found when the run began is in the checkpoint
             finders = LearningRateFinder, BatchSizeFinder
             self.callbacks = [each for each in getattr(self, "callbacks", []) if not isinstance(each, finders)]
@@ -166,8 +169,8 @@ _CALLBACKS: list[tuple[Callable[[], Callback], type, str]] = [
 
 
 def as_list(value: object) -> list[object]:
-    """Return an option's value as a list; it may be None, one object or a list."""
-    return value if isinstance(value, list) else [value] if value else []
+    """Return an option's value as a list; it may be None, one object, a list or a tuple."""
+    return [*value] if isinstance(value, list | tuple) else [value] if value else []
 
 
 def make_trainer(**options: Any) -> RunTrainer:
