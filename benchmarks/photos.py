@@ -9,22 +9,22 @@ right. None is refused. A picture in which not exactly one digit is found is not
 from collections.abc import Iterable
 from functools import cache
 
+import cv2
 import numpy as np
 import torch
 from numpy.random import Generator
 from PIL import Image, ImageFilter
 from torch import Tensor
-from torch.nn import functional as F
 from torchmetrics.functional.text import char_error_rate
 
 from console import DATA, make_parser, print_head, print_row
-from drawing import Array, gradient, photograph, to_jpeg
-from drawing import to_picture as to_picture  # tests take it from here
+from drawing import Array, gradient, photograph, to_jpeg, to_picture
 from mnist_lit import MNISTClassifier, mnist
 from mnist_lit.pictures import NoDigitError, numbers, read_digits
 from mnist_lit.pictures.rejection import REJECT
 
 _ROUGH = (0.1, 0.5), (0.02, 0.1), 0.04  # how far light falls off, noise, and paper's texture in a photo
+_SQUARE = np.ones((3, 3), np.uint8)
 pretrained = cache(MNISTClassifier.from_pretrained)
 
 
@@ -63,9 +63,8 @@ def low_resolution(digit: Tensor, random: Generator) -> Image.Image:
 def thin_pen(digit: Tensor, random: Generator) -> Image.Image:
     """Write it with a pen a third of MNIST's pixels wide: only the middle of strokes remains when they are eroded."""
     solid = _enlarge(digit)
-    for _ in range(12):
-        eroded = -F.max_pool2d(-solid, 3, 1, 1)
-        solid = torch.maximum(eroded, solid - F.max_pool2d(eroded, 3, 1, 1))  # keeps lines that would vanish
+    for _ in range(12):  # keeps lines that would vanish
+        solid = np.maximum(cv2.erode(solid, _SQUARE), solid - cv2.morphologyEx(solid, cv2.MORPH_OPEN, _SQUARE))
     return _widen(solid, 1)
 
 
@@ -115,13 +114,13 @@ def _clean(digit: Tensor, random: Generator) -> Array:
     return np.asarray(paper + (ink - paper) * (np.asarray(canvas) / 255)[..., None])
 
 
-def _enlarge(digit: Tensor) -> Tensor:
-    large = F.interpolate(digit[None, None] / 255, scale_factor=8, mode="bicubic")
-    return (F.pad(large, (40,) * 4) > 0.5).float()
+def _enlarge(digit: Tensor) -> Array:
+    large = cv2.resize(digit.numpy() / np.float32(255), None, fx=8, fy=8, interpolation=cv2.INTER_CUBIC)
+    return np.pad(large > 0.5, 40).astype(np.uint8)
 
 
-def _widen(solid: Tensor, reach: int) -> Image.Image:
-    return Image.fromarray(((1 - F.max_pool2d(solid, 2 * reach + 1, 1, reach)[0, 0]) * 255).byte().numpy())
+def _widen(solid: Array, reach: int) -> Image.Image:
+    return Image.fromarray(255 - 255 * cv2.dilate(solid, _SQUARE, iterations=reach))
 
 
 if __name__ == "__main__":

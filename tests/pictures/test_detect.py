@@ -11,6 +11,7 @@ from torch import Tensor
 
 import photos
 import scenes
+from drawing import to_picture
 from mnist_lit import MNISTClassifier
 from mnist_lit.network import MLP
 from mnist_lit.pictures import NoDigitError, detect_digits, numbers, preprocess, read_digits
@@ -223,7 +224,7 @@ def test_a_turned_number_is_reported_as_turned() -> None:
 def test_a_turned_digit_is_never_guessed(test_images: Images) -> None:
     # A 1, two digits that are like others when turned, and two whose holes are like digits.
     for digit in choose(test_images, 2, 9, 58, 61, 106):
-        picture = photos.to_picture(scenes.plain([digit], np.random.default_rng(0))).rotate(90, expand=True)
+        picture = to_picture(scenes.plain([digit], np.random.default_rng(0))).rotate(90, expand=True)
         (found,) = detect_digits(picture)
         assert refuse(found.image[None], REJECT) == ["may be turned"]
 
@@ -259,7 +260,7 @@ def test_digits_that_touch_are_separated(test_images: Images, network: MLP, pair
     random = np.random.default_rng(0)
     right = 0
     for start in range(0, 2 * pairs, 2):
-        picture = photos.to_picture(scenes.touching(choose(test_images, start, start + 1), random))
+        picture = to_picture(scenes.touching(choose(test_images, start, start + 1), random))
         right += read(picture, network) == ["".join(map(str, test_images[1][start : start + 2].tolist()))]
     assert right >= 0.6 * pairs
 
