@@ -188,13 +188,11 @@ def train(made: list[Example], random: Generator) -> nn.Sequential:
     made = made + combine(made, len(made), random)
     network: nn.Sequential | None = None
     for _ in range(ROUNDS):
-        looks = [see(example, network) for example in made]
-        repeats = [len(look) for look in looks]
-        targets, weights = (
-            torch.from_numpy(np.concatenate([np.tile(part, n) for part, n in zip(parts, repeats, strict=True)])).float()
-            for parts in zip(*((example.is_digit, example.weight) for example in made), strict=True)
+        looks = [(look, each.is_digit, each.weight) for each in made for look in see(each, network)]
+        inputs, is_digit, weights = (
+            torch.cat([torch.as_tensor(part).float() for part in parts]) for parts in zip(*looks, strict=True)
         )
-        network = fit(torch.cat([each for look in looks for each in look]), targets, weights)
+        network = fit(inputs, is_digit, weights)
     assert network
     return network
 
