@@ -11,7 +11,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from numpy.random import Generator
 from PIL import Image
 from torch import Tensor
@@ -43,7 +42,6 @@ def memory(name: str) -> float:
 
 if __name__ == "__main__":
     options = make_parser(__doc__, pictures=(5, "of each kind")).parse_args()
-    torch.set_num_threads(1)
     cv2.setNumThreads(1)
     random = np.random.default_rng(0)
     images, _ = load_test_digits()
