@@ -18,6 +18,7 @@ from mnist_lit.checkpoints import Checkpoint, find_checkpoint
 from mnist_lit.errors import UserError, check_range
 from mnist_lit.parsing import parse
 from mnist_lit.run.checkpoint import RunCheckpoint
+from mnist_lit.run.folder import run_dir_of
 from mnist_lit.run.trainer import RunTrainer, make_trainer
 
 
@@ -78,9 +79,9 @@ class FitCLI(LightningCLI):
             for name, value in self.checkpoint.content.get(key, {}).items()
             if f"{group}.{name}" in config and name != "data_dir"  # which differs between machines
         }
-        if (first := path.parent.parent / "config.yaml").is_file():
-            with suppress(YAMLError):
-                recorded["seed_everything"] = yaml.safe_load(first.read_text())["seed_everything"]
+        if (run_dir := run_dir_of(path)) and (run_dir / "config.yaml").is_file():
+            with suppress(LookupError, TypeError, YAMLError):  # the user's own file, or an edited one
+                recorded["seed_everything"] = yaml.safe_load((run_dir / "config.yaml").read_text())["seed_everything"]
         self.config = parser.parse_object(recorded, config)
         for name, value in parser.parse_args(sys.argv[2:], defaults=False).items():
             used = self.config[name]

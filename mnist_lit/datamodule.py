@@ -58,14 +58,10 @@ class MNISTDataModule(LightningDataModule):
         super().__init__()
         batch_size = check_range("batch_size", batch_size, at_least=1, is_whole=True)
         val_size = check_range("val_size", val_size, at_least=0, at_most=59_999, is_whole=True)
-        if seed is None:  # as Lightning seeds its samplers
-            given = os.environ.get("PL_GLOBAL_SEED", "0")
-            seed = int(given) if given.isdecimal() else cast(Any, given)
+        seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed  # as Lightning seeds its samplers
         seed = check_range("seed", seed, at_least=0, at_most=2**32 - 1, is_whole=True)  # SeedSequence splits a larger
         self.data_dir = Path(data_dir).expanduser()
-        self.batch_size = batch_size
-        self.val_size = val_size
-        self.seed = seed
+        self.batch_size, self.val_size, self.seed = batch_size, val_size, seed
         augment = RandomDistortion(**augment) if isinstance(augment, dict) else augment
         if type(augment) is not RandomDistortion:  # a checkpoint has its numbers alone
             raise UserError(f"augment must be a RandomDistortion or a dict of its arguments, got {augment!r}")

@@ -67,11 +67,10 @@ class MLP(nn.Module):
         super().__init__()
         if activation not in list(_ACTIVATIONS):
             raise UserError(f"activation must be one of {', '.join(_ACTIVATIONS)}, got {activation!r}")
-        hidden = [check_range("each of hidden_sizes", size, at_least=1, is_whole=True) for size in hidden_sizes]
-        sizes = 28 * 28, *hidden
-        layers = [layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), _ACTIVATIONS[activation]())]
+        sizes = [28 * 28, *(check_range("each of hidden_sizes", n, at_least=1, is_whole=True) for n in hidden_sizes)]
+        hidden = [layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), _ACTIVATIONS[activation]())]
         self.upright = Upright() if upright else nn.Identity()
-        self.layers = nn.Sequential(nn.Flatten(), *layers, nn.Linear(sizes[-1], 10))
+        self.layers = nn.Sequential(nn.Flatten(), *hidden, nn.Linear(sizes[-1], 10))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits, float ``(N, 10)``, of float ``images``, ``(N, 1, 28, 28)`` with pixels in [0, 1].
