@@ -7,6 +7,7 @@ from functools import cached_property
 import cv2
 import numpy as np
 import numpy.typing as npt
+from cv2.typing import MatLike
 
 from mnist_lit.pictures.ink import Floats
 
@@ -128,7 +129,7 @@ def find_components(ink: Floats, min_size: float) -> list[Component]:
         outlines, nesting = cv2.findContours(binary, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
         if len(outlines) > _MAX_OUTLINES:
             break
-        labels = np.asarray(cv2.connectedComponents(binary)[1], np.int32)
+        labels = cv2.connectedComponents(binary)[1]
         parts: dict[int, list[Component]] = {}
         for each in components:
             parts.setdefault(int(labels[each.box[1], each.box[0] + each.mask[0].argmax()]), []).append(each)
@@ -148,9 +149,7 @@ def walk(components: Sequence[Component]) -> Iterator[Component]:
         yield from walk(component.parts)
 
 
-def _grow(
-    box: Box, label: int, labels: npt.NDArray[np.int32], ink: Floats, threshold: float, parts: list[Component]
-) -> Component:
+def _grow(box: Box, label: int, labels: MatLike, ink: Floats, threshold: float, parts: list[Component]) -> Component:
     # A component with the parts that it had at the threshold before: a new one, or its largest part, grown a little.
     left, top, right, bottom = box
     largest = max(parts, key=lambda part: part.mask.size, default=None)  # within the box: their IoU is that of areas
