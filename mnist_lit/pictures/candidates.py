@@ -67,15 +67,14 @@ def _size(component: Component) -> float:
 def _near(ones: Sequence[Component], others: Sequence[Component]) -> Iterator[tuple[Component, Component]]:
     # Pairs of one and another that a pen may have broken apart, the nearest first.
     one, other = (
-        np.array([(*each.box, each.strength * (each.levels > 1), each.likeness) for each in components])
-        .reshape(-1, 6)
-        .T
+        np.array([(*each.box, each.strength * (each.levels > 1), each.likeness) for each in components]).reshape(-1, 6)
         for components in (ones, others)
     )
-    heights = np.maximum((one[3] - one[1])[:, None], other[3] - other[1])
-    gaps = np.maximum(one[:2, :, None] - other[2:4, None], other[:2, None] - one[2:4, :, None]).max(axis=0) / heights
-    lower, upper = (choose(one[4][:, None], other[4]) for choose in (np.minimum, np.maximum))
-    is_near = (gaps < _PEN_GAP) & (lower > _SHADE * upper) & (np.minimum(one[5][:, None], other[5]) < _SURE)
+    one = one[:, None]
+    heights = np.maximum(one[..., 3] - one[..., 1], other[:, 3] - other[:, 1])
+    gaps = np.maximum(one[..., :2] - other[:, 2:4], other[:, :2] - one[..., 2:4]).max(axis=2) / heights
+    fainter, darker = (choose(one[..., 4], other[:, 4]) for choose in (np.minimum, np.maximum))
+    is_near = (gaps < _PEN_GAP) & (fainter > _SHADE * darker) & (np.minimum(one[..., 5], other[:, 5]) < _SURE)
     rows, columns = np.nonzero(np.triu(is_near, 1) if ones is others else is_near)
     for index in gaps[rows, columns].argsort(kind="stable"):
         pair = ones[rows[index]], others[columns[index]]
@@ -100,20 +99,21 @@ def _cut(component: Component) -> list[Component]:
     steps = range(step // 2, width - step // 2, step)
     cuts = [0, *(start + int(columns[start : start + step].argmin()) for start in steps), width]
     parts = {}
-    for start, end in combinations(range(len(cuts)), 2):
-        if _WIDTHS[0] * height < cuts[end] - cuts[start] < _WIDTHS[1] * height:
-            mask = np.zeros_like(component.mask)
-            mask[:, cuts[start] : cuts[end]] = component.mask[:, cuts[start] : cuts[end]]
+    for start, end in combinations(cuts, 2):
+        if _WIDTHS[0] * height < end - start < _WIDTHS[1] * height:
+            mask = component.mask.copy()
+            mask[:, :start] = mask[:, end:] = False
             part = component.crop(mask)
             if part.height > 0.5 * height:
                 parts[start, end] = part
-    rate(list(parts.values()))
-    chains: list[tuple[float, list[Component]]] = [(0, []), *((-np.inf, list[Component]()) for _ in cuts[1:])]
+    rate([*parts.values()])
+    chains: dict[int, tuple[float, list[Component]]] = dict.fromkeys(cuts, (-np.inf, [])) | {0: (0, [])}
     for (start, end), part in parts.items():
-        value = chains[start][0] + part.likeness * part.width
+        value, before = chains[start]
+        value += part.likeness * part.width
         if value > chains[end][0]:
-            chains[end] = value, [*chains[start][1], part]
-    return chains[-1][1]
+            chains[end] = value, [*before, part]
+    return chains[width][1]
 
 
 def _above_line(component: Component) -> list[Component]:

@@ -48,13 +48,12 @@ def place(digit: Floats) -> Floats:
     """
     digit = _scale(digit, _BOX)
     digit = (digit / digit.max() * 255).round() / 255  # 256 grey levels, as MNIST has
-    image = np.zeros((_FIELD, _FIELD), np.float32)
-    starts = []
+    margins = []
     for axis, length in enumerate(digit.shape):
         centre = digit.sum(axis=1 - axis) @ np.arange(length) / digit.sum()
-        starts.append(min(max(round(_FIELD / 2 - centre), 0), _FIELD - length))
-    image[starts[0] : starts[0] + digit.shape[0], starts[1] : starts[1] + digit.shape[1]] = digit
-    return image
+        before = min(max(round(_FIELD / 2 - centre), 0), _FIELD - length)
+        margins.append((before, _FIELD - length - before))
+    return np.pad(digit, margins)
 
 
 def _scale(digit: Floats, side: int) -> Floats:
