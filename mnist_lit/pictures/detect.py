@@ -86,7 +86,7 @@ def preprocess(image: Image.Image) -> Tensor:
         torch.Size([1, 28, 28])
     """
     components, _ = _find(to_rgb(image))
-    digit, *_ = components if len(components) == 1 else rate([join(components)]) or components
+    digit, *_ = rate([join(components)]) or components
     return torch.from_numpy(digit.image)[None]
 
 
@@ -118,7 +118,7 @@ def resize(picture: Image.Image) -> tuple[Image.Image, float]:
 
 
 def _lines(components: Sequence[Component]) -> list[list[Component]]:
-    # In reading order, each line from the left.
+    # In reading order, each line from the left. Numbers in two columns are further apart than the digits of a number.
     lines: list[list[Component]] = []
     for component in sorted(components, key=lambda component: component.box[1] + component.box[3]):
         for line in lines:
@@ -129,15 +129,13 @@ def _lines(components: Sequence[Component]) -> list[list[Component]]:
                 break
         else:
             lines.append([component])
-    return [number for line in lines for number in _numbers(sorted(line, key=lambda component: component.box[0]))]
-
-
-def _numbers(line: Sequence[Component]) -> list[list[Component]]:
-    # The numbers of a line: numbers in two columns are further apart than the digits of a number.
-    height = float(np.median([digit.height for digit in line]))
-    numbers = [[line[0]]]
-    for before, digit in pairwise(line):
-        if digit.box[0] - before.box[2] > _MAX_GAP * height:
-            numbers.append([])
-        numbers[-1].append(digit)
+    numbers = []
+    for line in lines:
+        line.sort(key=lambda component: component.box[0])
+        gap = _MAX_GAP * float(np.median([digit.height for digit in line]))
+        numbers.append(line[:1])
+        for before, digit in pairwise(line):
+            if digit.box[0] - before.box[2] > gap:
+                numbers.append([])
+            numbers[-1].append(digit)
     return numbers
