@@ -7,8 +7,8 @@ The steps, one file each:
 3. ``components``: connected ink, each component with its own threshold, from a tree of connected components.
 4. ``candidates``: the components and what they may hold or be part of, each drawn in MNIST's format (``preparation``)
    with its likeness to a digit (``rejection``).
-5. ``choice``: which candidates are digits, by what is around them and what they overlap (``context``).
-6. ``detect``: the digits with their boxes, ordered into lines.
+5. ``context``: which candidates are digits, by what is around them and what they overlap.
+6. ``detect``: runs these steps, and orders the digits with their boxes into lines.
 7. ``answers``: the network's digits, and ``?`` if ``rejection`` refuses an image. ``table`` prints and writes them.
 """
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from math import ceil
 
 import cv2
@@ -11,14 +11,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mnist_lit.pictures.candidates import rate
-from mnist_lit.pictures.choice import choose_digits
+from mnist_lit.pictures.candidates import find_cut_and_joined, find_whole, rate
 from mnist_lit.pictures.components import Component, join
+from mnist_lit.pictures.context import judge
+from mnist_lit.pictures.ink import Pixels, find_ink, find_other_colour
 from mnist_lit.pictures.picture import NoDigitError, to_rgb
 
 MIN_SIZE = 8, 0.008  # of the smallest digit: pixels of the picture, and parts of its longer side
 _SIDES = 240, 1600  # pixels: limits of the picture's longer side when components are found
 
+_RIVAL = 0.3  # of the value of the digits in one ink: below, the other ink is only what is between the digits
 _MAX_GAP = 1.5  # in digits' heights, between two digits of a number
 
 
@@ -102,10 +104,33 @@ def _find(picture: Image.Image) -> tuple[list[Component], int]:
         margin = size[1] // 4
         paper = np.median(pixels[:, [0, -1]].reshape(-1, 3), axis=0)
         pixels = cv2.copyMakeBorder(pixels, 0, 0, margin, margin, cv2.BORDER_CONSTANT, value=paper.tolist())
-    components = choose_digits(pixels, max(MIN_SIZE[0] * scale, MIN_SIZE[1] * max(size)))
+    components = _choose(pixels, max(MIN_SIZE[0] * scale, MIN_SIZE[1] * max(size)))
     if not components:
         raise NoDigitError("there is no ink in it that could be a digit")
     return components, margin
+
+
+def _choose(pixels: Pixels, min_size: float) -> list[Component]:
+    # The digits of a picture, RGB uint8 (H, W, 3), in dark or in light ink; if there are none, the largest component.
+    side = max(pixels.shape)
+    found = [find_whole(find_ink(seen), min_size) for seen in (pixels, 255 - pixels)]
+    judged = [judge(whole, side) for whole in found]
+    least = _RIVAL * max(map(_value, judged))
+    for which, whole in enumerate(found):
+        if _value(judged[which]) >= least:
+            judged[which] = judge([*whole, *find_cut_and_joined(whole)], side)
+    if not any(odds > 0 for digits in judged for _, odds in digits):
+        whole = find_whole(find_other_colour(pixels), min_size)
+        judged.append(judge([*whole, *find_cut_and_joined(whole)], side))
+    if best := max(judged, key=_value):
+        return [digit for digit, _ in best]
+    drawn = [each for each in chain(*found) if each.levels > 1]
+    return sorted(drawn, key=lambda each: each.height * each.strength)[-1:]
+
+
+def _value(judged: Sequence[tuple[Component, float]]) -> float:
+    # The odds by their softplus, nearly 0 for what is unlikely, and the height: a hole is smaller than its digit.
+    return float(sum(np.logaddexp(0, odds) * digit.height for digit, odds in judged))
 
 
 def resize(picture: Image.Image) -> tuple[Image.Image, float]:
