@@ -67,11 +67,6 @@ class Component:
         """Number of pixels of its ink."""
         return int(np.count_nonzero(self.mask))
 
-    @property
-    def fill(self) -> float:
-        """Share of its box that is its ink."""
-        return self.area / self.mask.size
-
     def overlaps(self, other: "Component") -> bool:
         """Return whether more than a tenth of the smaller one's ink is the other's, too."""
         left, top = max(self.box[0], other.box[0]), max(self.box[1], other.box[1])

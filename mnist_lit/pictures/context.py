@@ -27,7 +27,7 @@ _MAY_BE = -2  # log of the odds
 class Candidates(NamedTuple):
     """What is known of candidates before they are judged."""
 
-    values: Floats  # (N, 11): box, likeness, turned, levels, at_border, strength, share of its box, pieces
+    values: Floats  # (N, 11): box, likeness, turned, levels, at_border, strength, pieces, share of its box
     overlaps: Mask  # (N, N)
 
 
@@ -72,8 +72,8 @@ def make_network() -> nn.Sequential:
 
 def describe(components: Sequence[Component]) -> Candidates:
     """Return what ``relate`` needs to know of candidates."""
-    known = attrgetter("likeness", "turned", "levels", "at_border", "strength", "fill", "pieces")
-    values = np.array([(*each.box, *known(each)) for each in components])
+    known = attrgetter("likeness", "turned", "levels", "at_border", "strength", "pieces")
+    values = np.array([(*each.box, *known(each), each.area / each.mask.size) for each in components])
     left, top, right, bottom = values[:, :4].T
     meets = (left < right[:, None]) & (top < bottom[:, None])
     overlaps = np.zeros(meets.shape, bool)
@@ -91,7 +91,7 @@ def relate(candidates: Candidates, longer_side: float, odds: Floats | None = Non
         odds: The log of the odds that they are digits, ``(N,)``, if the network has looked before.
     """
     values, overlaps = candidates
-    left, top, right, bottom, likeness, turned, levels, at_border, strength, fill, pieces = values.T
+    left, top, right, bottom, likeness, turned, levels, at_border, strength, pieces, fill = values.T
     height, width = bottom - top, right - left
     size = np.maximum(height, 0.6 * width)
     is_taken = np.zeros(len(size), bool)
