@@ -14,12 +14,10 @@ from mnist_lit.pictures.rejection import energies
 
 _MAX_COMPONENTS = 300  # the largest
 _MAX_JOINED = 60  # the nearest
-_SURROUNDS = 3  # longer sides on the border: a frame, or the desk
 _SURE = 0.9  # likeness of two components that are two digits
 _MAX_CUT = 12  # components, the largest
 
 # Lengths are in parts of a component's height.
-_THINNEST = 0.04  # width of a 1
 _PEN_GAP = 0.3  # where a pen has broken a digit
 _SHADE = 0.5  # of the stronger one's strength: fainter is not the same digit
 _STEP, _WIDTHS = 0.16, (0.2, 1.2)  # from cut to cut; of a part
@@ -41,23 +39,16 @@ def find_cut_and_joined(components: Sequence[Component]) -> list[Component]:
     parts = [part for each in wide[:_MAX_CUT] for part in (*_above_line(each), *_cut(each))]
     pairs = rate([join(pair) for pair in islice(_near(components, components), _MAX_JOINED)])
     threes = {(each.box, each.area): each for each in map(join, islice(_near(pairs, components), _MAX_JOINED))}
-    return [each for each in parts if each.image is not None] + pairs + rate([*threes.values()])
+    return parts + pairs + rate([*threes.values()])
 
 
-def rate(components: Sequence[Component]) -> list[Component]:
-    """Give each component its image and its likeness to a digit, and return those that have an image."""
-    drawn = []
-    for component in components:
-        if component.width >= _THINNEST * component.height and component.at_border < _SURROUNDS:
-            component.image = prepare(component)
-            if component.image is not None:
-                drawn.append(component)
-    if drawn:
-        images = torch.from_numpy(np.stack([each.image for each in drawn if each.image is not None])).unsqueeze(1)
-        upright, turned = ((2 * each.sigmoid() - 1).tolist() for each in energies(images))
-        for component, one, other in zip(drawn, upright, turned, strict=True):
-            component.likeness, component.turned = one, other
-    return drawn
+def rate(components: list[Component]) -> list[Component]:
+    """Give each component its image and its likeness to a digit, and return them."""
+    images = np.array([prepare(component) for component in components], np.float32).reshape(-1, 1, 28, 28)
+    upright, turned = ((2 * each.sigmoid() - 1).tolist() for each in energies(torch.from_numpy(images)))
+    for component, image, one, other in zip(components, images[:, 0], upright, turned, strict=True):
+        component.image, component.likeness, component.turned = image, one, other
+    return components
 
 
 def _size(component: Component) -> float:

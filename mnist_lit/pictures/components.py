@@ -35,7 +35,7 @@ class Component:
         levels: Number of thresholds at which it is nearly the same.
         parts: The components into which it falls at the next higher threshold.
         pieces: Number of connected components: 1, more if they are joined, 0 for a part of one.
-        image: The component as an image like MNIST's, float32 ``(28, 28)``; None if it cannot be a digit.
+        image: The component as an image like MNIST's, float32 ``(28, 28)``.
         likeness: How much the image is like a digit, from -1 to 1; 0 for even odds.
         turned: The same for the image turned by 90 degrees, to the left or to the right.
     """
@@ -48,7 +48,7 @@ class Component:
     levels: int = 1
     parts: "list[Component]" = field(default_factory=list)
     pieces: float = 1
-    image: Floats | None = None
+    image: Floats = field(init=False)
     likeness: float = -1
     turned: float = -1
 

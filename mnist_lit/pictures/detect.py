@@ -21,6 +21,7 @@ MIN_SIZE = 8, 0.008  # of the smallest digit: pixels of the picture, and parts o
 _SIDES = 240, 1600  # pixels: limits of the picture's longer side when components are found
 
 _RIVAL = 0.3  # of the value of the digits in one ink: below, the other ink is only what is between the digits
+_SURROUNDS = 3  # longer sides on the border: a frame, or the desk
 _MAX_GAP = 1.5  # in digits' heights, between two digits of a number
 
 
@@ -88,7 +89,7 @@ def preprocess(image: Image.Image) -> Tensor:
         torch.Size([1, 28, 28])
     """
     components, _ = _find(to_rgb(image))
-    digit, *_ = rate([join(components)]) or components
+    (digit,) = rate([join(components)])
     return torch.from_numpy(digit.image)[None]
 
 
@@ -124,8 +125,8 @@ def _choose(pixels: Pixels, min_size: float) -> list[Component]:
         judged.append(judge([*whole, *find_cut_and_joined(whole)], side))
     if best := max(judged, key=_value):
         return [digit for digit, _ in best]
-    drawn = [each for each in chain(*found) if each.levels > 1]
-    return sorted(drawn, key=lambda each: each.height * each.strength)[-1:]
+    alone = [each for each in chain(*found) if each.levels > 1 and each.at_border < _SURROUNDS]
+    return sorted(alone, key=lambda each: each.height * each.strength)[-1:]
 
 
 def _value(judged: Sequence[tuple[Component, float]]) -> float:

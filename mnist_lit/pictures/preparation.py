@@ -12,8 +12,8 @@ _STROKES = 1.3, 2.6  # in MNIST's pixels: of the thinnest twentieth of its digit
 _CUT = 0.15  # ink at which a stroke ends
 
 
-def prepare(component: Component) -> Floats | None:
-    """Return a component as MNIST's makers would have made it, float32 ``(28, 28)`` in [0, 1]; None if no ink is left.
+def prepare(component: Component) -> Floats:
+    """Return a component as MNIST's makers would have made it, float32 ``(28, 28)`` in [0, 1], 0 if no ink is left.
 
     White on black, its ink scaled to a box of 20x20 pixels with its aspect ratio kept, anti-aliased, and placed with
     its centre of mass in the middle of 28x28 (LeCun, Bottou, Bengio and Haffner 1998, section III.A). Strokes that are
@@ -34,7 +34,7 @@ def prepare(component: Component) -> Floats | None:
     if pixels := round(abs(growth) / 2 * _FINE):
         large = np.asarray((cv2.dilate if growth > 0 else cv2.erode)(large, np.ones((2 * pixels + 1,) * 2, np.uint8)))
     left, top, width, height = cv2.boundingRect((large > _CUT).astype(np.uint8))
-    return place(large[top : top + height, left : left + width]) if width else None
+    return place(large[top : top + height, left : left + width]) if width else np.zeros((_FIELD, _FIELD), np.float32)
 
 
 def place(digit: Floats) -> Floats:
