@@ -37,8 +37,8 @@ class RunCheckpoint(Checkpoint):
         best_model_score: The metric of ``best.ckpt``.
 
     Raises:
-        UserError: In ``fit``, if a run cannot be resumed from its checkpoint, or would replace another run's; if an
-            epoch ends with infinite or NaN weights: then the previous checkpoints stay.
+        UserError: If ``mode`` is another word. In ``fit``, if a run cannot be resumed from its checkpoint, or would
+            replace another run's; if an epoch ends with infinite or NaN weights: the previous checkpoints stay.
     """
 
     def __init__(self, monitor: str = "val_acc", mode: Literal["max", "min", "auto"] = "auto") -> None:
@@ -167,8 +167,7 @@ class RunCheckpoint(Checkpoint):
         for name in ["best.ckpt", "last.ckpt"] if self._is_best(trainer) else ["last.ckpt"]:
             for logger in trainer.loggers:
                 logger.save()  # the curves up to here, so that a kill loses no points
-            # False is the default, but without it Lightning prints a line.
-            trainer.save_checkpoint(self.run_dir / "checkpoints" / name, weights_only=False)
+            trainer.save_checkpoint(self.run_dir / "checkpoints" / name, weights_only=False)  # else it prints a line
         self._saving = {}
 
     @override
