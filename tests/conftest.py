@@ -46,8 +46,6 @@ event_file_writer._global_uid = event_file_writer.AtomicCounter(1_000_000)
 
 @dataclass
 class Result:
-    """The exit status and the output of a command."""
-
     status: int
     out: str
     err: str

@@ -159,8 +159,6 @@ def test_a_fast_dev_run_keeps_no_files_and_prints_a_message(cli: CLI, tmp_path: 
 
 
 class Slip(Callback):
-    """A callback with a defect."""
-
     def on_train_start(self, trainer: Trainer, *_: object) -> None:
         raise ValueError("a slip of the programmer")
 

@@ -113,8 +113,6 @@ def test_other_images_and_classes(tmp_path: Path) -> None:
 
 
 class Options(Classifier):
-    """Has options of other kinds, and a parent with others."""
-
     def __init__(self, rates: dict[str, float] | None = None, sizes: Sequence[int] = (8,)) -> None:
         super().__init__(MLP(sizes))
         self.save_hyperparameters()
@@ -124,16 +122,12 @@ class Options(Classifier):
 
 
 class Thin(MNISTClassifier):
-    """Has fewer options than its parent."""
-
     def __init__(self, width: int = 16) -> None:
         super().__init__([width])
         self.save_hyperparameters()
 
 
 class Forgetful(Classifier):
-    """Does not record its options."""
-
     def __init__(self, width: int = 16) -> None:
         super().__init__(MLP([width]))
 
@@ -142,8 +136,6 @@ class Forgetful(Classifier):
 
 
 class PartlyForgetful(Forgetful):
-    """Records one of two."""
-
     def __init__(self, width: int = 16, rate: float = 0.1) -> None:
         super().__init__(width)
         self.save_hyperparameters("rate")

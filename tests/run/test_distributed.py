@@ -29,8 +29,6 @@ UNEVEN = (
 
 
 class SeenImages(Callback):
-    """Saves the distorted images of each step, in a file for each process."""
-
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self.seen: list[torch.Tensor] = []

@@ -27,8 +27,6 @@ LOSS = r"train/loss_epoch: [\d.]+, "
 
 
 class Silent(OwnCNN):
-    """Logs nothing."""
-
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         loss: Tensor = self.layers(batch[0]).square().mean()
         return loss

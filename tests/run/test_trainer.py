@@ -52,8 +52,6 @@ def by_hand(**options: Any) -> Trainer:
 
 
 class Sends(Callback):
-    """Sends a signal to this process in a hook."""
-
     def __init__(self, hook: str, step: int) -> None:
         self.step: int | None = step
         setattr(self, hook, self.send)
@@ -176,8 +174,6 @@ def test_the_runs_of_one_trainer_and_of_one_callback_do_not_mix(data: MNISTDataM
 
 
 class Fails(Callback):
-    """Fails once, in the middle of an epoch."""
-
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
 
@@ -320,8 +316,6 @@ class WithoutOptimizer(OwnCNN):
 
 
 class Scores(OwnCNN):
-    """Has the validation scores that it is given."""
-
     def __init__(self, *scores: float) -> None:
         super().__init__()
         self.scores = scores

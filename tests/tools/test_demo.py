@@ -53,8 +53,6 @@ def pixels(url: str) -> torch.Tensor:
 
 
 class Page:
-    """The page in a browser, as a person sees it."""
-
     def __init__(self, driver: Any, url: str) -> None:
         self.driver = driver
         driver.get(url)
