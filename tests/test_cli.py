@@ -131,7 +131,6 @@ def test_the_pretrained_network_has_the_accuracy_in_the_readme(cli: CLI, tmp_pat
 
 def test_tensorboard_has_curves_charts_and_hyperparameters(cli: CLI, run: Path) -> None:
     events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
-    assert set(events.Tags()["scalars"]) >= {"train_loss", "train_acc", "val_loss", "val_acc", "lr", "best_val_acc"}
     for tag in "train_loss", "train_acc", "val_loss", "val_acc":
         assert [event.step for event in events.Scalars(tag)] == [59, 119]
     (layout,) = events.Tensors("custom_scalars__config__")
@@ -143,8 +142,6 @@ def test_tensorboard_has_curves_charts_and_hyperparameters(cli: CLI, run: Path) 
     assert hparams["augment.rotation"].number_value == 7.5
     assert hparams.keys() == {"lr", "activation", "augment.rotation", "seed", "max_epochs"}  # not the defaults
     assert "_hparams_/experiment" not in events.summary_metadata  # TensorBoard would take one run's columns for all
-    accuracies = [event.value for event in events.Scalars("val_acc")]
-    assert events.Scalars("best_val_acc")[-1].value == max(accuracies)
 
 
 @pytest.mark.parametrize(
@@ -236,11 +233,22 @@ def test_print_config_prints_a_config_that_fit_accepts(cli: CLI, tmp_path: Path)
         (["fit", "--seed_everything=-1"], ["--seed_everything must be at least 0", "got -1"]),
         (["fit", "--trainer.check_val_every_n_epoch=0"], ["check_val_every_n_epoch must be above 0, got 0"]),
         (["fit", "--trainer.accumulate_grad_batches=0"], ["accumulate_grad_batches must be above 0, got 0"]),
+        (["fit", "--trainer.val_check_interval=0"], ["val_check_interval must be above 0, got 0"]),
+        (["fit", "--trainer.max_steps=0"], ["number of steps", "got 0"]),
+        (["fit", "--trainer.limit_train_batches=0"], ["number of steps", "limit_train_batches"]),
         (["fit", "--config=latin.yaml"], ["--config", "not UTF-8"]),
         (["fit", "--config=null.yaml"], ["--data.augment: expected options", "got None"]),
         (["fit", "--data.augment=true"], ["--data.augment: expected options", "got true"]),
         (["fit", "--trainer.callbacks=EarlyStopping"], ["--trainer.callbacks", "EarlyStopping", "required: monitor"]),
         (["fit", "--trainer.callbacks=EarlyStoping"], ["--trainer.callbacks", "EarlyStoping"]),
+        (
+            ["fit", "--trainer.callbacks+=StochasticWeightAveraging", "--trainer.callbacks.swa_lrs=0.01"],
+            ["EMAWeightAveraging"],
+        ),
+        (
+            ["fit", "--trainer.callbacks+=Timer", "--trainer.callbacks.duration=00:00:00:09"],
+            ["config.yaml", "--trainer.max_time"],
+        ),
         (["fit", "--model.lr=high"], ["--model.lr: expected a number, got high"]),
         (["fit", "--model.activation=swoosh"], ["activation: expected one of 'identity', 'relu'", "got swoosh"]),
         (["fit", "--data.batch_size=1.5"], ["batch_size", "1.5"]),
@@ -254,6 +262,7 @@ def test_print_config_prints_a_config_that_fit_accepts(cli: CLI, tmp_path: Path)
         (["fit", "--config=broken.yaml"], ["config", "line 2"]),
         (["fit", "--config=unknown.yaml"], ["'model'", "'activaton'; did you mean --model.activation?"]),
         (["fit", "--trainer.default_root_dir=file"], ["file", "--trainer.default_root_dir"]),
+        (["fit", "--trainer.default_root_dir=s3://bucket/runs"], ["s3://bucket/runs", "local folder"]),
         (["fit", "--data.data_dir=file"], ["file", "--data.data_dir"]),
     ],
     ids=" ".join,

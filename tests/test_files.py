@@ -1,4 +1,5 @@
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mnist_lit.files import replacing
@@ -14,10 +15,7 @@ def test_two_simultaneous_writers_leave_a_whole_file(tmp_path: Path) -> None:
             both_write.wait()
             unfinished.write_text(text)
 
-    writers = [threading.Thread(target=write, args=(letter * 2000,)) for letter in "ab"]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(write, ("a" * 2000, "b" * 2000)))  # an error of a thread fails the test
     assert path.read_text() in ("a" * 2000, "b" * 2000)
     assert list(tmp_path.iterdir()) == [path]

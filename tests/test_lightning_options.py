@@ -61,25 +61,6 @@ def test_the_config_of_a_run_with_any_callback_repeats_the_run(cli: CLI, name: s
     assert_the_config_repeats_the_run(cli)
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (["callbacks+=StochasticWeightAveraging", "callbacks.swa_lrs=0.01"], ["EMAWeightAveraging"]),
-        (["callbacks+=Timer", "callbacks.duration=00:00:00:09"], ["config.yaml", "--trainer.max_time"]),
-        (["default_root_dir=s3://bucket/runs"], ["s3://bucket/runs", "local folder"]),
-        (["val_check_interval=0"], ["val_check_interval must be above 0"]),
-        (["max_steps=0"], ["number of steps", "got 0"]),
-        (["limit_train_batches=0"], ["number of steps", "limit_train_batches"]),
-    ],
-    ids=str,
-)
-def test_options_that_cannot_work_are_refused_in_one_sentence(
-    cli: CLI, tmp_path: Path, options: list[str], words: list[str]
-) -> None:
-    assert_one_sentence(cli(*QUICK, *(f"--trainer.{option}" for option in options)), *words)
-    assert [path for path in tmp_path.rglob("*") if path.name != "lightning_logs"] == []
-
-
 def test_messages_requested_from_lightning_are_printed(cli: CLI, messages: pytest.LogCaptureFixture) -> None:
     stopping = ("--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val_loss")
     assert cli(*QUICK, *stopping, "--trainer.callbacks.verbose=true", "--trainer.profiler=simple").status == 0

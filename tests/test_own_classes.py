@@ -11,19 +11,10 @@ import yaml
 from conftest import CLI, assert_one_sentence, curves, hparams_of
 from torch import nn
 
-from mnist_lit import (
-    MLP,
-    Classifier,
-    MNISTClassifier,
-    MNISTDataModule,
-    RunCheckpoint,
-    make_trainer,
-    read_digits,
-    read_picture,
-)
+from mnist_lit import MLP, Classifier, MNISTClassifier, MNISTDataModule, RunCheckpoint, make_trainer
 from mnist_lit.checkpoints import find_checkpoint, load_whole
 from mnist_lit.datamodule import Batch
-from mnist_lit.pictures import numbers
+from mnist_lit.pictures import numbers, read_digits, read_picture
 
 RUN = Path("lightning_logs/version_0")
 SHORT = ("fit", "--trainer.max_epochs=3", "--trainer.limit_train_batches=30", "--trainer.log_every_n_steps=7")

@@ -130,14 +130,6 @@ def test_a_box_is_in_pixels_of_the_upright_picture(test_images: Images) -> None:
     assert 2800 < detection.box[0] < detection.box[2] < 2856
 
 
-@pytest.mark.parametrize("colours", [("white", "white"), ("navy", "navy"), ("white", "whitesmoke")])
-def test_a_blank_picture_has_no_ink(colours: tuple[str, str]) -> None:
-    picture = Image.new("RGB", (300, 200), colours[0])
-    picture.paste(colours[1], (0, 0, 150, 200))
-    with pytest.raises(NoDigitError, match="no ink"):
-        detect_digits(picture)
-
-
 def test_non_digits_are_refused_and_digits_are_not(test_images: Images) -> None:
     def refused(images: Tensor) -> float:
         return float(np.mean([reason != "" for reason in refuse(images, REJECT)]))

@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -134,12 +133,18 @@ def test_a_tight_crop_of_a_one_is_a_one(digits: Images) -> None:
             assert int(model(preprocess(picture)[None]).argmax()) == 1
 
 
-def _blank(size: tuple[int, int]) -> Image.Image:
-    return Image.new("RGB", size, "beige")
+def _blank(*size: int, colour: str = "beige") -> Image.Image:
+    return Image.new("RGB", size, colour)
+
+
+def _two_whites() -> Image.Image:
+    picture = _blank(300, 200, colour="white")
+    picture.paste("whitesmoke", (0, 0, 150, 200))
+    return picture
 
 
 def _dots() -> Image.Image:
-    dots = _blank((123, 135))
+    dots = _blank(123, 135)
     for place in (10, 20), (60, 70), (61, 120), (115, 15):
         dots.putpixel(place, (0, 0, 0))
     return dots
@@ -151,13 +156,13 @@ def _noise() -> Image.Image:
 
 
 @pytest.mark.parametrize(
-    "make",
-    [lambda: _blank((1, 1)), lambda: _blank((300, 200)), lambda: _blank((5000, 3)), _dots, _noise],
-    ids=["one pixel", "blank", "strip", "four dots", "unevenly lit, noisy paper"],
+    "picture",
+    [_blank(1, 1), _blank(300, 200, colour="navy"), _blank(5000, 3), _two_whites(), _dots(), _noise()],
+    ids=["one pixel", "dark", "strip", "two whites", "four dots", "unevenly lit, noisy paper"],
 )
-def test_without_ink_there_is_no_digit(make: Callable[[], Image.Image]) -> None:
+def test_without_ink_there_is_no_digit(picture: Image.Image) -> None:
     with pytest.raises(NoDigitError, match="there is no ink in it"):
-        preprocess(make())
+        preprocess(picture)
 
 
 def test_any_picture_gives_an_image_or_no_digit_error() -> None:

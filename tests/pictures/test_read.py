@@ -238,18 +238,17 @@ def test_the_shown_box_of_a_large_picture_is_around_its_ink(cli: CLI, test_image
         assert 0 <= box[-1] - ink[-1] < 6
 
 
-@pytest.mark.parametrize("reject", ["-0.1", "1"])
-def test_reject_must_be_from_0_to_below_1(cli: CLI, reject: str) -> None:
-    result = cli("read", "number.png", f"--reject={reject}")
-    assert_one_sentence(result, f"--reject must be at least 0 and below 1, got {float(reject)}\n")
-    assert result.status == 1
-
-
-@pytest.mark.parametrize("arguments", [[], ["number.png", "--colour=red"], ["number.png", "--reject=much"]])
-def test_wrong_arguments_give_one_sentence(cli: CLI, arguments: list[str]) -> None:
-    result = cli("read", *arguments)
-    assert_one_sentence(result, arguments[-1].split("=")[0] if arguments else "required: pictures")
-    assert result.status == 2
+def test_wrong_arguments_give_one_sentence(cli: CLI) -> None:
+    for arguments, status, words in [
+        ([], 2, "required: pictures"),
+        (["number.png", "--colour=red"], 2, "--colour"),
+        (["number.png", "--reject=much"], 2, "--reject"),
+        (["number.png", "--reject=-0.1"], 1, "--reject must be at least 0 and below 1, got -0.1"),
+        (["number.png", "--reject=1"], 1, "--reject must be at least 0 and below 1, got 1.0"),
+    ]:
+        result = cli("read", *arguments)
+        assert_one_sentence(result, words)
+        assert result.status == status
 
 
 def test_the_packages_network_reads_unless_another_is_named(cli: CLI, tmp_path: Path) -> None:

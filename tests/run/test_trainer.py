@@ -193,14 +193,9 @@ class OwnCycle(MNISTClassifier):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
 
 
-def by_hand_with_checkpoints(**options: Any) -> Trainer:
-    options["callbacks"] = [*options["callbacks"], RunCheckpoint("val/acc")]
-    return by_hand(**options, accelerator="cpu")
-
-
 @pytest.mark.parametrize(
     ("make", "schedule", "workers", "own_generator"),
-    [(make_trainer, "one cycle", 2, False), (by_hand_with_checkpoints, "plateau", 0, True)],
+    [(make_trainer, "one cycle", 2, False), (by_hand, "plateau", 0, True)],
 )
 def test_a_run_of_ones_own_continues_exactly_in_any_trainer(
     data_dir: Path, make: Any, schedule: Any, workers: int, own_generator: bool
@@ -208,10 +203,9 @@ def test_a_run_of_ones_own_continues_exactly_in_any_trainer(
     def train(root: str, seed: int, kills: bool = False, checkpoint: str | None = None) -> None:
         seed_everything(seed, verbose=False)
         generator = torch.Generator().manual_seed(5) if own_generator else None
-        callbacks: list[Callback] = [Freezes(), *([Fails(3)] if kills else [])]
-        if make is make_trainer:
-            callbacks.append(RunCheckpoint("val/acc"))
-        trainer = make(max_epochs=5, default_root_dir=root, log_every_n_steps=5, callbacks=callbacks)
+        callbacks = [Freezes(), *([Fails(3)] if kills else []), RunCheckpoint("val/acc")]
+        options = {"max_epochs": 5, "log_every_n_steps": 5, "accelerator": "cpu"}
+        trainer = make(default_root_dir=root, callbacks=callbacks, **options)
         with pytest.raises(ZeroDivisionError) if kills else nullcontext():
             trainer.fit(OwnCNN(schedule), *own_loaders(data_dir, workers, generator), ckpt_path=checkpoint)
 
