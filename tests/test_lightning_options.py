@@ -81,7 +81,6 @@ def test_a_learning_rate_that_lightning_finds_is_used_and_printed(
     assert f"\nlr: {found}\n" in (RUN / "hparams.yaml").read_text()
     assert last["optimizer_states"][0]["param_groups"][0]["max_lr"] == float(found)  # the one-cycle's peak
     assert not list(tmp_path.glob(".lr_find*"))
-    assert f"\n  lr: {found}\n" in (RUN / "config.yaml").read_text()
     assert_the_config_repeats_the_run(cli)
 
 

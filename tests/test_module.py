@@ -1,4 +1,3 @@
-import csv
 import math
 from pathlib import Path
 from typing import Any, cast
@@ -6,9 +5,9 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Trainer, seed_everything
+from conftest import curves
+from lightning.pytorch import seed_everything
 from lightning.pytorch.callbacks import LambdaCallback
-from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
@@ -17,18 +16,7 @@ from torchvision.datasets import MNIST
 from mnist_lit import MLP, MNISTClassifier, MNISTDataModule, RandomDistortion, RunCheckpoint, make_trainer
 from mnist_lit.datamodule import TensorBatches
 
-
-def fit(
-    model: MNISTClassifier, data_dir: Path, root: Path, val_size: int = 0, **options: Any
-) -> list[dict[str, float]]:
-    """Train and return the logged metrics, one row for each time that metrics were logged."""
-    options |= {"limit_val_batches": 1.0 if val_size else 0, "logger": CSVLogger(root), "default_root_dir": root}
-    trainer = Trainer(enable_progress_bar=False, enable_model_summary=False, **options)
-    trainer.fit(model, MNISTDataModule(data_dir, val_size=val_size))
-    with Path(trainer.log_dir or "", "metrics.csv").open() as file:
-        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
-
-
+pytestmark = pytest.mark.usefixtures("_without_pictures")
 ARTICLE: dict[str, Any] = {
     **{"activation": "identity", "upright": False, "schedule": "constant"},
     **{"lr": 0.01, "momentum": 0, "nesterov": False, "weight_decay": 0},
@@ -76,12 +64,10 @@ def test_training_upright_digits_equals_a_plain_loop_to_the_last_bit(data_dir: P
             optimizer.step()
             losses.append(loss.detach())
         expected_losses.append(torch.stack(losses).mean().item())
-
-    logged = fit(model, data_dir, tmp_path, max_epochs=2)
-
-    assert [row["train_loss"] for row in logged if "train_loss" in row] == pytest.approx(expected_losses, rel=1e-6)
-    for ours, theirs in zip(model.network.parameters(), network.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
+    make_trainer(max_epochs=2, default_root_dir=tmp_path).fit(model, datamodule)
+    logged = [loss for _, loss in curves(tmp_path / "lightning_logs/version_0")["train_loss"]]
+    assert logged == pytest.approx(expected_losses, rel=1e-6)
+    assert all(torch.equal(*pair) for pair in zip(model.network.parameters(), network.parameters(), strict=True))
 
 
 def test_one_cycle_ends_near_zero_and_logged_metrics_are_the_means_over_the_images(
@@ -92,18 +78,19 @@ def test_one_cycle_ends_near_zero_and_logged_metrics_are_the_means_over_the_imag
         on_train_batch_start=lambda trainer, *_: rates.append(trainer.optimizers[0].param_groups[0]["lr"])
     )
     model = MNISTClassifier(lr=0.3)
-    logged = fit(model, data_dir, tmp_path, val_size=250, max_epochs=2, limit_train_batches=40, callbacks=notes)
-    assert (len(rates), max(rates)) == (80, pytest.approx(0.3))
+    datamodule = MNISTDataModule(data_dir, val_size=250)
+    trainer = make_trainer(max_epochs=2, limit_train_batches=40, callbacks=notes, default_root_dir=tmp_path)
+    trainer.fit(model, datamodule)
+    assert len(rates) == 80
+    assert max(rates) == pytest.approx(0.3)
     assert rates[0] < 0.015
     assert rates[-1] < 0.00015
-    datamodule = MNISTDataModule(data_dir, val_size=250)
-    datamodule.setup("validate")
     images, labels = (torch.cat(parts) for parts in zip(*datamodule.val_dataloader(), strict=True))
     with torch.no_grad():
         logits = model(images)
-    _, validated = (row for row in logged if "val_acc" in row)
-    assert validated["val_acc"] == pytest.approx((logits.argmax(dim=1) == labels).float().mean().item())
-    assert validated["val_loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
+    logged = {tag: points[-1][1] for tag, points in curves(tmp_path / "lightning_logs/version_0").items()}
+    assert logged["val_acc"] == pytest.approx((logits.argmax(dim=1) == labels).float().mean().item())
+    assert logged["val_loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
 
 
 def test_numbers_of_numpy_are_recorded_as_plain_ones() -> None:

@@ -133,12 +133,12 @@ def test_a_tight_crop_of_a_one_is_a_one(digits: Images) -> None:
             assert int(model(preprocess(picture)[None]).argmax()) == 1
 
 
-def _blank(*size: int, colour: str = "beige") -> Image.Image:
-    return Image.new("RGB", size, colour)
+def _blank(width: int, height: int, colour: str = "beige") -> Image.Image:
+    return Image.new("RGB", (width, height), colour)
 
 
 def _two_whites() -> Image.Image:
-    picture = _blank(300, 200, colour="white")
+    picture = _blank(300, 200, "white")
     picture.paste("whitesmoke", (0, 0, 150, 200))
     return picture
 
@@ -157,7 +157,7 @@ def _noise() -> Image.Image:
 
 @pytest.mark.parametrize(
     "picture",
-    [_blank(1, 1), _blank(300, 200, colour="navy"), _blank(5000, 3), _two_whites(), _dots(), _noise()],
+    [_blank(1, 1), _blank(300, 200, "navy"), _blank(5000, 3), _two_whites(), _dots(), _noise()],
     ids=["one pixel", "dark", "strip", "two whites", "four dots", "unevenly lit, noisy paper"],
 )
 def test_without_ink_there_is_no_digit(picture: Image.Image) -> None:

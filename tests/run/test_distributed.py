@@ -22,10 +22,7 @@ TWO = (f"--config={ROOT}/configs/ddp.yaml",)
 CALM = ("--model.schedule=constant", "--model.lr=0.02")
 # 101 steps with batches of an odd size and a smaller last batch. The last validation batch has one image: the second
 # process has none.
-UNEVEN = (
-    *("--data.batch_size=545", "--data.val_size=5001"),
-    *("--data.augment.rotation=10", "--data.augment.elastic=0.8"),
-)
+UNEVEN = ("--data.batch_size=545", "--data.val_size=5001")
 
 
 class SeenImages(Callback):
@@ -63,8 +60,9 @@ def assert_same_curves(one: Path, other: Path, within: float) -> None:
 
 def test_two_processes_train_like_one(cli: CLI, tmp_path: Path, data_dir: Path) -> None:
     seen = ("--trainer.callbacks+=test_distributed.SeenImages", f"--trainer.callbacks.folder={tmp_path}")
+    augment = ("--data.augment.rotation=10", "--data.augment.elastic=0.8")
     # Smooth: with ReLU a rounding error can turn a unit on, or off, for an image.
-    command = ("fit", "--trainer.max_epochs=1", "--model.activation=silu", *CALM, *UNEVEN, *seen)
+    command = ("fit", "--trainer.max_epochs=1", "--model.activation=silu", *CALM, *UNEVEN, *augment, *seen)
     one = cli(*command)
     two = processes(*command, *TWO, data_dir=data_dir, cwd=tmp_path)
     out, err = two.communicate()

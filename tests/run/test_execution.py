@@ -15,7 +15,7 @@ from mnist_lit import Classifier, MNISTClassifier, MNISTDataModule, StepsPerExec
 from mnist_lit.run.checkpoint import RunCheckpoint
 
 pytestmark = pytest.mark.usefixtures("_without_pictures")
-CONFIGS = Path(__file__).parents[2] / "configs"
+BEST = str(Path(__file__).parents[2] / "configs" / "best.yaml")
 # 1,130 images: each epoch ends with a smaller batch.
 SHORT = ("fit", "--trainer.max_epochs=3", "--data.val_size=58870", "--trainer.limit_val_batches=2")
 
@@ -40,7 +40,7 @@ def rounds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     "options",
     [
         (),
-        ("--config", str(CONFIGS / "best.yaml"), "--trainer.max_epochs=3", "--trainer.limit_train_batches=23"),
+        ("--config", BEST, "--trainer.max_epochs=3", "--trainer.limit_train_batches=23"),
         ("--trainer.val_check_interval=5", "--trainer.log_every_n_steps=1"),
         slow(("--trainer.val_check_interval=8", "--trainer.check_val_every_n_epoch=null", "--trainer.max_steps=17")),
         ("--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val_acc", "--trainer.callbacks.mode=max",

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 from lightning.pytorch.callbacks import LambdaCallback
 from own import OwnCNN, own_loaders
-from torch import Tensor
 
 from mnist_lit import MNISTClassifier, MNISTDataModule, RunCheckpoint, make_trainer
 
@@ -27,11 +26,7 @@ LOSS = r"train/loss_epoch: [\d.]+, "
 
 
 class Silent(OwnCNN):
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        loss: Tensor = self.layers(batch[0]).square().mean()
-        return loss
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
+    def log(self, *_: Any, **__: Any) -> None:
         pass
 
 

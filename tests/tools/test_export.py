@@ -24,13 +24,6 @@ from mnist_lit.tools.export import export
 pytestmark = pytest.mark.skipif(find_spec("onnxscript") is None, reason="ONNX comes with the extra 'export'")
 
 
-@pytest.fixture(scope="module")
-def datamodule(data_dir: Path) -> MNISTDataModule:
-    datamodule = MNISTDataModule(data_dir)
-    datamodule.setup("test")
-    return datamodule
-
-
 def run_cli(cli: CLI, output: str = "digits.onnx") -> Result:
     result = cli("export", "--ckpt_path=pretrained", f"--output={output}")
     return replace(result, err="".join(result.err.splitlines(keepends=True)[1:]))  # without the line on the checkpoint
@@ -65,10 +58,10 @@ np.save("logits.npy", session.run(["logits"], {"images": np.load("images.npy")})
 
 
 @pytest.fixture(scope="module")
-def file(datamodule: MNISTDataModule, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def file(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a file with the pretrained network."""
     path = tmp_path_factory.mktemp("export") / "digits.onnx"
-    export(MNISTClassifier.from_pretrained(), datamodule, path)
+    export(MNISTClassifier.from_pretrained(), MNISTDataModule(data_dir), path)
     return path
 
 
@@ -95,14 +88,14 @@ NETWORKS = [*zip(get_args(Activation), [(), (32,), (16, 8, 4), (1,), (64, 64), (
 
 @pytest.mark.parametrize(("activation", "hidden_sizes"), [*NETWORKS[:2], *(slow(*network) for network in NETWORKS[2:])])
 def test_an_export_of_any_network_gives_the_same_logits(
-    datamodule: MNISTDataModule, test_images: Images, tmp_path: Path, activation: Activation, hidden_sizes: list[int]
+    data_dir: Path, test_images: Images, tmp_path: Path, activation: Activation, hidden_sizes: list[int]
 ) -> None:
     model, path = MNISTClassifier(hidden_sizes, activation), tmp_path / "digits.onnx"
     for weights in model.network.layers[-1].parameters():
         weights.data *= 1000  # large logits have large rounding errors
     if activation == "relu":
         model.bfloat16()  # as after training with precision bf16-true
-    export(model, datamodule, path)
+    export(model, MNISTDataModule(data_dir), path)
     with torch.no_grad():
         assert same(run_file(path, test_images[0]), model.float()(test_images[0]))
     recipe = metadata(path)["recipe"]
@@ -137,7 +130,7 @@ class MonteCarloDropout(nn.Module):
 
 @pytest.mark.parametrize("fault", ["dropout", "not a number"])
 def test_a_file_that_gives_other_logits_than_the_network_is_not_kept(
-    datamodule: MNISTDataModule, tmp_path: Path, fault: str
+    data_dir: Path, tmp_path: Path, fault: str
 ) -> None:
     path = tmp_path / "digits.onnx"
     path.write_text("an older one")
@@ -147,7 +140,7 @@ def test_a_file_that_gives_other_logits_than_the_network_is_not_kept(
     else:
         nn.init.constant_(model.network.layers[-1].get_parameter("bias"), torch.nan)  # as after a run that diverged
     with pytest.raises(ValueError, match=r"was not written: its logits differ by .* from the checkpoint's"):
-        export(model, datamodule, path)
+        export(model, MNISTDataModule(data_dir), path)
     assert all(module.training for module in model.modules())  # the model itself can train on
     assert all(weights.requires_grad for weights in model.parameters())
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {path.name: "an older one"}

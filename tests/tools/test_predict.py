@@ -5,11 +5,9 @@ from conftest import CLI
 
 from mnist_lit.mnist import read
 
-PRETRAINED = ("predict", "--ckpt_path=pretrained")
-
 
 def test_each_test_image_has_a_prediction_in_a_file_or_in_the_output(cli: CLI, data_dir: Path) -> None:
-    result = cli(*PRETRAINED, "--output=predictions.csv")
+    result = cli("predict", "--ckpt_path=pretrained", "--output=predictions.csv")
     assert (result.status, result.out) == (0, "")
     lines = Path("predictions.csv").read_text().splitlines()
     assert lines[0].startswith("image,digit,probability,p0,")
@@ -19,5 +17,5 @@ def test_each_test_image_has_a_prediction_in_a_file_or_in_the_output(cli: CLI, d
     labels = read(data_dir / "MNIST" / "raw", "t10k")[1]
     right = [int(row["digit"]) == label for row, label in zip(rows, labels.tolist(), strict=True)]
     assert sum(right) > 9900
-    printed = cli(*PRETRAINED, "--trainer.limit_predict_batches=1")
+    printed = cli("predict", "--ckpt_path=pretrained", "--trainer.limit_predict_batches=1")
     assert (printed.status, printed.out.splitlines()) == (0, lines[: 1 + 100])
