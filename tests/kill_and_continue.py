@@ -4,8 +4,8 @@
 
 Each run is of one of several kinds: of the command line, with averaged weights or rare validation for example, or of
 Python, with a CNN, dropout and torch's DataLoader. SIGKILL, which a process cannot handle, kills it, and it is resumed
-from the newer of its best and last checkpoints until it ends. One kind is tested before each resumption. At the end
-its checkpoints and curves are compared with those of a run of its kind that never stopped.
+from its last checkpoint until it ends. One kind is tested before each resumption. At the end its checkpoints and curves
+are compared with those of a run of its kind that never stopped.
 """
 
 import argparse
@@ -30,7 +30,8 @@ from own import OwnCNN, Schedule, own_loaders
 
 from mnist_lit import RunCheckpoint, make_trainer
 from mnist_lit.__main__ import main as mnist_lit
-from mnist_lit.checkpoints import load_whole
+from mnist_lit.checkpoints import find_checkpoint, load_whole
+from mnist_lit.errors import UserError
 
 logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns about each point that a resumed run replaces
 OPTIONS = ["--trainer.max_epochs=3", "--trainer.limit_train_batches=100", "--trainer.log_every_n_steps=20"]
@@ -93,8 +94,9 @@ def run(root: Path, data_dir: Path, options: Sequence[str], moments: list[float]
     counts: Counter[str] = Counter()
     root.mkdir(parents=True)
     for moment in [*moments, None]:
-        checkpoints = sorted(root.glob("lightning_logs/*/checkpoints/*.ckpt"))
-        checkpoint = max(checkpoints, key=lambda path: int(load_whole(path)["global_step"]), default=None)
+        checkpoint = None
+        with suppress(UserError):  # killed before the end of the first epoch
+            checkpoint = find_checkpoint("last", str(root))
         counts["resumptions"] += checkpoint is not None
         process = context.Process(target=fit, args=(root, data_dir, options, checkpoint))
         process.start()
