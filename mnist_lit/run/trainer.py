@@ -76,14 +76,17 @@ class RunTrainer(Trainer):
                 raise UserError(f"{option} must be above 0, got 0")
         if not path and self._trained and self.fit_loop.done:
             raise UserError("nothing to train: this Trainer's epochs or steps are done: make another Trainer")
-        if path:  # what they found when the run began is in the checkpoint
-            finders = LearningRateFinder, BatchSizeFinder
+        counts, modes = self.fit_loop.state_dict(), [(each, each.training) for each in model.modules()]
+        if path:
+            content = load_whole(Path(path))
+            if "optimizer_states" not in content:
+                raise UserError(f"{path} cannot be continued: it has only the weights, not the state of the training")
+            self.fit_loop.load_state_dict(content["loops"]["fit_loop"])  # so that _folder knows where the run goes on
+            finders = LearningRateFinder, BatchSizeFinder  # what they found when the run began is in the checkpoint
             self.callbacks = [each for each in getattr(self, "callbacks", []) if not isinstance(each, finders)]
-        start, counts = self._check_start(path), self.fit_loop.state_dict()
-        modes = [(each, each.training) for each in model.modules()]
         self._is_unfinished = True
         try:
-            with self._folder(model, path, *start):
+            with self._folder(model, path):
                 yield
             self._is_unfinished = False
         except BaseException:
@@ -115,19 +118,8 @@ class RunTrainer(Trainer):
             raise UserError(f"ckpt_path {name!r}: this Trainer has saved no checkpoint")
         return str(find_checkpoint(own or str(name), os.path.relpath(self.default_root_dir), of_folder))
 
-    def _check_start(self, path: str | None) -> tuple[int | None, int]:
-        """Return where a checkpoint continues: the step, in a logger's count, and the batch. UserError if it cannot."""
-        if path is None:
-            return None, self.fit_loop.epoch_loop.batch_progress.total.ready
-        content = load_whole(Path(path))
-        if "optimizer_states" not in content:
-            raise UserError(f"{path} cannot be continued: it has only the weights, not the state of the training")
-        loops = content.get("loops", {}).get("fit_loop", {})
-        step = loops.get("epoch_loop.state_dict", {}).get("_batches_that_stepped", content["global_step"])
-        return step, loops.get("epoch_loop.batch_progress", {"total": {"ready": 0}})["total"]["ready"]
-
     @contextmanager
-    def _folder(self, model: LightningModule, path: str | None, step: int | None, batch: int) -> Iterator[None]:
+    def _folder(self, model: LightningModule, path: str | None) -> Iterator[None]:
         """Choose or make the run's folder and logger; a fit that makes no step leaves no file."""
         keeps = self.has_own_logger or any(isinstance(each, RunCheckpoint) for each in self.checkpoint_callbacks)
         if not keeps or getattr(self, "fast_dev_run", False) or not is_first_process():
@@ -140,16 +132,17 @@ class RunTrainer(Trainer):
         if not path and not run_dir and not self.has_own_logger and (folder := folder_of(self.logger)):
             run_dir = folder.absolute() if folder.resolve().parent == logs.resolve() else None
         self.run_dir = run_dir = run_dir or make_run_dir(logs.parent)
-        before = set(run_dir.rglob("*"))
+        before, batches = set(run_dir.rglob("*")), self.fit_loop.epoch_loop.batch_progress.total.ready
         if self.has_own_logger:
             where: dict[str, Any] = {"save_dir": run_dir.parent, "name": "", "version": run_dir.name}
+            step = self.fit_loop.epoch_loop._batches_that_stepped if path else None  # in a logger's count
             self.logger = TensorBoardLogger(**where, default_hp_metric=False, purge_step=step)
         trained, self._trained = self._trained, model
         try:
             yield
         finally:
             is_elsewhere = isinstance(self.strategy.launcher, _MultiProcessingLauncher)  # the counts are there
-            if not is_elsewhere and self.fit_loop.epoch_loop.batch_progress.total.ready <= batch:
+            if not is_elsewhere and self.fit_loop.epoch_loop.batch_progress.total.ready <= batches:
                 made = sorted(set(run_dir.rglob("*")) - before, reverse=True)  # files before their folders
                 for each in [*made, run_dir, logs]:
                     with suppress(OSError):  # a folder is not empty
