@@ -161,11 +161,6 @@ _CALLBACKS: list[tuple[Callable[[], Callback], type, str]] = [
 ]
 
 
-def as_list(value: object) -> list[object]:
-    """Return an option's value as a list; it may be None, one object, a list or a tuple."""
-    return [*value] if isinstance(value, list | tuple) else [value] if value else []
-
-
 def make_trainer(**options: Any) -> RunTrainer:
     """Return the Trainer of the command line: its runs have a folder, can be resumed exactly, and are fast.
 
@@ -189,7 +184,8 @@ def make_trainer(**options: Any) -> RunTrainer:
     with quiet():
         if options.get("barebones"):
             return RunTrainer(**options)
-        callbacks: list[Any] = [*as_list(options.get("callbacks"))]
+        given = options.get("callbacks") or []
+        callbacks = [given] if isinstance(given, Callback) else [*given]
         if duration := options.pop("max_time", None):
             callbacks.append(Timer(duration, interval="epoch"))
         ours: list[Callback] = [
