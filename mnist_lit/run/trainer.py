@@ -134,9 +134,8 @@ class RunTrainer(Trainer):
         self.run_dir = run_dir = run_dir or make_run_dir(logs.parent)
         before, batches = set(run_dir.rglob("*")), self.fit_loop.epoch_loop.batch_progress.total.ready
         if self.has_own_logger:
-            where: dict[str, Any] = {"save_dir": run_dir.parent, "name": "", "version": run_dir.name}
             step = self.fit_loop.epoch_loop._batches_that_stepped if path else None  # in a logger's count
-            self.logger = TensorBoardLogger(**where, default_hp_metric=False, purge_step=step)
+            self.logger = TensorBoardLogger(run_dir.parent, "", run_dir.name, default_hp_metric=False, purge_step=step)
         trained, self._trained = self._trained, model
         try:
             yield
