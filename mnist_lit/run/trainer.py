@@ -174,10 +174,9 @@ def make_trainer(**options: Any) -> RunTrainer:
     Raises:
         UserError: If ``default_root_dir`` is a URL: as a path, it would create a local folder with a strange name.
     """
-    is_limited = options.get("max_steps") not in (None, -1) or bool(options.get("max_time"))
+    is_limited = options.get("max_steps", -1) != -1 or bool(options.get("max_time"))
     defaults = {"max_epochs": None if is_limited else 10, "devices": 1, "enable_model_summary": False}
-    may_be_none = "check_val_every_n_epoch"  # of all other options it is the default
-    options = defaults | {name: value for name, value in options.items() if value is not None or name == may_be_none}
+    options |= {name: value for name, value in defaults.items() if options.get(name) is None}
     if "://" in str(root := options.get("default_root_dir")):
         raise UserError(f"default_root_dir {root}: runs are not written to a URL; name a local folder")
     with quiet():
