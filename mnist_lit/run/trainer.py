@@ -180,19 +180,18 @@ def make_trainer(**options: Any) -> RunTrainer:
     if "://" in str(root := options.get("default_root_dir")):
         raise UserError(f"default_root_dir {root}: runs are not written to a URL; name a local folder")
     with quiet():
-        if options.get("barebones"):
-            return RunTrainer(**options)
         given = options.get("callbacks") or []
         callbacks = [given] if isinstance(given, Callback) else [*given]
         if duration := options.pop("max_time", None):
             callbacks.append(Timer(duration, interval="epoch"))
+        kinds = [] if options.get("barebones") else _CALLBACKS
         ours: list[Callback] = [
             kind()
-            for kind, replaced_by, option in _CALLBACKS
+            for kind, replaced_by, option in kinds
             if options.get(option) not in (False, []) and not any(isinstance(each, replaced_by) for each in callbacks)
         ]
         options["callbacks"] = [*ours, *callbacks]
-        has_own_logger = options.get("logger") in (None, True) and not options.get("fast_dev_run")
+        has_own_logger = bool(kinds) and options.get("logger") in (None, True) and not options.get("fast_dev_run")
         trainer = RunTrainer(**options | ({"logger": False} if has_own_logger else {}))
     trainer.has_own_logger = has_own_logger
     return trainer
