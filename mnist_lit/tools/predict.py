@@ -22,13 +22,14 @@ def predict(
         output: CSV file for the predictions and all ten probabilities.
 
     Raises:
-        UserError: If there are no images, or ``predict_step`` returns something else than probabilities.
+        UserError: If there are no predictions, or ``predict_step`` returns something else than probabilities.
     """
-    batches = cast(list[Tensor], trainer.predict(model, datamodule=datamodule))
+    batches = cast(list[Tensor] | None, trainer.predict(model, datamodule=datamodule))
+    if not batches:
+        why = "--trainer.limit_predict_batches is 0, or --trainer.strategy forks or spawns processes, which return none"
+        raise UserError(f"there are no predictions: {why}")
     if not all(isinstance(batch, Tensor) and batch.ndim == 2 for batch in batches):
         raise UserError("predict_step must return the probabilities, float (N, num_classes), to be written as CSV")
-    if not batches:
-        raise UserError("there is nothing to predict with --trainer.limit_predict_batches 0")
     if not trainer.is_global_zero:
         return
     probabilities = torch.cat(batches)

@@ -19,3 +19,6 @@ def test_each_test_image_has_a_prediction_in_a_file_or_in_the_output(cli: CLI, d
     assert sum(right) > 9900
     printed = cli("predict", "--ckpt_path=pretrained", "--trainer.limit_predict_batches=1")
     assert (printed.status, printed.out.splitlines()) == (0, lines[: 1 + 100])
+    none = cli("predict", "--ckpt_path=pretrained", "--trainer.limit_predict_batches=0")
+    assert (none.status, none.out) == (1, "")
+    assert "error: there are no predictions: --trainer.limit_predict_batches is 0" in none.err
