@@ -96,16 +96,19 @@ class Classifier(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Log loss and accuracy, and return the logits."""
-        return self._evaluation_step(batch, "val")
+        return self._evaluation_step(batch, batch_idx, "val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Log loss and accuracy, and return the logits."""
-        return self._evaluation_step(batch, "test")
+        return self._evaluation_step(batch, batch_idx, "test")
 
-    def _evaluation_step(self, batch: Batch, stage: str) -> Tensor:
+    def _evaluation_step(self, batch: Batch, batch_idx: int, stage: str) -> Tensor:
         images, labels = batch
         logits: Tensor = self(images)
         loss, acc = self._metric(f"{stage}_loss"), self._metric(f"{stage}_acc")
+        if not batch_idx:  # the first batch of a loader, of which a subclass may have several
+            loss.reset()
+            acc.reset()
         if len(labels):  # a process may have no images of a small last batch
             loss.update(self.loss(logits, labels), weight=len(labels))
             acc.update(logits, labels)

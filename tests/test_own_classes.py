@@ -12,7 +12,7 @@ from conftest import CLI, assert_one_sentence, curves, hparams_of
 from torch import nn
 
 from mnist_lit import MLP, Classifier, MNISTClassifier, MNISTDataModule, RunCheckpoint, make_trainer
-from mnist_lit.checkpoints import find_checkpoint, load_whole
+from mnist_lit.checkpoints import PRETRAINED, find_checkpoint, load_whole
 from mnist_lit.datamodule import Batch
 from mnist_lit.pictures import numbers, read_digits, read_picture
 
@@ -101,6 +101,21 @@ def test_other_images_and_classes(tmp_path: Path) -> None:
     assert 0 <= trainer.test(model, loader, ckpt_path="best", verbose=False)[0]["test_acc"] <= 1
     predicted: Any = trainer.predict(model, loader)
     assert predicted[0].shape == (8, 5)
+
+
+class OfSeveralLoaders(MNISTClassifier):
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> torch.Tensor:
+        return super().validation_step(batch, batch_idx)
+
+
+def test_each_of_several_loaders_is_measured_on_its_own(test_images: Any) -> None:
+    images, labels = (each[:300] for each in test_images)
+    sets = [torch.utils.data.TensorDataset(images, each) for each in (labels, (labels + 1) % 10)]
+    loaders = [torch.utils.data.DataLoader(each, batch_size=100) for each in sets]
+    model, trainer = OfSeveralLoaders.load_from_checkpoint(PRETRAINED), make_trainer(logger=False)
+    right, wrong = trainer.validate(model, loaders, verbose=False)
+    assert right["val_acc/dataloader_idx_0"] > 0.99
+    assert wrong["val_acc/dataloader_idx_1"] < 0.01
 
 
 class Options(Classifier):
