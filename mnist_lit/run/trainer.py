@@ -82,8 +82,10 @@ class RunTrainer(Trainer):
             if "optimizer_states" not in content:
                 raise UserError(f"{path} cannot be continued: it has only the weights, not the state of the training")
             self.fit_loop.load_state_dict(content["loops"]["fit_loop"])  # so that _folder knows where the run goes on
-            finders = LearningRateFinder, BatchSizeFinder  # what they found when the run began is in the checkpoint
-            self.callbacks = [each for each in getattr(self, "callbacks", []) if not isinstance(each, finders)]
+            # What they found when the run began is in the checkpoint; a subclass may search later.
+            searches = LearningRateFinder.on_fit_start, BatchSizeFinder.on_fit_start
+            callbacks: list[Callback] = getattr(self, "callbacks", [])
+            self.callbacks = [each for each in callbacks if type(each).on_fit_start not in searches]
         self._is_unfinished = True
         try:
             with self._folder(model, path):

@@ -271,14 +271,23 @@ def test_the_metric_that_decides_which_epoch_is_best_is_an_argument(
     assert best["epoch"] == values.index(max(values) if mode == "auto" else min(values)) < 3 == last["epoch"]
 
 
+class SearchesLater(LearningRateFinder):
+    """Would search at some epochs in place of the start, as Lightning's example of a subclass does."""
+
+    def on_fit_start(self, *_: Any) -> None:
+        self.begun: list[int] = []
+
+    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
+        self.begun.append(trainer.current_epoch)
+
+
 def test_a_resumed_run_keeps_its_momentum_and_learning_rate(data: MNISTDataModule) -> None:
     finder = LearningRateFinder(num_training_steps=20)
     with pytest.raises(ZeroDivisionError):
         make_trainer(callbacks=[finder, Fails(1)], max_epochs=2, **SHORT).fit(model(), data)
-    begun: list[int] = []
-    notes = LambdaCallback(on_train_epoch_start=lambda trainer, *_: begun.append(trainer.current_epoch))
-    make_trainer(callbacks=[finder, notes], max_epochs=2, **SHORT).fit(model(lr=0.1), data, ckpt_path="last")
-    assert begun == [1]
+    later = SearchesLater()
+    make_trainer(callbacks=[finder, later], max_epochs=2, **SHORT).fit(model(lr=0.1), data, ckpt_path="last")
+    assert later.begun == [1]
     assert curves(run_dir())["lr"][-1][1] < 1e-3
 
 
