@@ -34,6 +34,7 @@ _MODULES = {
     "run.progress": ["EpochLines"],
     "run.trainer": ["make_trainer"],
 }
+__all__ = [name for names in _MODULES.values() for name in names]
 
 
 def __getattr__(name: str) -> object:
@@ -42,3 +43,7 @@ def __getattr__(name: str) -> object:
         if name in names:
             return getattr(import_module(f"{__name__}.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]  # for completion

@@ -172,8 +172,7 @@ class MNISTClassifier(Classifier):
     def upright(self) -> Upright | None:
         """The first layer, which has no weights: a loader may apply it once. None if a subclass has another forward."""
         is_own = type(self).forward is Classifier.forward and type(self.network).forward is MLP.forward
-        layer = self.network.upright if is_own else None
-        return layer if isinstance(layer, Upright) else None
+        return self.network.upright if is_own and isinstance(self.network.upright, Upright) else None
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return SGD and its schedule; raise UserError if one_cycle cannot know the number of steps beforehand."""
@@ -203,6 +202,5 @@ class MNISTClassifier(Classifier):
         elif (schedule.last_epoch, schedule.total_steps) != (done, steps):
             raise UserError(
                 f"this run's one_cycle has {schedule.total_steps} steps, {schedule.last_epoch} of them done; it cannot "
-                f"become one of {steps}, {done} of them done: resume with the run's options (its "
-                "config.yaml, with --config), or train with a constant schedule"
+                f"become one of {steps}, {done} of them done: resume with its config.yaml, or use a constant schedule"
             )

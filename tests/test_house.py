@@ -1,8 +1,10 @@
-"""The parts of the package: imports point one way."""
+"""The parts of the package: imports point one way, and its names are found."""
 
 import ast
 from collections.abc import Iterator
 from pathlib import Path
+
+import mnist_lit
 
 PACKAGE = Path(__file__).parent.parent / "mnist_lit"
 CORE = "augment", "datamodule", "mnist", "module"  # with network
@@ -55,3 +57,7 @@ def test_imports_point_one_way() -> None:
                 target = part(name.removeprefix("mnist_lit."))
                 assert target in {part(module)} | MAY_IMPORT[part(module)], f"{module} imports {name}"
     assert seen == MAY_IMPORT.keys()
+
+
+def test_the_names_of_the_package_are_there_before_they_are_imported() -> None:
+    assert {"MNISTClassifier", "RunCheckpoint", "make_trainer"} <= {*dir(mnist_lit)} & {*mnist_lit.__all__}

@@ -23,9 +23,7 @@ ARTICLE: dict[str, Any] = {
 }
 
 
-def test_the_articles_training_equals_a_loop_that_shares_no_code_with_the_package(
-    data_dir: Path, tmp_path: Path
-) -> None:
+def test_the_articles_training_equals_a_plain_loop(data_dir: Path, tmp_path: Path) -> None:
     mnist = MNIST(data_dir)
     images, labels = mnist.data[:3000].unsqueeze(1) / 255, mnist.targets[:3000]
     seed_everything(0, verbose=False)

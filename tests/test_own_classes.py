@@ -112,8 +112,8 @@ def test_each_of_several_loaders_is_measured_on_its_own(test_images: Any) -> Non
     images, labels = (each[:300] for each in test_images)
     sets = [torch.utils.data.TensorDataset(images, each) for each in (labels, (labels + 1) % 10)]
     loaders = [torch.utils.data.DataLoader(each, batch_size=100) for each in sets]
-    model, trainer = OfSeveralLoaders.load_from_checkpoint(PRETRAINED), make_trainer(logger=False)
-    right, wrong = trainer.validate(model, loaders, verbose=False)
+    model = OfSeveralLoaders.load_from_checkpoint(PRETRAINED)
+    right, wrong = make_trainer(logger=False).validate(model, loaders, verbose=False)
     assert right["val_acc/dataloader_idx_0"] > 0.99
     assert wrong["val_acc/dataloader_idx_1"] < 0.01
 

@@ -62,9 +62,7 @@ class Sends(Callback):
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_a_trainer_trains_like_the_command_and_changes_nothing_for_the_rest_of_the_program(
-    data: MNISTDataModule, cli: Any
-) -> None:
+def test_a_trainer_trains_like_the_command_and_restores_what_it_changes(data: MNISTDataModule, cli: Any) -> None:
     threads, handlers, filters = torch.get_num_threads(), [*map(signal.getsignal, SIGNALS)], [*warnings.filters]
     seen: list[int] = []
     sees = LambdaCallback(on_train_start=lambda *_: seen.append(torch.get_num_threads()))
@@ -259,9 +257,7 @@ def test_an_epoch_whose_end_has_no_score_is_not_the_best_and_one_warning_says_so
 
 
 @pytest.mark.parametrize(("monitor", "mode"), [("val_acc", "auto"), ("val_loss", "min"), ("train_acc", "min")])
-def test_the_metric_that_decides_which_epoch_is_best_is_an_argument(
-    data: MNISTDataModule, monitor: str, mode: Any
-) -> None:
+def test_an_argument_decides_which_epoch_is_best(data: MNISTDataModule, monitor: str, mode: Any) -> None:
     limits = {**SHORT, "limit_val_batches": 0} if monitor == "train_acc" else SHORT
     # A learning rate at which validation gets worse again
     trained = model(lr=0.2 if monitor == "train_acc" else 1.5, schedule="constant", upright=False)
@@ -271,23 +267,16 @@ def test_the_metric_that_decides_which_epoch_is_best_is_an_argument(
     assert best["epoch"] == values.index(max(values) if mode == "auto" else min(values)) < 3 == last["epoch"]
 
 
-class SearchesLater(LearningRateFinder):
-    """Would search at some epochs in place of the start, as Lightning's example of a subclass does."""
-
-    def on_fit_start(self, *_: Any) -> None:
-        self.begun: list[int] = []
-
-    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
-        self.begun.append(trainer.current_epoch)
-
-
 def test_a_resumed_run_keeps_its_momentum_and_learning_rate(data: MNISTDataModule) -> None:
     finder = LearningRateFinder(num_training_steps=20)
     with pytest.raises(ZeroDivisionError):
         make_trainer(callbacks=[finder, Fails(1)], max_epochs=2, **SHORT).fit(model(), data)
-    later = SearchesLater()
-    make_trainer(callbacks=[finder, later], max_epochs=2, **SHORT).fit(model(lr=0.1), data, ckpt_path="last")
-    assert later.begun == [1]
+    begun: list[int] = []
+    notes = LambdaCallback(on_train_epoch_start=lambda trainer, *_: begun.append(trainer.current_epoch))
+    later = type("SearchesLater", (LearningRateFinder,), {"on_fit_start": Callback.on_fit_start})()  # in an epoch
+    trainer = make_trainer(callbacks=[finder, notes, later], max_epochs=2, **SHORT)
+    trainer.fit(model(lr=0.1), data, ckpt_path="last")
+    assert (begun, later in trainer.callbacks) == ([1], True)
     assert curves(run_dir())["lr"][-1][1] < 1e-3
 
 

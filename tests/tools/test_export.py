@@ -65,7 +65,7 @@ def file(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_program_without_this_package_gets_the_accuracy_and_the_logits_of_the_checkpoint(
+def test_a_program_without_this_package_gets_the_logits_of_the_checkpoint(
     file: Path, test_images: Images, tmp_path: Path
 ) -> None:
     images, labels = test_images
@@ -160,9 +160,7 @@ def test_the_command_replaces_an_older_file_whole_or_not_at_all(cli: CLI, file: 
     assert path.read_bytes() == file.read_bytes()
 
 
-def test_without_the_extra_packages_an_error_says_how_to_install_them(
-    cli: CLI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_says_how_to_install_extra_packages(cli: CLI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in "onnxruntime", "onnxscript", "onnx":  # one, two and then all three are missing
         monkeypatch.setitem(sys.modules, package, None)
         assert_one_sentence(run_cli(cli), f"needs the package {package}: pip install -e '.[export]'")
