@@ -79,6 +79,7 @@ def test_a_learning_rate_that_lightning_finds_is_used_and_printed(
     last = torch.load(RUN / "checkpoints" / "last.ckpt")
     assert last["hyper_parameters"]["lr"] == float(found) != 0.2
     assert f"\nlr: {found}\n" in (RUN / "hparams.yaml").read_text()
+    assert f"\n  lr: {found}\n" in (RUN / "config.yaml").read_text()
     assert last["optimizer_states"][0]["param_groups"][0]["max_lr"] == float(found)  # the one-cycle's peak
     assert not list(tmp_path.glob(".lr_find*"))
     assert_the_config_repeats_the_run(cli)

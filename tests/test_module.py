@@ -68,9 +68,7 @@ def test_training_upright_digits_equals_a_plain_loop_to_the_last_bit(data_dir: P
     assert all(torch.equal(*pair) for pair in zip(model.network.parameters(), network.parameters(), strict=True))
 
 
-def test_one_cycle_ends_near_zero_and_logged_metrics_are_the_means_over_the_images(
-    data_dir: Path, tmp_path: Path
-) -> None:
+def test_one_cycle_ends_near_zero_and_metrics_are_means_over_the_images(data_dir: Path, tmp_path: Path) -> None:
     rates: list[float] = []
     notes = LambdaCallback(
         on_train_batch_start=lambda trainer, *_: rates.append(trainer.optimizers[0].param_groups[0]["lr"])
