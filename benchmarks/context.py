@@ -141,7 +141,7 @@ def combine(made: Sequence[Example], count: int, random: Generator) -> list[Exam
         if one.stage == other.stage and len(one.is_digit) + len(other.is_digit) < MAX_COMBINED:
             axis, scale = random.integers(2), np.exp(random.normal(0, 0.5))
             values = other.candidates.values.copy()
-            values[:, :4] *= scale
+            values[:, [0, 1, 2, 3, 11]] *= scale  # box and stroke
             values[:, [axis, axis + 2]] += one.size[axis]
             size = np.maximum(one.size, scale * other.size)
             size[axis] = one.size[axis] + scale * other.size[axis]
@@ -153,7 +153,7 @@ def combine(made: Sequence[Example], count: int, random: Generator) -> list[Exam
 
 
 def see(example: Example, network: nn.Module | None) -> list[Tensor]:
-    """Return what a network is given at each look, each ``(N, 32)``; only the first for no network."""
+    """Return what a network is given at each look, each ``(N, 42)``; only the first for no network."""
     looks = [relate(example.candidates, max(example.size))]
     with torch.inference_mode():
         while network and len(looks) < LOOKS:
@@ -211,7 +211,7 @@ def count_mistakes(made: Sequence[Example], network: nn.Module) -> tuple[int, in
 
 
 if __name__ == "__main__":
-    pictures, folds = (28, "of each kind"), (0, "parts of the kinds, each left out once, for the table")
+    pictures, folds = (40, "of each kind"), (0, "parts of the kinds, each left out once, for the table")
     options = make_parser(__doc__, pictures=pictures, folds=folds, output=(JUDGE, "the file")).parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)

@@ -45,9 +45,10 @@ def find_cut_and_joined(components: Sequence[Component]) -> list[Component]:
 def rate(components: list[Component]) -> list[Component]:
     """Give each component its image and its likeness to a digit, and return them."""
     images = np.array([prepare(component) for component in components], np.float32).reshape(-1, 1, 28, 28)
-    upright, turned = ((2 * each.sigmoid() - 1).tolist() for each in energies(torch.from_numpy(images)))
-    for component, image, one, other in zip(components, images[:, 0], upright, turned, strict=True):
-        component.image, component.likeness, component.turned = image, one, other
+    upright, turned, classes = energies(torch.from_numpy(images))
+    likeness = (2 * torch.stack([upright, turned], dim=1).sigmoid() - 1).tolist()
+    for component, image, (one, other), each in zip(components, images[:, 0], likeness, classes.numpy(), strict=True):
+        component.image, component.likeness, component.turned, component.classes = image, one, other, each
     return components
 
 

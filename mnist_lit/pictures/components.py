@@ -38,6 +38,7 @@ class Component:
         image: The component as an image like MNIST's, float32 ``(28, 28)``.
         likeness: How much the image is like a digit, from -1 to 1; 0 for even odds.
         turned: The same for the image turned by 90 degrees, to the left or to the right.
+        classes: Probabilities of the ten digits, if it is one.
     """
 
     box: Box
@@ -51,6 +52,7 @@ class Component:
     image: Floats = field(init=False)
     likeness: float = -1
     turned: float = -1
+    classes: Floats = field(init=False)
 
     @property
     def width(self) -> int:
@@ -66,6 +68,17 @@ class Component:
     def area(self) -> int:
         """Number of pixels of its ink."""
         return int(np.count_nonzero(self.mask))
+
+    @property
+    def fill(self) -> float:
+        """Part of its box that is its ink."""
+        return self.area / self.mask.size
+
+    @cached_property
+    def stroke(self) -> float:
+        """Width of its strokes, in pixels."""
+        mask = cv2.copyMakeBorder(self.mask.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT)
+        return 4 * float(cv2.distanceTransform(mask, cv2.DIST_L2, 3).sum()) / self.area  # a quarter, in the mean
 
     def overlaps(self, other: "Component") -> bool:
         """Return whether more than a tenth of the smaller one's ink is the other's, too."""

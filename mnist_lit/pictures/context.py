@@ -14,20 +14,20 @@ from mnist_lit.pictures.components import Component, Mask
 from mnist_lit.pictures.ink import Floats
 
 JUDGE = Path(__file__).with_name("judge.ckpt")
-INPUTS, LOOKS = 32, 3
+INPUTS, LOOKS = 42, 3
 
 # Lengths are in sizes of a candidate, and differences of sizes are of their logarithms.
 _NEAR, _CLOSE, _TOUCHING = 1.5, 0.3, 0.25  # gaps: of digits of a number, letters of a word, parts of a digit
 _ALIKE, _IN_LINE = 0.4, 0.6  # differences of size: letters of a text, and digits of a number
 _SHADE = 0.3  # difference of strength, of its logarithm
 _MAX_COUNT = 3  # of others that are counted
-_MAY_BE = -2  # log of the odds
+_LIKELY, _MAY_BE = -0.5, -2  # log of the odds: more digits are lost than other things taken
 
 
 class Candidates(NamedTuple):
     """What is known of candidates before they are judged."""
 
-    values: Floats  # (N, 11): box, likeness, turned, levels, at_border, strength, pieces, share of its box
+    values: Floats  # (N, 22): box, likeness, turned, levels, at_border, strength, pieces, fill, stroke, classes
     overlaps: Mask  # (N, N)
 
 
@@ -50,7 +50,7 @@ def judge(components: Sequence[Component], longer_side: int) -> list[tuple[Compo
         for _ in range(LOOKS - 1):
             odds = network(relate(candidates, longer_side, odds))[:, 0].numpy()
     taken = [(components[index], float(odds[index])) for index in take(odds, candidates.overlaps)]
-    likely = [each for each in taken if each[1] > 0]
+    likely = [each for each in taken if each[1] > _LIKELY]
     return likely or [each for each in taken if each[1] > _MAY_BE and each[0].likeness > 0]
 
 
@@ -66,14 +66,14 @@ def take(odds: Floats, overlaps: Mask) -> list[int]:
 
 
 def make_network() -> nn.Sequential:
-    """Return the network, untrained: from ``(N, 32)`` to the log of the odds of a digit, ``(N, 1)``."""
+    """Return the network, untrained: from ``(N, 42)`` to the log of the odds of a digit, ``(N, 1)``."""
     return nn.Sequential(nn.Linear(INPUTS, 64), nn.SiLU(), nn.Linear(64, 32), nn.SiLU(), nn.Linear(32, 1))
 
 
 def describe(components: Sequence[Component]) -> Candidates:
     """Return what ``relate`` needs to know of candidates."""
-    known = attrgetter("likeness", "turned", "levels", "at_border", "strength", "pieces")
-    values = np.array([(*each.box, *known(each), each.area / each.mask.size) for each in components])
+    known = attrgetter("likeness", "turned", "levels", "at_border", "strength", "pieces", "fill", "stroke")
+    values = np.array([(*each.box, *known(each), *each.classes) for each in components])
     left, top, right, bottom = values[:, :4].T
     meets = (left < right[:, None]) & (top < bottom[:, None])
     overlaps = np.zeros(meets.shape, bool)
@@ -83,7 +83,7 @@ def describe(components: Sequence[Component]) -> Candidates:
 
 
 def relate(candidates: Candidates, longer_side: float, odds: Floats | None = None) -> Tensor:
-    """Return what the network is given of each candidate, float32 ``(N, 32)``.
+    """Return what the network is given of each candidate, float32 ``(N, 42)``.
 
     Args:
         candidates: By ``describe``.
@@ -91,7 +91,7 @@ def relate(candidates: Candidates, longer_side: float, odds: Floats | None = Non
         odds: The log of the odds that they are digits, ``(N,)``, if the network has looked before.
     """
     values, overlaps = candidates
-    left, top, right, bottom, likeness, turned, levels, at_border, strength, pieces, fill = values.T
+    left, top, right, bottom, likeness, turned, levels, at_border, strength, pieces, fill, stroke, *classes = values.T
     height, width = bottom - top, right - left
     size = np.maximum(height, 0.6 * width)
     is_taken = np.zeros(len(size), bool)
@@ -101,16 +101,10 @@ def relate(candidates: Candidates, longer_side: float, odds: Floats | None = Non
     likely = 1 / (1 + np.exp(-known))
 
     # Pairs (N, N): row by row one candidate, column by column the others.
-    is_self = np.eye(len(size), dtype=bool)
     is_larger = overlaps & (size >= size[:, None])
     is_part = overlaps & (size < size[:, None])
-    whole, which = _best(is_larger, known)
-    sibling, _ = _best(is_larger.any(axis=1)[:, None] & overlaps[which] & ~overlaps & ~is_self, known)
-    part, which = _best(is_part, known)
-    other_part, _ = _best(is_part & ~overlaps[which] & ~is_self[which], known)
-
-    is_other = is_taken & ~overlaps & ~is_self
-    larger, darker = (np.log(each) - np.log(each)[:, None] for each in (size, strength))
+    is_other = is_taken & ~overlaps & ~np.eye(len(size), dtype=bool)
+    larger, darker, wider = (np.log(each) - np.log(each)[:, None] for each in (size, strength, stroke))
     weights = is_other * likely * size**1.5
     weights = weights / np.maximum(weights.sum(axis=1), 0.01 * size**1.5)[:, None]
     common = np.minimum(bottom, bottom[:, None]) - np.maximum(top, top[:, None])
@@ -119,12 +113,16 @@ def relate(candidates: Candidates, longer_side: float, odds: Floats | None = Non
         for start, end in ((left, right), (top, bottom))
     )
     is_in_line = is_other & (common > 0.4 * np.minimum(height, height[:, None])) & (abs(larger) < _IN_LINE)
+    middle = (top + bottom) / 2
+    apart = 3 * abs(middle - middle[:, None]) / size[:, None] + 2 * abs(larger) + 0.5 * across.clip(0, 4)
+    fits = is_other * likely * np.exp(-apart)  # in one row with it
     is_near, is_close = is_in_line & (across < _NEAR), is_in_line & (across < _CLOSE)
     is_touching = is_other & (np.maximum(across, down) < _TOUCHING)
-    is_inside = is_other & (left >= left[:, None]) & (right <= right[:, None])
-    is_inside &= (top >= top[:, None]) & (bottom <= bottom[:, None])
     is_alike = is_other & (abs(larger) < _ALIKE)
     is_of_shade = is_alike & (abs(darker) < _SHADE)
+
+    def best(pairs: Mask) -> Floats:  # the odds of the best one, limited and in parts of 4; -1.5 if there is none
+        return np.asarray(np.where(pairs, known.clip(-5, 5) / 4, -1.5).max(axis=1))
 
     def count(pairs: Mask, values: Floats) -> Floats:
         return np.asarray(np.minimum(_MAX_COUNT, pairs @ values))
@@ -140,10 +138,8 @@ def relate(candidates: Candidates, longer_side: float, odds: Floats | None = Non
         fill,
         pieces == 0,
         pieces > 1,
-        whole,
-        part,
-        sibling,
-        other_part,
+        best(is_larger),
+        best(is_part),
         np.minimum(1, is_part.sum(axis=1) / 4),
         (weights * larger).sum(axis=1).clip(-1.5, 1.5),  # than it, in the mean of the others that are likely digits
         (weights * darker).sum(axis=1).clip(-1.5, 1.5),
@@ -154,22 +150,19 @@ def relate(candidates: Candidates, longer_side: float, odds: Floats | None = Non
         count(is_close, 1 - likely),
         count(is_touching, likely),
         np.minimum(_MAX_COUNT, (is_touching * np.exp(larger.clip(-2, 0))) @ (1 - likely)),
-        count(is_inside, likely),
-        count(is_inside.T, likely),
         is_alike @ (1 - likely) / np.maximum(_MAX_COUNT, is_alike.sum(axis=1)),
         np.log1p(is_alike.sum(axis=1)),
         is_of_shade @ likely / np.maximum(1, is_of_shade.sum(axis=1)),
         np.log(strength / strength.max()),
         np.where(is_other & (likely > 0.5), larger, -1).max(axis=1).clip(-1, 1.5),  # the largest likely digit
         np.full(len(size), odds is not None),
+        *classes,
+        np.log(stroke / size),
+        (weights * wider).sum(axis=1).clip(-1.5, 1.5),
+        fits.max(axis=1),
+        np.minimum(_MAX_COUNT, fits.sum(axis=1)),
     ]
     return torch.from_numpy(np.stack(columns, axis=1).astype(np.float32))
-
-
-def _best(pairs: Mask, odds: Floats) -> tuple[Floats, Floats]:
-    # The best odds among each one's others, limited and in parts of 4, and which it is; -1.5 if there is none.
-    values = np.where(pairs, odds.clip(-5, 5) / 4, -1.5)
-    return values.max(axis=1), values.argmax(axis=1)
 
 
 def _log_odds(likeness: Floats) -> Floats:

@@ -14,7 +14,7 @@ REJECT = 0.01  # share of MNIST's digits that is refused by default
 REJECTOR = Path(__file__).with_name("rejector.ckpt")
 
 
-def energies(images: Tensor, network: MLP | None = None) -> tuple[Tensor, Tensor]:
+def energies(images: Tensor, network: MLP | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """Return how much each image is like a digit: the log of the odds that it is one, and the same if it is turned.
 
     It is the logsumexp of the logits (energy: Liu, Wang, Owens and Li, "Energy-based out-of-distribution detection",
@@ -28,12 +28,13 @@ def energies(images: Tensor, network: MLP | None = None) -> tuple[Tensor, Tensor
         network: In place of the package's.
 
     Returns:
-        Of the images, and of the images turned by 90 degrees, to the left or to the right, the larger; both ``(N,)``.
+        Of the images, and of the images turned by 90 degrees, to the left or to the right, the larger, both ``(N,)``;
+        and the probabilities of the classes, if it is a digit, ``(N, 10)``.
     """
     network = network or _load()[0]
     with torch.inference_mode():
-        upright, *turned = (network(images.rot90(turns, (2, 3))).logsumexp(dim=1) for turns in (0, 1, 3))
-    return upright, torch.maximum(*turned)
+        logits, *turned = (network(images.rot90(turns, (2, 3))) for turns in (0, 1, 3))
+        return logits.logsumexp(1), torch.maximum(*(each.logsumexp(1) for each in turned)), logits.softmax(1)
 
 
 def refuse(images: Tensor, reject: float) -> list[str]:
@@ -50,7 +51,7 @@ def refuse(images: Tensor, reject: float) -> list[str]:
     if not check_range("reject", reject, at_least=0, below=1):
         return [""] * len(images)
     limit = _load()[1].quantile(reject, interpolation="lower")
-    upright, turned = energies(images)
+    upright, turned, _ = energies(images)
     return [
         "" if score >= limit else "may be turned" if other >= limit else "not a digit"
         for score, other in zip(scores(upright, turned), turned, strict=True)
