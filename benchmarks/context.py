@@ -141,7 +141,7 @@ def combine(made: Sequence[Example], count: int, random: Generator) -> list[Exam
         if one.stage == other.stage and len(one.is_digit) + len(other.is_digit) < MAX_COMBINED:
             axis, scale = random.integers(2), np.exp(random.normal(0, 0.5))
             values = other.candidates.values.copy()
-            values[:, [0, 1, 2, 3, 11]] *= scale  # box and stroke
+            values[:, [0, 1, 2, 3, 11]] *= scale  # box and stroke, in pixels
             values[:, [axis, axis + 2]] += one.size[axis]
             size = np.maximum(one.size, scale * other.size)
             size[axis] = one.size[axis] + scale * other.size[axis]

@@ -21,7 +21,7 @@ _NEAR, _CLOSE, _TOUCHING = 1.5, 0.3, 0.25  # gaps: of digits of a number, letter
 _ALIKE, _IN_LINE = 0.4, 0.6  # differences of size: letters of a text, and digits of a number
 _SHADE = 0.3  # difference of strength, of its logarithm
 _MAX_COUNT = 3  # of others that are counted
-_LIKELY, _MAY_BE = -0.5, -2  # log of the odds: more digits are lost than other things taken
+LIKELY, _MAY_BE = -0.5, -2  # log of the odds; at 0, far more digits would be lost than other things taken
 
 
 class Candidates(NamedTuple):
@@ -50,7 +50,7 @@ def judge(components: Sequence[Component], longer_side: int) -> list[tuple[Compo
         for _ in range(LOOKS - 1):
             odds = network(relate(candidates, longer_side, odds))[:, 0].numpy()
     taken = [(components[index], float(odds[index])) for index in take(odds, candidates.overlaps)]
-    likely = [each for each in taken if each[1] > _LIKELY]
+    likely = [each for each in taken if each[1] > LIKELY]
     return likely or [each for each in taken if each[1] > _MAY_BE and each[0].likeness > 0]
 
 
@@ -115,7 +115,7 @@ def relate(candidates: Candidates, longer_side: float, odds: Floats | None = Non
     is_in_line = is_other & (common > 0.4 * np.minimum(height, height[:, None])) & (abs(larger) < _IN_LINE)
     middle = (top + bottom) / 2
     apart = 3 * abs(middle - middle[:, None]) / size[:, None] + 2 * abs(larger) + 0.5 * across.clip(0, 4)
-    fits = is_other * likely * np.exp(-apart)  # in one row with it
+    fits = is_other * likely * np.exp(-apart)  # how well one stands in a row with it: height, size and gap
     is_near, is_close = is_in_line & (across < _NEAR), is_in_line & (across < _CLOSE)
     is_touching = is_other & (np.maximum(across, down) < _TOUCHING)
     is_alike = is_other & (abs(larger) < _ALIKE)

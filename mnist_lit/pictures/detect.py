@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mnist_lit.pictures.candidates import find_cut_and_joined, find_whole, rate
 from mnist_lit.pictures.components import Component, join
-from mnist_lit.pictures.context import judge
+from mnist_lit.pictures.context import LIKELY, judge
 from mnist_lit.pictures.ink import Pixels, find_ink, find_other_colour
 from mnist_lit.pictures.picture import NoDigitError, to_rgb
 
@@ -120,7 +120,7 @@ def _choose(pixels: Pixels, min_size: float) -> list[Component]:
     for which, whole in enumerate(found):
         if _value(judged[which]) >= least:
             judged[which] = judge([*whole, *find_cut_and_joined(whole)], side)
-    if not any(odds > 0 for digits in judged for _, odds in digits):
+    if not any(odds > LIKELY for digits in judged for _, odds in digits):
         whole = find_whole(find_other_colour(pixels), min_size)
         judged.append(judge([*whole, *find_cut_and_joined(whole)], side))
     if best := max(judged, key=_value):

@@ -29,7 +29,7 @@ def energies(images: Tensor, network: MLP | None = None) -> tuple[Tensor, Tensor
 
     Returns:
         Of the images, and of the images turned by 90 degrees, to the left or to the right, the larger, both ``(N,)``;
-        and the probabilities of the classes, if it is a digit, ``(N, 10)``.
+        and the probabilities of the ten digits, if they are digits, ``(N, 10)``.
     """
     network = network or _load()[0]
     with torch.inference_mode():
