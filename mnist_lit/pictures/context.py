@@ -14,13 +14,7 @@ from mnist_lit.pictures.components import Component, Mask
 from mnist_lit.pictures.ink import Floats
 
 JUDGE = Path(__file__).with_name("judge.ckpt")
-INPUTS, LOOKS = 42, 3
-
-# Lengths are in sizes of a candidate, and differences of sizes are of their logarithms.
-_NEAR, _CLOSE, _TOUCHING = 1.5, 0.3, 0.25  # gaps: of digits of a number, letters of a word, parts of a digit
-_ALIKE, _IN_LINE = 0.4, 0.6  # differences of size: letters of a text, and digits of a number
-_SHADE = 0.3  # difference of strength, of its logarithm
-_MAX_COUNT = 3  # of others that are counted
+INPUTS, LOOKS = 41, 3
 LIKELY, _MAY_BE = -0.5, -2  # log of the odds; at 0, far more digits would be lost than other things taken
 
 
@@ -66,7 +60,7 @@ def take(odds: Floats, overlaps: Mask) -> list[int]:
 
 
 def make_network() -> nn.Sequential:
-    """Return the network, untrained: from ``(N, 42)`` to the log of the odds of a digit, ``(N, 1)``."""
+    """Return the network, untrained: from ``(N, 41)`` to the log of the odds of a digit, ``(N, 1)``."""
     return nn.Sequential(nn.Linear(INPUTS, 64), nn.SiLU(), nn.Linear(64, 32), nn.SiLU(), nn.Linear(32, 1))
 
 
@@ -83,7 +77,7 @@ def describe(components: Sequence[Component]) -> Candidates:
 
 
 def relate(candidates: Candidates, longer_side: float, odds: Floats | None = None) -> Tensor:
-    """Return what the network is given of each candidate, float32 ``(N, 42)``.
+    """Return what the network is given of each candidate, float32 ``(N, 41)``.
 
     Args:
         candidates: By ``describe``.
@@ -100,33 +94,33 @@ def relate(candidates: Candidates, longer_side: float, odds: Floats | None = Non
     known = _log_odds(likeness) if odds is None else odds.clip(-20, 20)
     likely = 1 / (1 + np.exp(-known))
 
-    # Pairs (N, N): row by row one candidate, column by column the others.
+    # Pairs (N, N): row by row one candidate, column by column the others. Lengths are in sizes of the one.
     is_larger = overlaps & (size >= size[:, None])
     is_part = overlaps & (size < size[:, None])
     is_other = is_taken & ~overlaps & ~np.eye(len(size), dtype=bool)
     larger, darker, wider = (np.log(each) - np.log(each)[:, None] for each in (size, strength, stroke))
     weights = is_other * likely * size**1.5
     weights = weights / np.maximum(weights.sum(axis=1), 0.01 * size**1.5)[:, None]
-    common = np.minimum(bottom, bottom[:, None]) - np.maximum(top, top[:, None])
     across, down = (
         np.maximum(start - end[:, None], start[:, None] - end) / size[:, None]
         for start, end in ((left, right), (top, bottom))
     )
-    is_in_line = is_other & (common > 0.4 * np.minimum(height, height[:, None])) & (abs(larger) < _IN_LINE)
     middle = (top + bottom) / 2
-    apart = 3 * abs(middle - middle[:, None]) / size[:, None] + 2 * abs(larger) + 0.5 * across.clip(0, 4)
-    fits = is_other * likely * np.exp(-apart)  # how well one stands in a row with it: height, size and gap
-    is_near, is_close = is_in_line & (across < _NEAR), is_in_line & (across < _CLOSE)
-    is_touching = is_other & (np.maximum(across, down) < _TOUCHING)
-    is_alike = is_other & (abs(larger) < _ALIKE)
-    is_of_shade = is_alike & (abs(darker) < _SHADE)
+    higher = (middle - middle[:, None]) / size[:, None]
+    apart = (  # how far another is from being in its row, of its kind, and its neighbour
+        3 * abs(higher) + 2 * abs(larger) + 0.5 * across.clip(0),
+        4 * abs(larger) + 4 * abs(darker),
+        4 * np.maximum(across, down).clip(0) - larger.clip(-2, 0),
+    )
 
     def best(pairs: Mask) -> Floats:  # the odds of the best one, limited and in parts of 4; -1.5 if there is none
         return np.asarray(np.where(pairs, known.clip(-5, 5) / 4, -1.5).max(axis=1))
 
-    def count(pairs: Mask, values: Floats) -> Floats:
-        return np.asarray(np.minimum(_MAX_COUNT, pairs @ values))
+    def mean(values: Floats) -> Floats:  # of the others that are likely digits
+        return np.asarray((weights * values).sum(axis=1).clip(-1.5, 1.5))
 
+    near = [is_other * np.exp(-each) for each in apart]
+    around = [each * share for each in near for share in (likely, 1 - likely)]
     columns = [
         _log_odds(likeness) / 4,  # inputs are about as large as 1
         _log_odds(turned) / 4,
@@ -135,32 +129,19 @@ def relate(candidates: Candidates, longer_side: float, odds: Floats | None = Non
         strength,
         np.log(size / longer_side),
         np.log(height / width),
+        np.log(stroke / size),
         fill,
         pieces == 0,
         pieces > 1,
+        *classes,
+        np.log(strength / strength.max()),
         best(is_larger),
         best(is_part),
-        np.minimum(1, is_part.sum(axis=1) / 4),
-        (weights * larger).sum(axis=1).clip(-1.5, 1.5),  # than it, in the mean of the others that are likely digits
-        (weights * darker).sum(axis=1).clip(-1.5, 1.5),
+        *map(mean, (larger, darker, wider)),
         weights.sum(axis=1),  # 0 if there is none
-        count(is_near, likely),
-        count(is_near, 1 - likely),
-        count(is_close, likely),
-        count(is_close, 1 - likely),
-        count(is_touching, likely),
-        np.minimum(_MAX_COUNT, (is_touching * np.exp(larger.clip(-2, 0))) @ (1 - likely)),
-        is_alike @ (1 - likely) / np.maximum(_MAX_COUNT, is_alike.sum(axis=1)),
-        np.log1p(is_alike.sum(axis=1)),
-        is_of_shade @ likely / np.maximum(1, is_of_shade.sum(axis=1)),
-        np.log(strength / strength.max()),
-        np.where(is_other & (likely > 0.5), larger, -1).max(axis=1).clip(-1, 1.5),  # the largest likely digit
+        *(each.max(axis=1) for each in around),
+        *(1 - np.exp(-each.sum(axis=1)) for each in around),  # limited: a page may have hundreds
         np.full(len(size), odds is not None),
-        *classes,
-        np.log(stroke / size),
-        (weights * wider).sum(axis=1).clip(-1.5, 1.5),
-        fits.max(axis=1),
-        np.minimum(_MAX_COUNT, fits.sum(axis=1)),
     ]
     return torch.from_numpy(np.stack(columns, axis=1).astype(np.float32))
 
