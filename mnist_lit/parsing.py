@@ -6,7 +6,6 @@ import re
 import sys
 from argparse import SUPPRESS, ArgumentError, HelpFormatter
 from difflib import SequenceMatcher
-from functools import partial
 from typing import Any
 
 import yaml
@@ -22,6 +21,11 @@ _IN_WORDS["Sequence"] = "a list, for example '[256, 128]'"
 def _is_listed(option: str) -> bool:
     is_lightnings = option.startswith("trainer.") and option not in _LISTED_TRAINER_OPTIONS
     return not (is_lightnings or option in _UNLISTED or option.count(".") > 1)  # two: an option of an option's class
+
+
+class _WideHelpFormatter(HelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=36)
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -86,8 +90,7 @@ def parse(parser: ArgumentParser) -> Namespace:
 
 
 def _shorten_help(parser: ArgumentParser) -> None:
-    # argparse calls it and so takes a partial; the types that it is given know classes only.
-    parser.formatter_class = partial(HelpFormatter, max_help_position=36)  # type: ignore[assignment]
+    parser.formatter_class = _WideHelpFormatter
     for action in parser._actions:
         clause = re.split(r" \(|[.,;](?=\s|$|[A-Z])", action.help or "")[0].replace("``", "")
         choices, value = re.findall(r"^{(.*)}$", str(action.metavar)), action.default
