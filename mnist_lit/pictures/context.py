@@ -107,7 +107,7 @@ def relate(candidates: Candidates, longer_side: float, odds: Floats | None = Non
     )
     middle = (top + bottom) / 2
     higher = (middle - middle[:, None]) / size[:, None]
-    apart = (  # how far another is from being in its row, of its kind, and its neighbour
+    apart = (  # how far another is from being in its row, of its kind, and its neighbour; the factors were not tuned
         3 * abs(higher) + 2 * abs(larger) + 0.5 * across.clip(0),
         4 * abs(larger) + 4 * abs(darker),
         4 * np.maximum(across, down).clip(0) - larger.clip(-2, 0),
@@ -119,8 +119,8 @@ def relate(candidates: Candidates, longer_side: float, odds: Floats | None = Non
     def mean(values: Floats) -> Floats:  # of the others that are likely digits
         return np.asarray((weights * values).sum(axis=1).clip(-1.5, 1.5))
 
-    near = [is_other * np.exp(-each) for each in apart]
-    around = [each * share for each in near for share in (likely, 1 - likely)]
+    closeness = [is_other * np.exp(-each) for each in apart]
+    around = [each * share for each in closeness for share in (likely, 1 - likely)]
     columns = [
         _log_odds(likeness) / 4,  # inputs are about as large as 1
         _log_odds(turned) / 4,
