@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,17 +74,17 @@ def fit_own(root: Path, data_dir: Path, kind: Sequence[str], checkpoint: Path | 
 def fit(root: Path, data_dir: Path, options: Sequence[str], checkpoint: Path | None) -> None:
     """Train, from ``checkpoint`` if it is given, in the process that will be killed, with all that it starts."""
     os.setpgrp()
-    sys.stdout = sys.stderr = Path(root, "output.txt").open("a")  # noqa: SIM115  # open until it is killed
-    if tuple(options) in OWN:
-        fit_own(root, data_dir, options, checkpoint)
-        return
-    commands = [["fit", *OPTIONS, *options, f"--trainer.default_root_dir={root}"]]
-    if tuple(options) == TESTED and checkpoint:
-        commands.insert(0, ["test"])
-    for command in commands:
-        from_checkpoint = [f"--ckpt_path={checkpoint}"] if checkpoint else []
-        sys.argv = ["mnist_lit", *command, f"--data.data_dir={data_dir}", *from_checkpoint]
-        mnist_lit()
+    with Path(root, "output.txt").open("a") as output, redirect_stdout(output), redirect_stderr(output):
+        if tuple(options) in OWN:
+            fit_own(root, data_dir, options, checkpoint)
+            return
+        commands = [["fit", *OPTIONS, *options, f"--trainer.default_root_dir={root}"]]
+        if tuple(options) == TESTED and checkpoint:
+            commands.insert(0, ["test"])
+        for command in commands:
+            from_checkpoint = [f"--ckpt_path={checkpoint}"] if checkpoint else []
+            sys.argv = ["mnist_lit", *command, f"--data.data_dir={data_dir}", *from_checkpoint]
+            mnist_lit()
 
 
 def run(root: Path, data_dir: Path, options: Sequence[str], moments: list[float]) -> Counter[str]:
