@@ -224,7 +224,7 @@ def box(page: Sheet, random: Generator, captions: Sequence[str] = ()) -> None:
 def underline(page: Sheet, random: Generator) -> None:
     """Draw a line below the number."""
     left, _, right, bottom = page.box
-    y = bottom + random.uniform(0.08, 0.25) * page.height
+    y = bottom + random.uniform(-0.15, 0.25) * page.height
     slope = random.uniform(-0.05, 0.05) * (right - left)
     page.draw([[(left, y), (right, y + slope)]], random.uniform(0.03, 0.1) * page.height, page.pen)
 

@@ -10,17 +10,18 @@ import torch
 from mnist_lit.pictures.components import Component, find_components, join, walk
 from mnist_lit.pictures.ink import Floats
 from mnist_lit.pictures.preparation import prepare
-from mnist_lit.pictures.rejection import energies
+from mnist_lit.pictures.rejection import PART, SEVERAL, classify
 
 _MAX_COMPONENTS = 300  # the largest
 _MAX_JOINED = 60  # the nearest
 _SURE = 0.9  # likeness of two components that are two digits
 _MAX_CUT = 12  # components, the largest
+_MAY_BE_SEVERAL = 0.01  # probability that a component that is cut is several digits
 
 # Lengths are in parts of a component's height.
 _PEN_GAP = 0.3  # where a pen has broken a digit
 _SHADE = 0.5  # of the stronger one's strength: fainter is not the same digit
-_STEP, _WIDTHS = 0.16, (0.2, 1.2)  # from cut to cut; of a part
+_STEP, _WIDTHS = 0.1, (0.2, 1.2)  # from cut to cut; of a part
 
 
 def find_whole(ink: Floats, min_size: float) -> list[Component]:
@@ -43,12 +44,12 @@ def find_cut_and_joined(components: Sequence[Component]) -> list[Component]:
 
 
 def rate(components: list[Component]) -> list[Component]:
-    """Give each component its image and its likeness to a digit, and return them."""
+    """Give each component its image and what is known of it, and return them."""
     images = np.array([prepare(component) for component in components], np.float32).reshape(-1, 1, 28, 28)
-    upright, turned, classes = energies(torch.from_numpy(images))
-    likeness = (2 * torch.stack([upright, turned], dim=1).sigmoid() - 1).tolist()
-    for component, image, (one, other), each in zip(components, images[:, 0], likeness, classes.numpy(), strict=True):
-        component.image, component.likeness, component.turned, component.classes = image, one, other, each
+    _, turned, classes = classify(torch.from_numpy(images))
+    likeness = (2 * turned.sigmoid() - 1).tolist()
+    for component, *known in zip(components, images[:, 0], classes.numpy(), likeness, strict=True):
+        component.image, component.classes, component.turned = known
     return components
 
 
@@ -75,8 +76,9 @@ def _near(ones: Sequence[Component], others: Sequence[Component]) -> Iterator[tu
 
 
 def _is_wide(component: Component) -> bool:
-    # Wider than one digit, and not only because it holds digits.
-    return 0.75 < component.width / component.height < 6 and 2 * _width_of_digits(component) < component.width
+    # It may be several digits, and is not only wide because it holds digits.
+    is_wide = 0.75 < component.width / component.height < 6 and component.classes[SEVERAL] > _MAY_BE_SEVERAL
+    return bool(is_wide) and 2 * _width_of_digits(component) < component.width
 
 
 def _width_of_digits(component: Component) -> int:
@@ -85,7 +87,7 @@ def _width_of_digits(component: Component) -> int:
 
 
 def _cut(component: Component) -> list[Component]:
-    # The chain of parts, between columns with least ink, that are most like digits.
+    # The most likely chain of digits, between columns with least ink.
     height, width = component.mask.shape
     columns, step = component.mask.sum(axis=0), max(2, round(_STEP * height))
     steps = range(step // 2, width - step // 2, step)
@@ -102,7 +104,7 @@ def _cut(component: Component) -> list[Component]:
     chains: dict[int, tuple[float, list[Component]]] = dict.fromkeys(cuts, (-np.inf, [])) | {0: (0, [])}
     for (start, end), part in parts.items():
         value, before = chains[start]
-        value += part.likeness * part.width
+        value += part.width * float(np.log(part.classes[:PART].max() + 1e-6))
         if value > chains[end][0]:
             chains[end] = value, [*before, part]
     return chains[width][1]

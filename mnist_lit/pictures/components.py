@@ -14,7 +14,7 @@ from mnist_lit.pictures.ink import Floats
 Mask = npt.NDArray[np.bool_]
 Box = tuple[int, int, int, int]
 
-_THRESHOLDS = (0.6, 0.5, 0.4, 0.32, 0.25, 0.2, 0.15, 0.11, 0.085)  # of ink, each four fifths of the one before
+_THRESHOLDS = 0.6 * 0.78 ** np.arange(9)  # of ink
 _NOISE = 4  # standard deviations of the noise that a threshold is above
 _MAX_OUTLINES = 4000  # outlines at a threshold: more are texture
 _MIN_IOU = 0.8  # intersection over union of the boxes of a component that hardly changes from one threshold to the next
@@ -36,9 +36,8 @@ class Component:
         parts: The components into which it falls at the next higher threshold.
         pieces: Number of connected components: 1, more if they are joined, 0 for a part of one.
         image: The component as an image like MNIST's, float32 ``(28, 28)``.
-        likeness: How much the image is like a digit, from -1 to 1; 0 for even odds.
-        turned: The same for the image turned by 90 degrees, to the left or to the right.
-        classes: Probabilities of the ten digits, if it is one.
+        classes: Probabilities of what the image shows, ``(14,)``: see ``rejection``.
+        turned: Likeness of the image turned by 90 degrees, to the left or to the right.
     """
 
     box: Box
@@ -50,9 +49,13 @@ class Component:
     parts: "list[Component]" = field(default_factory=list)
     pieces: float = 1
     image: Floats = field(init=False)
-    likeness: float = -1
+    classes: Floats = field(default_factory=lambda: np.zeros(14))
     turned: float = -1
-    classes: Floats = field(init=False)
+
+    @property
+    def likeness(self) -> float:
+        """How much the image is like a digit, from -1 to 1; 0 for even odds."""
+        return 2 * float(self.classes[:10].sum()) - 1
 
     @property
     def width(self) -> int:

@@ -12,16 +12,17 @@ from torch import Tensor, nn
 
 from mnist_lit.pictures.components import Component, Mask
 from mnist_lit.pictures.ink import Floats
+from mnist_lit.pictures.rejection import SEVERAL
 
 JUDGE = Path(__file__).with_name("judge.ckpt")
-INPUTS, LOOKS = 41, 3
+INPUTS, LOOKS = 46, 3
 LIKELY, _MAY_BE = -0.5, -2  # log of the odds; at 0, far more digits would be lost than other things taken
 
 
 class Candidates(NamedTuple):
     """What is known of candidates before they are judged."""
 
-    values: Floats  # (N, 22): box, likeness, turned, levels, at_border, strength, pieces, fill, stroke, classes
+    values: Floats  # (N, 26): box, likeness, turned, levels, at_border, strength, pieces, fill, stroke, classes
     overlaps: Mask  # (N, N)
 
 
@@ -60,7 +61,7 @@ def take(odds: Floats, overlaps: Mask) -> list[int]:
 
 
 def make_network() -> nn.Sequential:
-    """Return the network, untrained: from ``(N, 41)`` to the log of the odds of a digit, ``(N, 1)``."""
+    """Return the network, untrained: from ``(N, 46)`` to the log of the odds of a digit, ``(N, 1)``."""
     return nn.Sequential(nn.Linear(INPUTS, 64), nn.SiLU(), nn.Linear(64, 32), nn.SiLU(), nn.Linear(32, 1))
 
 
@@ -77,7 +78,7 @@ def describe(components: Sequence[Component]) -> Candidates:
 
 
 def relate(candidates: Candidates, longer_side: float, odds: Floats | None = None) -> Tensor:
-    """Return what the network is given of each candidate, float32 ``(N, 41)``.
+    """Return what the network is given of each candidate, float32 ``(N, 46)``.
 
     Args:
         candidates: By ``describe``.
@@ -137,6 +138,7 @@ def relate(candidates: Candidates, longer_side: float, odds: Floats | None = Non
         np.log(strength / strength.max()),
         best(is_larger),
         best(is_part),
+        np.where(is_larger, classes[SEVERAL], 0).max(axis=1),  # part of touching digits
         *map(mean, (larger, darker, wider)),
         weights.sum(axis=1),  # 0 if there is none
         *(each.max(axis=1) for each in around),
@@ -147,7 +149,7 @@ def relate(candidates: Candidates, longer_side: float, odds: Floats | None = Non
 
 
 def _log_odds(likeness: Floats) -> Floats:
-    # That it is a digit (``energies``), limited.
+    # Of being a digit, limited.
     return np.asarray(np.log((1 + likeness).clip(1e-3) / (1 - likeness).clip(1e-3)))
 
 
