@@ -5,7 +5,8 @@
 Outlier exposure (Hendrycks, Mazeika and Dietterich 2019): it learns from digits, MNIST's and those of Hershey's fonts
 (1967); from outliers: other signs of these fonts and random curves, both bent, turned or mirrored digits, pairs and
 parts of digits, crossed-out digits, and stains; and from what is found in the scenes of context.py, with the network
-that the package has. The limit for a refusal comes from 5,000 digits held out. Takes half an hour on one core.
+that the package has. The limit for a refusal comes from 5,000 digits held out. Takes three quarters of an hour on one
+core.
 """
 
 import math

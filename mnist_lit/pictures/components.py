@@ -10,6 +10,7 @@ import numpy.typing as npt
 from cv2.typing import MatLike
 
 from mnist_lit.pictures.ink import Floats
+from mnist_lit.pictures.rejection import CLASSES, PART
 
 Mask = npt.NDArray[np.bool_]
 Box = tuple[int, int, int, int]
@@ -49,13 +50,13 @@ class Component:
     parts: "list[Component]" = field(default_factory=list)
     pieces: float = 1
     image: Floats = field(init=False)
-    classes: Floats = field(default_factory=lambda: np.zeros(14))
+    classes: Floats = field(default_factory=lambda: np.zeros(CLASSES))
     turned: float = -1
 
     @property
     def likeness(self) -> float:
         """How much the image is like a digit, from -1 to 1; 0 for even odds."""
-        return 2 * float(self.classes[:10].sum()) - 1
+        return 2 * float(self.classes[:PART].sum()) - 1
 
     @property
     def width(self) -> int:

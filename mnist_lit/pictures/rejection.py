@@ -11,7 +11,8 @@ from mnist_lit.errors import check_range
 
 REJECT = 0.01  # share of MNIST's digits that is refused by default
 REJECTOR = Path(__file__).with_name("rejector.ckpt")
-PART, SEVERAL, OTHER, CROSSED_OUT = 10, 11, 12, 13  # after the digits: part of one, several, anything else, a ``?``
+CLASSES = 14
+PART, SEVERAL, OTHER, CROSSED_OUT = range(10, CLASSES)  # after the digits: part of one, several, anything else, a ``?``
 
 
 def make_network() -> nn.Sequential:
@@ -23,7 +24,7 @@ def make_network() -> nn.Sequential:
     layers: list[nn.Module] = []
     for channels, more, kernel in (1, 20, 5), (20, 40, 3), (40, 80, 3):
         layers += [nn.Conv2d(channels, more, kernel, stride=2, padding=kernel // 2), nn.SiLU()]
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(80 * 4 * 4, 64), nn.SiLU(), nn.Linear(64, 14))
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(80 * 4 * 4, 64), nn.SiLU(), nn.Linear(64, CLASSES))
 
 
 def classify(images: Tensor, network: nn.Module | None = None) -> tuple[Tensor, Tensor, Tensor]:
