@@ -127,7 +127,7 @@ def find(
         turned: Share of the pictures that are turned by 90 degrees.
 
     Yields:
-        An example, its components, and the label of the digit that each is most alike, ``(N,)``.
+        An example, its components, and the class of the digit that each is most alike, ``(N,)``.
     """
     for _ in range(count * HARD.get(kind, 1)):
         pixels, truth, values = draw(kind, images, labels, random, turned)
@@ -143,14 +143,14 @@ def find(
                     candidates = describe(components)
                     alike = np.stack([_blurred(each.image) for each in components]) @ truth.T
                     matched = match(alike, candidates.overlaps, least)
-                    names = values[alike.argmax(axis=1)] if len(values) else np.full(len(components), OTHER)
-                    found.append((components, names, candidates, *matched, (which, is_cut_and_joined)))
+                    classes = values[alike.argmax(axis=1)] if len(values) else np.full(len(components), OTHER)
+                    found.append((components, classes, candidates, *matched, (which, is_cut_and_joined)))
         right = max(found, key=lambda each: each[5])[6][0] if found else 0
-        for components, names, candidates, is_digit, weight, _, stage in found:
+        for components, classes, candidates, is_digit, weight, _, stage in found:
             if stage[0] != right:  # a hole may look like a 0
                 is_digit, weight = np.zeros_like(is_digit), np.ones_like(weight)
             size = np.array(pixels.shape[1::-1])
-            yield Example(kind, candidates, is_digit, weight, size, stage), components, names
+            yield Example(kind, candidates, is_digit, weight, size, stage), components, classes
 
 
 def combine(made: Sequence[Example], count: int, random: Generator) -> list[Example]:

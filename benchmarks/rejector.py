@@ -103,14 +103,14 @@ def outlier(images: Tensor, labels: Tensor, signs: Sequence[Strokes], random: Ge
 
 
 def teach(
-    example: Example, components: Sequence[Component], names: Array, random: Generator
+    example: Example, components: Sequence[Component], digits: Array, random: Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the images, uint8 ``(N, 28, 28)``, of what is found in one ink, their classes, and how often to show each.
 
     Args:
         example: By ``find``.
         components: The same.
-        names: The class of each, if it is a digit.
+        digits: The class of each, if it is a digit.
         random: Chooses 40 of those that are no digits.
     """
     box, likeness = example.candidates.values[:, :4], example.candidates.values[:, 4]
@@ -119,7 +119,7 @@ def teach(
     is_larger = (overlaps & (size[:, None] >= size[example.is_digit])).any(axis=1)
     count = overlaps.sum(axis=1)
     others = np.where(count > 1, SEVERAL, np.where((count == 1) & ~is_larger, PART, OTHER))
-    names = np.where(example.is_digit, names, others)
+    classes = np.where(example.is_digit, digits, others)
     # A stroke that is like a 1, or a hole like a 0, is told from one by what is around it, not by its image.
     is_known = (example.weight > 0) & (example.is_digit | (likeness < 0))
     chosen = np.append(
@@ -127,8 +127,8 @@ def teach(
         random.permutation(np.flatnonzero(is_known & ~example.is_digit))[:_MOST],
     )
     images = (255 * np.stack([each.image for each in components])[chosen]).round().astype(np.uint8)
-    rarely = (names == OTHER) & (likeness <= _SURE)
-    return torch.from_numpy(images), torch.from_numpy(names[chosen]), torch.from_numpy(1 - 0.9 * rarely[chosen])
+    rarely = (classes == OTHER) & (likeness <= _SURE)
+    return torch.from_numpy(images), torch.from_numpy(classes[chosen]), torch.from_numpy(1 - 0.9 * rarely[chosen])
 
 
 if __name__ == "__main__":
@@ -144,7 +144,7 @@ if __name__ == "__main__":
     images, labels = datamodule.train_data
     signs = glyphs(NON_DIGITS)
     made = [outlier(images, labels, signs, random) for _ in range(options.outliers)]
-    outliers, names = torch.stack([image for image, _ in made]), torch.tensor([name for _, name in made])
+    outliers, of_outliers = torch.stack([image for image, _ in made]), torch.tensor([name for _, name in made])
     some = torch.from_numpy(random.choice(len(images), min(4_000, options.outliers), replace=False))
     forms = [forms_of(digit) for digit in range(10)]
     which = torch.from_numpy(random.integers(10, size=len(some)))
@@ -176,7 +176,7 @@ if __name__ == "__main__":
             others = torch.randint(len(outliers), (_OUTLIERS,))
             some = torch.multinomial(shares, _CANDIDATES, replacement=True)
             batch = distort(torch.cat([digits[indices], outliers[others], candidates[some]]).unsqueeze(1) / 255)
-            loss = F.cross_entropy(network(batch), torch.cat([labels[indices], names[others], classes[some]]))
+            loss = F.cross_entropy(network(batch), torch.cat([labels[indices], of_outliers[others], classes[some]]))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
